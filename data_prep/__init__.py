@@ -1,0 +1,1 @@
+"""From parallel text to tokenised, sharded corpora: ``python -m data_prep SPEC.yaml``."""

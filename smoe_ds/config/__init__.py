@@ -1,0 +1,1 @@
+"""Run configuration: one DeepSpeed JSON with a ``"smoe"`` section."""
