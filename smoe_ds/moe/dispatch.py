@@ -1,0 +1,71 @@
+"""Bring rows to the experts and back: the interface, and the version where every expert is on this rank."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class RowCounts:
+    """Row counts of one stratum, on the host.
+
+    Attributes:
+        sent: rows of this rank per slot of the exchange order.
+        received: rows per source rank and local visible expert; on a single rank one list equal to ``sent``.
+        extra: whatever the caller sent along to save a second device-to-host copy.
+    """
+
+    sent: list[int]
+    received: list[list[int]]
+    extra: list[int]
+
+    @property
+    def per_expert(self) -> list[int]:
+        """Rows each local visible expert gets from all ranks."""
+        return [sum(rows) for rows in zip(*self.received, strict=True)]
+
+
+class Dispatcher(Protocol):
+    """Moves rows between tokens and experts. Every rank of the group calls every method once per stratum."""
+
+    def exchange_counts(self, counts: Tensor, experts_per_rank: Sequence[int], extra: Tensor) -> RowCounts:
+        """Tell every rank how many rows it will get; the one device-to-host copy of a stratum.
+
+        Args:
+            counts: kept rows per slot of the exchange order [E], int64.
+            experts_per_rank: visible experts on each rank of the group.
+            extra: further int64 numbers wanted on the host, returned as they are.
+        """
+        ...
+
+    def to_experts(self, h_TD: Tensor, token_R: Tensor, counts: RowCounts, experts_per_rank: Sequence[int]) -> Tensor:
+        """Rows ``h_TD[token_R]``, in exchange order, to the ranks of their experts.
+
+        Returns:
+            Rows for the local experts, grouped by expert, then source rank.
+        """
+        ...
+
+    def from_experts(self, rows: Tensor, counts: RowCounts, experts_per_rank: Sequence[int]) -> Tensor:
+        """The inverse: the experts' output for the rows of this rank [R, D], in exchange order."""
+        ...
+
+
+class LocalDispatcher:
+    """All experts on this rank: a row is a copy of its token, already grouped by expert."""
+
+    def exchange_counts(self, counts: Tensor, experts_per_rank: Sequence[int], extra: Tensor) -> RowCounts:
+        host = torch.cat([counts, extra]).tolist()
+        sent = host[: counts.numel()]
+        return RowCounts(sent, [sent], host[counts.numel() :])
+
+    def to_experts(self, h_TD: Tensor, token_R: Tensor, counts: RowCounts, experts_per_rank: Sequence[int]) -> Tensor:
+        return h_TD.index_select(0, token_R)
+
+    def from_experts(self, rows: Tensor, counts: RowCounts, experts_per_rank: Sequence[int]) -> Tensor:
+        return rows

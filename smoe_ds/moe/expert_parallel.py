@@ -1,0 +1,112 @@
+"""Bring rows to experts on other ranks: one uneven all-to-all out and one back, only rows that are needed.
+
+Rows whose expert is on this rank never enter the exchange. Every rank takes part in every exchange, with empty tensors
+if need be, in forward and in backward: no collective depends on data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from smoe_ds.moe.dispatch import RowCounts
+
+
+class _AllToAll(torch.autograd.Function):
+    """``all_to_all_single`` with uneven splits; its gradient is the exchange in the other direction."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, rows: Tensor, out_splits: list[int], in_splits: list[int], group: dist.ProcessGroup
+    ) -> Tensor:
+        ctx.splits = (out_splits, in_splits, group)
+        out = rows.new_empty((sum(out_splits), *rows.shape[1:]))
+        dist.all_to_all_single(out, rows.contiguous(), out_splits, in_splits, group=group)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        out_splits, in_splits, group = ctx.splits
+        grad = grads[0].new_empty((sum(in_splits), *grads[0].shape[1:]))
+        dist.all_to_all_single(grad, grads[0].contiguous(), in_splits, out_splits, group=group)
+        return grad, None, None, None
+
+
+def _without(values: Sequence[Any], index: int) -> list[Any]:
+    return [value for i, value in enumerate(values) if i != index]
+
+
+class ExpertParallelDispatcher:
+    """Experts spread over the ranks of ``group``.
+
+    Args:
+        group: expert-parallel process group; rank r of it holds the experts that ``Placement`` gives to r.
+    """
+
+    def __init__(self, group: dist.ProcessGroup) -> None:
+        self.group = group
+        self.rank = dist.get_rank(group)
+        self.size = dist.get_world_size(group)
+
+    def exchange_counts(self, counts: Tensor, experts_per_rank: Sequence[int], extra: Tensor) -> RowCounts:
+        local = experts_per_rank[self.rank]
+        received = counts.new_empty(self.size * local)
+        dist.all_to_all_single(received, counts, [local] * self.size, list(experts_per_rank), group=self.group)
+        host = torch.cat([counts, received, extra]).tolist()
+        sent, rest = host[: counts.numel()], host[counts.numel() :]
+        by_source = [rest[source * local : (source + 1) * local] for source in range(self.size)]
+        return RowCounts(sent, by_source, rest[self.size * local :])
+
+    def to_experts(self, h_TD: Tensor, token_R: Tensor, counts: RowCounts, experts_per_rank: Sequence[int]) -> Tensor:
+        send, receive = self._splits(counts, experts_per_rank)
+        tokens = token_R.split(send)
+        own = h_TD.index_select(0, tokens[self.rank])
+        remote = h_TD.index_select(0, torch.cat(_without(tokens, self.rank)))
+        arrived = self._exchange(remote, receive, send)
+        by_source = list(arrived.split(_without(receive, self.rank)))
+        by_source.insert(self.rank, own)
+        return self._by_expert(by_source, counts)
+
+    def from_experts(self, rows: Tensor, counts: RowCounts, experts_per_rank: Sequence[int]) -> Tensor:
+        send, receive = self._splits(counts, experts_per_rank)
+        by_source = self._by_source(rows, counts)
+        own = by_source[self.rank]
+        returned = self._exchange(torch.cat(_without(by_source, self.rank)), send, receive)
+        by_owner = list(returned.split(_without(send, self.rank)))
+        by_owner.insert(self.rank, own)
+        return torch.cat(by_owner)
+
+    def _splits(self, counts: RowCounts, experts_per_rank: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Rows this rank sends to and receives from each rank, itself included."""
+        slots = iter(counts.sent)
+        send = [sum(next(slots) for _ in range(n)) for n in experts_per_rank]
+        return send, [sum(rows) for rows in counts.received]
+
+    def _exchange(self, rows: Tensor, out_splits: Sequence[int], in_splits: Sequence[int]) -> Tensor:
+        """All-to-all in which the share of this rank itself is empty."""
+        out = [0 if r == self.rank else n for r, n in enumerate(out_splits)]
+        into = [0 if r == self.rank else n for r, n in enumerate(in_splits)]
+        return _AllToAll.apply(rows, out, into, self.group)
+
+    @staticmethod
+    def _by_expert(by_source: Sequence[Tensor], counts: RowCounts) -> Tensor:
+        """[source][expert] segments -> rows grouped by expert, then source."""
+        segments = [rows.split(sizes) for rows, sizes in zip(by_source, counts.received, strict=True)]
+        return torch.cat([piece for pieces in zip(*segments, strict=True) for piece in pieces])
+
+    def _by_source(self, rows: Tensor, counts: RowCounts) -> list[Tensor]:
+        """Rows grouped by expert, then source -> one tensor per source rank, ordered by expert."""
+        sizes = [n for per_source in zip(*counts.received, strict=True) for n in per_source]
+        pieces = rows.split(sizes)
+        return [torch.cat(pieces[source :: self.size]) for source in range(self.size)]
+
+
+def sum_over_ranks(values: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:
+    """Sum of ``values`` over the ranks of ``group`` (None: all ranks), without gradient."""
+    total = values.detach().clone()
+    dist.all_reduce(total, group=group)
+    return total
