@@ -143,7 +143,7 @@ class StratifiedMoE(nn.Module):
         return x_ND.reshape(shape), BlockStats(strata, passes_N.reshape(shape[:-1]))
 
     def _stratum(self, i: int, x_ND: Tensor, index_T: Tensor) -> tuple[Tensor, Tensor, RowCounts, StratumStats]:
-        """One pass: the new x, each token's next stratum [T], the counts (extra: tokens per next stratum), statistics."""
+        """One pass: new x, next stratum by token [T], counts (extra: tokens per next stratum), statistics."""
         x_TD = x_ND.index_select(0, index_T)
         h_TD = self.norms[i](x_TD)
         probs_TE = gate_probs(h_TD, self.gates[i])
@@ -182,5 +182,5 @@ class StratifiedMoE(nn.Module):
         outputs = apply_experts(experts, inputs, counts.per_expert)
         rows_RD = self.dispatcher.from_experts(outputs, counts, per_rank)
         rows = rows_RD.new_zeros((num_choices * num_tokens, rows_RD.shape[1])).index_copy(0, flat_R, rows_RD)
-        rows_TKD = rows.view(num_choices, num_tokens, -1).transpose(0, 1)
+        rows_TKD = rows.view(num_choices, num_tokens, rows_RD.shape[1]).transpose(0, 1)
         return rows_TKD, counts
