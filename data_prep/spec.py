@@ -96,7 +96,9 @@ class PairSpec(Section):
 
     pair: str = Field(description='The two languages, e.g. "eng-nso"; every src and tgt below follows this order.')
     train: Sources = Field(min_length=1, description="Training text.")
-    valid: Sources | None = Field(None, min_length=1, description="Validation text; null: drawn from the training text.")
+    valid: Sources | None = Field(
+        None, min_length=1, description="Validation text; null: drawn from the training text."
+    )
     test: Sources | None = Field(None, min_length=1, description="Test text; null: drawn from the training text.")
 
     @field_validator("pair")
@@ -179,7 +181,9 @@ class SentencePieceSpec(Section):
     sentences: int = Field(2_000_000, ge=1, description="Size of that sample; never more than there are sentences.")
     character_coverage: float = Field(0.9999, gt=0, le=1, description="Share of characters that get a piece.")
     model_type: Literal["unigram", "bpe"] = Field("unigram", description="SentencePiece algorithm.")
-    num_threads: int = Field(4, ge=1, le=64, description="Threads of the training; another number may change the model.")
+    num_threads: int = Field(
+        4, ge=1, le=64, description="Threads of the training; another number may change the model."
+    )
 
 
 class Shards(Section):
@@ -195,10 +199,10 @@ class Spec(Section):
     pivot: str | None = Field(None, description="Language that all pairs share, e.g. eng; null: none.")
     seed: int = Field(1, ge=0, lt=2**63, description="Seed of the held-out draw and of the SentencePiece sample.")
     pairs: list[PairSpec] = Field(min_length=1, description="The language pairs.")
-    held_out: HeldOut = Field(default_factory=HeldOut)
-    clean: Clean = Field(default_factory=Clean)
-    sentencepiece: SentencePieceSpec = Field(default_factory=SentencePieceSpec)
-    shards: Shards = Field(default_factory=Shards)
+    held_out: HeldOut = HeldOut.model_validate({})
+    clean: Clean = Clean.model_validate({})
+    sentencepiece: SentencePieceSpec = SentencePieceSpec.model_validate({})
+    shards: Shards = Shards.model_validate({})
 
     @model_validator(mode="after")
     def _pairs_make_sense(self) -> Spec:

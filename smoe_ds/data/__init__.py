@@ -1,0 +1,1 @@
+"""Prepared corpora: tokenizer, shards, and the stream of batches made of them."""

@@ -1,0 +1,115 @@
+"""Text to vocabulary ids and back: SentencePiece with byte fallback and one control token per language."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+from smoe_ds.errors import DataError
+
+PAD_ID, BOS_ID, EOS_ID, UNK_ID = 0, 1, 2, 3
+LANGUAGE_TOKEN = re.compile(r"<2([A-Za-z][A-Za-z0-9_]*)>")
+
+
+def language_token(language: str) -> str:
+    """The vocabulary's spelling of a language, e.g. ``<2nso>``."""
+    return f"<2{language}>"
+
+
+class Tokenizer:
+    """A SentencePiece model whose ids 0 to 3 are pad, bos, eos and unk, with a control token ``<2xxx>`` per language.
+
+    Control tokens never come out of `encode`, whatever the text says; normalisation (NFKC) is part of the model.
+    """
+
+    pad_id = PAD_ID
+    bos_id = BOS_ID
+    eos_id = EOS_ID
+    unk_id = UNK_ID
+
+    def __init__(self, model_file: Path) -> None:
+        """Loads a model.
+
+        Args:
+            model_file: SentencePiece model, e.g. ``tokenizer.model`` of a prepared corpus.
+
+        Raises:
+            DataError: the file is missing, is no SentencePiece model, or numbers its special tokens differently.
+        """
+        self.model_file = Path(model_file)
+        try:
+            self._model = self.model_file.read_bytes()
+        except OSError as error:
+            raise DataError(f"{self.model_file}: cannot read the SentencePiece model: {error.strerror}") from error
+        self._processor = _load(self._model, self.model_file)
+        self.vocab_size: int = self._processor.get_piece_size()
+        self._language_ids = self._find_languages()
+
+    def _find_languages(self) -> dict[str, int]:
+        is_control, piece = self._processor.IsControl, self._processor.IdToPiece
+        pieces = ((index, piece(index)) for index in range(self.vocab_size) if is_control(index))
+        matches = ((index, LANGUAGE_TOKEN.fullmatch(name)) for index, name in pieces)
+        return {match[1]: index for index, match in matches if match}
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Languages with a token, in the order of their ids."""
+        return tuple(self._language_ids)
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the model file, hexadecimal."""
+        return hashlib.sha256(self._model).hexdigest()
+
+    def language_id(self, language: str) -> int:
+        """Id of a language's token.
+
+        Raises:
+            DataError: the vocabulary has no such token.
+        """
+        if language not in self._language_ids:
+            known = ", ".join(self._language_ids) or "none"
+            raise DataError(f"{self.model_file}: no token for language {language!r}; the vocabulary knows: {known}")
+        return self._language_ids[language]
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a sentence's pieces, without special or language tokens."""
+        return self._processor.encode(text, out_type=int)
+
+    def encode_batch(self, texts: Sequence[str], num_threads: int = 1) -> list[list[int]]:
+        """Ids of many sentences, encoded together by ``num_threads`` threads; the result does not depend on them."""
+        return self._processor.encode(list(texts), out_type=int, num_threads=num_threads)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of a sequence of ids; special and language tokens are skipped.
+
+        Raises:
+            DataError: an id is outside the vocabulary.
+        """
+        skipped = {PAD_ID, BOS_ID, EOS_ID, UNK_ID, *self._language_ids.values()}
+        pieces = [int(index) for index in ids if int(index) not in skipped]
+        if pieces and (min(pieces) < 0 or max(pieces) >= self.vocab_size):
+            raise DataError(
+                f"{self.model_file}: ids {min(pieces)} to {max(pieces)} do not lie in 0..{self.vocab_size - 1}"
+            )
+        return self._processor.decode(pieces)
+
+
+def _load(model: bytes, path: Path):  # type: ignore[no-untyped-def]  # a sentencepiece.SentencePieceProcessor
+    import sentencepiece
+
+    processor = sentencepiece.SentencePieceProcessor()
+    try:
+        processor.LoadFromSerializedProto(model)
+    except RuntimeError as error:
+        raise DataError(f"{path}: is no SentencePiece model ({len(model)} bytes); write it with data_prep") from error
+    found = (processor.pad_id(), processor.bos_id(), processor.eos_id(), processor.unk_id())
+    if found != (PAD_ID, BOS_ID, EOS_ID, UNK_ID):
+        raise DataError(
+            f"{path}: pad, bos, eos, unk have ids {found}, expected {(PAD_ID, BOS_ID, EOS_ID, UNK_ID)}; "
+            "use a model written by data_prep"
+        )
+    return processor
