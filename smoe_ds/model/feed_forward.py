@@ -1,0 +1,70 @@
+"""The feed-forward sub-layer of a layer: dense, or a stratified block; both with norm and residual inside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from smoe_ds.config.model import ModelConfig
+from smoe_ds.config.moe import MoeConfig
+from smoe_ds.moe.experts import ExpertFFN
+from smoe_ds.moe.layer import StratifiedMoE
+from smoe_ds.moe.stats import BlockStats
+
+MoeFactory = Callable[[str], StratifiedMoE]
+
+
+class DenseFeedForward(nn.Module):
+    """``x + dropout(FFN(LayerNorm(x)))``."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(config.d_model)
+        self.ffn = ExpertFFN(config.d_model, config.d_ffn)
+        self.dropout = config.dropout
+
+    def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> tuple[Tensor, BlockStats | None]:
+        """[B, T, D] -> [B, T, D] and no statistics."""
+        return x + F.dropout(self.ffn(self.norm(x)), self.dropout, self.training), None
+
+
+def moe_factory(
+    model: ModelConfig,
+    moe: MoeConfig,
+    seed: int,
+    *,
+    ep_rank: int = 0,
+    ep_size: int = 1,
+    cls: type[StratifiedMoE] | None = None,
+) -> MoeFactory:
+    """Builder of the run's stratified blocks, by name.
+
+    Args:
+        model: widths and dropout.
+        moe: the blocks' settings; its ``ep_size`` is not used here.
+        seed: seed of the initial weights.
+        ep_rank: this rank's number in its expert-parallel group.
+        ep_size: size of that group; 1 where one process holds all experts, as in decoding.
+        cls: class to build, for an engine that wants a subclass.
+    """
+
+    def make(name: str) -> StratifiedMoE:
+        return (cls or StratifiedMoE)(
+            model.d_model,
+            model.d_ffn,
+            moe.strata,
+            moe.top_k,
+            dropout=model.dropout,
+            norm=moe.norm,
+            weights=moe.combine_weights,
+            second_expert=moe.second_expert,
+            capacity_factor=moe.capacity_factor,
+            ep_size=ep_size,
+            ep_rank=ep_rank,
+            seed=seed,
+            name=name,
+        )
+
+    return make
