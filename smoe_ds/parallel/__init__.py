@@ -1,0 +1,1 @@
+"""Who runs where: the launch environment, the process group, agreement between ranks."""

@@ -1,0 +1,54 @@
+"""Decisions that all ranks take together: each says what it saw, everybody reads all of it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+def gather_json(value: Any) -> list[Any]:
+    """`value` of every rank, in rank order, on every rank. A collective; waits at most the process group's timeout.
+
+    Args:
+        value: anything JSON can carry.
+    """
+    import torch
+    import torch.distributed as dist
+
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return [json.loads(json.dumps(value))]
+    device = collective_device()
+    mine = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8).to(device)
+    sizes = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(dist.get_world_size())]
+    dist.all_gather(sizes, torch.tensor([mine.numel()], device=device))
+    longest = int(max(size.item() for size in sizes))
+    padded = torch.zeros(longest, dtype=torch.uint8, device=device)
+    padded[: mine.numel()] = mine
+    rows = [torch.zeros_like(padded) for _ in sizes]
+    dist.all_gather(rows, padded)
+    return [json.loads(bytes(row[: int(size.item())].tolist())) for row, size in zip(rows, sizes, strict=True)]
+
+
+def agree(problem: str | None, error: type[Exception], what: str) -> None:
+    """Raises on all ranks if any rank has a problem. A collective.
+
+    Args:
+        problem: what went wrong on this rank, or None.
+        error: class of the error that is raised.
+        what: what was attempted, the beginning of the message.
+    """
+    problems = gather_json(problem)
+    seen = [f"rank {rank}: {text}" for rank, text in enumerate(problems) if text is not None]
+    if seen:
+        raise error(f"{what} failed on {len(seen)} of {len(problems)} ranks: {'; '.join(seen)}")
+
+
+def collective_device() -> torch.device:
+    """The device whose tensors the process group's backend takes."""
+    import torch
+    import torch.distributed as dist
+
+    return torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")

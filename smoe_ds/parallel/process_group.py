@@ -1,0 +1,121 @@
+"""Starts and ends the process group, in one way for one process and for many, whoever launched them."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import os
+import socket
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from smoe_ds.errors import LaunchError
+from smoe_ds.parallel.env import Env
+
+if TYPE_CHECKING:
+    import torch
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def init_distributed(env: Env, device: torch.device, *, timeout: float = 1800) -> Env:
+    """Initialises torch.distributed through DeepSpeed (gloo on CPU, NCCL on CUDA), one process included.
+
+    Nothing is compiled: DeepSpeed's shared-memory op for the CPU, which training does not use, is switched off,
+    because a run killed while compiling leaves a lock on which every later run waits for ever.
+
+    Args:
+        env: this process, from `discover`.
+        device: the device this rank computes on; decides the backend.
+        timeout: how long a collective or the meeting may take [s].
+
+    Returns:
+        `env` with the meeting point filled in.
+
+    Raises:
+        LaunchError: the ranks cannot meet, or another number of them came than promised.
+    """
+    env = _with_meeting_point(env)
+    _set_variables(env, device)
+    _quieten()
+
+    import deepspeed
+    import torch
+    import torch.distributed as dist
+
+    if device.type == "cpu":
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    else:
+        torch.cuda.set_device(device)
+    try:
+        deepspeed.init_distributed(
+            dist_backend="gloo" if device.type == "cpu" else "nccl",
+            auto_mpi_discovery=False,
+            verbose=False,
+            timeout=datetime.timedelta(seconds=timeout),
+        )
+    except (RuntimeError, ValueError) as error:
+        raise LaunchError(
+            f"rank {env.rank} of {env.world_size} could not meet the others at {env.master_addr}:{env.master_port} "
+            f"(started by {env.launcher}): {str(error).splitlines()[0]}; check that every host reaches the "
+            "address, or set MASTER_ADDR and MASTER_PORT"
+        ) from error
+    found = (dist.get_rank(), dist.get_world_size())
+    if found != (env.rank, env.world_size):
+        raise LaunchError(
+            f"{env.launcher} promised rank {env.rank} of {env.world_size}, the process group has rank {found[0]} of "
+            f"{found[1]}; unset left-over RANK and WORLD_SIZE variables"
+        )
+    return env
+
+
+def shutdown() -> None:
+    """Ends the process group, if there is one. Call it on every rank when all ranks are done."""
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        import deepspeed.comm
+
+        deepspeed.comm.destroy_process_group()
+
+
+def free_port() -> int:
+    """A TCP port of this host that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
+
+
+def _with_meeting_point(env: Env) -> Env:
+    if env.master_addr is not None and env.master_port is not None:
+        address, port = env.master_addr, env.master_port
+    elif env.world_size == 1:
+        address, port = env.master_addr or _LOOPBACK[0], env.master_port or free_port()
+    else:
+        from smoe_ds.parallel.mpi import agree_on_meeting_point
+
+        address, port = agree_on_meeting_point(env)
+    return Env(env.rank, env.world_size, env.local_rank, env.local_world_size, address, port, env.launcher)
+
+
+def _set_variables(env: Env, device: torch.device) -> None:
+    os.environ.update(
+        RANK=str(env.rank),
+        WORLD_SIZE=str(env.world_size),
+        LOCAL_RANK=str(env.local_rank),
+        LOCAL_WORLD_SIZE=str(env.local_world_size),
+        MASTER_ADDR=str(env.master_addr),
+        MASTER_PORT=str(env.master_port),
+    )
+    if device.type == "cpu":
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+        if env.master_addr in _LOOPBACK and Path("/sys/class/net/lo").exists():
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # else gloo asks for the address of this host's name
+
+
+def _quieten() -> None:
+    """Drops messages that tell a user of this program nothing, and only those."""
+    warnings.filterwarnings("ignore", category=FutureWarning, message=r".*torch\.distributed\..* is deprecated.*")
+    warnings.filterwarnings("ignore", category=DeprecationWarning, message=r".*torch\.jit\..*")
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
