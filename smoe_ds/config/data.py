@@ -12,16 +12,24 @@ class DataConfig(Section):
 
     path: str = Field(description="Folder written by `python -m data_prep`.")
     directions: list[str] | None = Field(
-        None, description='Directions to train, e.g. ["eng-nso", "nso-eng"]; null: both directions of every pair.'
+        default=None,
+        description='Directions to train, e.g. ["eng-nso", "nso-eng"]; null: both directions of every pair.',
     )
-    temperature: float = Field(1.0, ge=1, description="Sampling temperature T: share of a direction ~ sentences^(1/T).")
+    temperature: float = Field(
+        default=1.0, ge=1, description="Sampling temperature T: share of a direction ~ sentences^(1/T)."
+    )
     max_tokens: int = Field(
-        8192, gt=0, description="Token budget of a micro-batch: sentences x (longest source + longest target), padding included."
+        default=8192,
+        gt=0,
+        description="Token budget of a micro-batch: sentences x (longest source + longest target), padding included.",
     )
     window: int = Field(
-        16384, gt=0, description="Sentence pairs drawn at a time, sorted by length and cut into micro-batches."
+        default=16384, gt=0, description="Sentence pairs drawn at a time, sorted by length and cut into micro-batches."
     )
-    source_language_token: bool = Field(True, description="Put the target-language token before the source sentence.")
+    source_language_token: bool = Field(
+        default=True, description="Put the target-language token before the source sentence."
+    )
     target_language_token: bool = Field(
-        True, description="Start the target with the target-language token instead of the begin-of-sentence token."
+        default=True,
+        description="Start the target with the target-language token instead of the begin-of-sentence token.",
     )

@@ -11,14 +11,20 @@ class TrainConfig(Section):
     """The run. The peak learning rate is DeepSpeed's ``optimizer.params.lr``."""
 
     output_dir: str = Field(description="Run folder: configuration, TensorBoard log, checkpoints.")
-    seed: int = Field(1, ge=0, description="Seed of initial weights, data order and dropout.")
-    max_steps: int = Field(100_000, gt=0, description="Optimizer steps after which the run ends.")
-    max_minutes: float | None = Field(None, gt=0, description="If set, training also ends after so many minutes [min].")
-    warmup_steps: int = Field(8000, ge=0, description="Steps of linear warm-up; then inverse square root decay.")
-    warmup_init_lr: float = Field(1e-7, ge=0, description="Learning rate at step 0 of the warm-up.")
-    label_smoothing: float = Field(0.1, ge=0, lt=1, description="Label smoothing.")
-    log_every: int = Field(100, gt=0, description="Steps between console and TensorBoard lines.")
-    validate_every: int = Field(2000, gt=0, description="Steps between validations; one more at the end.")
-    validate_batches: int = Field(20, gt=0, description="Most micro-batches per direction in one validation.")
-    checkpoint_every: int = Field(2000, gt=0, description="Steps between checkpoints; one more at the end.")
-    keep_last: int = Field(2, gt=0, description="Newest checkpoints kept; the best by validation loss is kept besides.")
+    seed: int = Field(default=1, ge=0, description="Seed of initial weights, data order and dropout.")
+    max_steps: int = Field(default=100_000, gt=0, description="Optimizer steps after which the run ends.")
+    max_minutes: float | None = Field(
+        default=None, gt=0, description="If set, training also ends after so many minutes [min]."
+    )
+    warmup_steps: int = Field(
+        default=8000, ge=0, description="Steps of linear warm-up; then inverse square root decay."
+    )
+    warmup_init_lr: float = Field(default=1e-7, ge=0, description="Learning rate at step 0 of the warm-up.")
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1, description="Label smoothing.")
+    log_every: int = Field(default=100, gt=0, description="Steps between console and TensorBoard lines.")
+    validate_every: int = Field(default=2000, gt=0, description="Steps between validations; one more at the end.")
+    validate_batches: int = Field(default=20, gt=0, description="Most micro-batches per direction in one validation.")
+    checkpoint_every: int = Field(default=2000, gt=0, description="Steps between checkpoints; one more at the end.")
+    keep_last: int = Field(
+        default=2, gt=0, description="Newest checkpoints kept; the best by validation loss is kept besides."
+    )

@@ -1,0 +1,47 @@
+"""``smoe-ds validate RUN.json``: the resolved configuration, or every error at once."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+HELP = "print the resolved configuration of a run, or everything that is wrong with it"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    add_run_arguments(parser)
+    parser.add_argument("--world-size", type=int, metavar="N", help="also check that N ranks can share the run")
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what names a run: its file, and overrides of single keys."""
+    parser.add_argument("run_file", metavar="RUN.json", help="run file, e.g. ds_configs/quickstart.json")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override one key, e.g. smoe.moe.strata=[4,12]; extends=engine/cpu_fp32.json swaps the engine "
+        "(relative to RUN.json); may be repeated",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the resolved run on stdout, a note on stderr."""
+    from smoe_ds.config import check_world, load_run
+    from smoe_ds.errors import ConfigError
+
+    config = load_run(args.run_file, args.overrides)
+    note = f"{args.run_file}: valid"
+    if args.world_size is not None:
+        if args.world_size < 1:
+            raise ConfigError(f"--world-size {args.world_size}: expected 1 or more ranks")
+        check_world(config, args.world_size)
+        steps = config.train_batch_size // args.world_size
+        note += f" on {args.world_size} ranks, with gradient_accumulation_steps {steps}"
+    print(json.dumps(config.to_dict(), indent=2, ensure_ascii=False))
+    print(note, file=sys.stderr)
+    return 0

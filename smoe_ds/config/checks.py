@@ -1,0 +1,114 @@
+"""Rules between sections: combinations that DeepSpeed gets wrong in silence, or that cannot work, with the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from smoe_ds.config.deepspeed_sections import DeepSpeedSections
+from smoe_ds.config.problems import Problem
+from smoe_ds.config.run import RunConfig
+from smoe_ds.config.smoe import SmoeConfig
+from smoe_ds.errors import ConfigError
+
+
+def engine_problems(engine: DeepSpeedSections) -> Iterator[Problem]:
+    """Problems among DeepSpeed's keys alone. Each was seen by running DeepSpeed 0.19.8."""
+    zero = engine.zero_optimization
+    if engine.fp16.enabled and engine.bf16.enabled:
+        yield Problem(
+            ("bf16", "enabled"), "fp16 and bf16 are both on; switch one off (fp16 for V100, bf16 for A100 and later)"
+        )
+    if engine.fp16.enabled and zero.stage == 0:
+        yield Problem(
+            ("zero_optimization", "stage"),
+            "0 with fp16: DeepSpeed divides by a loss scale it never applied, so updates vanish; set stage to 1 or 2",
+        )
+    if zero.offload_optimizer is not None and zero.offload_optimizer.device != "none" and zero.stage == 0:
+        yield Problem(
+            ("zero_optimization", "offload_optimizer"),
+            "is ignored in stage 0: nothing is offloaded; set zero_optimization.stage to 1 or 2",
+        )
+
+
+def cross_problems(engine: DeepSpeedSections, smoe: SmoeConfig) -> Iterator[Problem]:
+    """Problems between DeepSpeed's keys and ours."""
+    if not smoe.moe.is_dense:
+        yield from _expert_problems(engine, smoe)
+    if smoe.train.warmup_init_lr > engine.optimizer.params.lr:
+        yield Problem(
+            ("smoe", "train", "warmup_init_lr"),
+            f"{smoe.train.warmup_init_lr:g} lies above the peak, optimizer.params.lr {engine.optimizer.params.lr:g}; "
+            "lower it",
+        )
+
+
+def _expert_problems(engine: DeepSpeedSections, smoe: SmoeConfig) -> Iterator[Problem]:
+    zero = engine.zero_optimization
+    if zero.stage == 3:
+        yield Problem(
+            ("zero_optimization", "stage"),
+            "3 refuses mixture-of-experts layers; set 1 or 2, or strata [] for a dense model",
+        )
+    if zero.contiguous_gradients is False and zero.stage in (1, 2):
+        yield Problem(
+            ("zero_optimization", "contiguous_gradients"),
+            "false averages the gradients of different experts with each other; set it to true",
+        )
+    if zero.reduce_scatter is False and zero.stage in (1, 2):
+        yield Problem(("zero_optimization", "reduce_scatter"), "false is not supported with experts; set it to true")
+    if engine.gradient_clipping > 0 and zero.stage == 0 and smoe.moe.ep_size > 1:
+        yield Problem(
+            ("gradient_clipping",),
+            f"{engine.gradient_clipping:g} in ZeRO stage 0 with smoe.moe.ep_size {smoe.moe.ep_size} clips by a wrong "
+            "norm; set zero_optimization.stage to 1 or 2, ep_size to 1, or gradient_clipping to 0",
+        )
+
+
+def check_world(run: RunConfig, world_size: int) -> None:
+    """Refuses a number of ranks that the run cannot be spread over.
+
+    Args:
+        run: the run.
+        world_size: ranks, all of them data-parallel.
+
+    Raises:
+        ConfigError: every problem, with the nearest numbers that work.
+    """
+    problems = []
+    batch, ep_size = run.train_batch_size, run.smoe.moe.ep_size
+    if batch % world_size:
+        below, above = batch // world_size * world_size, -(-batch // world_size) * world_size
+        choices = f"{below} or {above}" if below else f"{above}"
+        ranks = [n for n in range(1, min(batch, 4 * world_size) + 1) if batch % n == 0]
+        near = sorted(sorted(ranks, key=lambda n: abs(n - world_size))[:2])
+        problems.append(
+            f"train_batch_size: {batch} micro-batches a step cannot be shared by {world_size} ranks; "
+            f"set it to {choices}, or start {' or '.join(map(str, near))} ranks"
+        )
+    if not run.smoe.moe.is_dense and world_size % ep_size:
+        sizes = [n for n in range(1, world_size + 1) if world_size % n == 0 and sum(run.smoe.moe.strata) % n == 0]
+        problems.append(
+            f"smoe.moe.ep_size: {ep_size} does not divide the {world_size} ranks; "
+            f"set it to {' or '.join(map(str, sizes))}, or start a multiple of {ep_size} ranks"
+        )
+    if problems:
+        raise ConfigError([f"{run.source}: {problem}" for problem in problems])
+
+
+def check_device(run: RunConfig, device: str, compute_capability: tuple[int, int] | None = None) -> None:
+    """Refuses a precision that the device computes wrongly or slowly.
+
+    Args:
+        run: the run.
+        device: ``cuda`` or ``cpu``.
+        compute_capability: of the CUDA device, e.g. ``(7, 0)`` for V100.
+
+    Raises:
+        ConfigError: bf16 on a GPU before Ampere, where it is emulated.
+    """
+    if device == "cuda" and run.precision == "bf16" and compute_capability is not None and compute_capability < (8, 0):
+        name = ".".join(map(str, compute_capability))
+        raise ConfigError(
+            f"{run.source}: bf16.enabled: this GPU (compute capability {name}) has no bf16; "
+            "use engine/v100_fp16_zero1.json, or fp16 with ZeRO stage 1 or 2"
+        )

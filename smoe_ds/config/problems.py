@@ -1,0 +1,139 @@
+"""One line for every problem: file, dotted key, what was expected, what was found, the remedy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from smoe_ds.config.nearest import nearest
+
+Path = tuple[str, ...]
+ItemPath = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong at a key of the run."""
+
+    path: ItemPath
+    message: str
+
+    def line(self, origins: Mapping[ItemPath, str], run_file: str) -> str:
+        """The problem as printed; names the file (or ``--set``) that wrote the key, else the run file itself."""
+        where = next(
+            (origins[self.path[:n]] for n in range(len(self.path), 0, -1) if self.path[:n] in origins), run_file
+        )
+        return f"{where}: {dotted(self.path)}: {self.message}" if self.path else f"{where}: {self.message}"
+
+
+def dotted(path: Iterable[str | int]) -> str:
+    """``("smoe", "moe", "strata", 1)`` as ``smoe.moe.strata[1]``."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def section_of(model: type[BaseModel], path: ItemPath) -> type[BaseModel] | None:
+    """The section class at ``path`` below ``model``, or None when there is none."""
+    for name in path:
+        field = model.model_fields.get(str(name))
+        if field is None:
+            return None
+        options = [field.annotation, *get_args(field.annotation)]
+        found = [kind for kind in options if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if not found:
+            return None
+        model = found[0]
+    return model
+
+
+def all_keys(model: type[BaseModel], prefix: Path = ()) -> Iterator[Path]:
+    """Paths of every field below ``model``, sections included, outer ones first."""
+    for name in model.model_fields:
+        yield (*prefix, name)
+        section = section_of(model, (name,))
+        if section is not None:
+            yield from all_keys(section, (*prefix, name))
+
+
+def unknown_key(root: type[BaseModel], path: ItemPath, refused: Mapping[str, str]) -> str:
+    """Message for a key nobody knows, with the nearest known one."""
+    section = section_of(root, path[:-1])
+    prefix = dotted(path[:-1])
+    siblings = {*(section.model_fields if section else ())}
+    siblings |= {key.rpartition(".")[2] for key in refused if key.rpartition(".")[0] == prefix}
+    elsewhere = [dotted(key) for key in all_keys(root) if key[-1] == path[-1]]
+    near = nearest(str(path[-1]), siblings)
+    if near is None and not elsewhere:
+        return f"unknown key; known here: {', '.join(sorted(section.model_fields)) if section else 'nothing'}"
+    return f"unknown key; did you mean {elsewhere[0] if near is None else dotted((*path[:-1], near))}?"
+
+
+def found(value: Any) -> str:
+    """A value as a reader of the file knows it, with its kind."""
+    names = {bool: "true or false", int: "whole number", float: "number", str: "text", list: "list", dict: "object"}
+    if value is None:
+        return "found null"
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    text = text if len(text) <= 60 else text[:57] + "..."
+    return f"found {text} ({names.get(type(value), type(value).__name__)})"
+
+
+_EXPECTED = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "list_type": 'a list such as ["a", "b"] or [4, 12]',
+    "dict_type": "an object {...}",
+    "model_type": "an object {...}",
+    "model_attributes_type": "an object {...}",
+}
+_BOUNDS = {
+    "greater_than": ("gt", ">"),
+    "greater_than_equal": ("ge", ">="),
+    "less_than": ("lt", "<"),
+    "less_than_equal": ("le", "<="),
+}
+
+
+def rephrase(error: ValidationError, root: type[BaseModel], at: Path, refused: Mapping[str, str]) -> Iterator[Problem]:
+    """Pydantic's complaints about the section at path ``at`` of ``root`` as problems."""
+    for entry in error.errors(include_url=False):
+        path = (*at, *entry["loc"])
+        if entry["type"] == "broken_rules":
+            for field, message in entry["ctx"]["broken"]:
+                yield Problem((*path, *field.split(".")), message)
+        else:
+            yield Problem(path, _message(entry, root, path, refused))
+
+
+def _message(entry: Any, root: type[BaseModel], path: ItemPath, refused: Mapping[str, str]) -> str:
+    kind, value, context = entry["type"], entry["input"], entry.get("ctx", {})
+    if kind == "extra_forbidden":
+        return unknown_key(root, path, refused)
+    if kind == "missing":
+        section = section_of(root, path[:-1])
+        return f"missing; {section.model_fields[str(path[-1])].description if section else 'write it'}"
+    if kind == "literal_error":
+        near = nearest(
+            str(value), [option.strip("'") for option in context["expected"].replace(" or ", ", ").split(", ")]
+        )
+        hint = f"; did you mean {json.dumps(near)}?" if isinstance(value, str) and near else ""
+        return f"expected {context['expected']}, {found(value)}{hint}"
+    if kind in _BOUNDS:
+        name, sign = _BOUNDS[kind]
+        return f"expected a value {sign} {context[name]:g}, {found(value)}"
+    if kind in ("too_short", "too_long"):
+        bound = context.get("min_length", context.get("max_length"))
+        return f"expected {bound} values, {found(value)}"
+    if kind in _EXPECTED:
+        return f"expected {_EXPECTED[kind]}, {found(value)}"
+    return f"{entry['msg']}, {found(value)}"
