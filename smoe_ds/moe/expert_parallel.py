@@ -95,11 +95,15 @@ class ExpertParallelDispatcher:
     @staticmethod
     def _by_expert(by_source: Sequence[Tensor], counts: RowCounts) -> Tensor:
         """[source][expert] segments -> rows grouped by expert, then source."""
+        if not counts.per_expert:  # no expert here sees this stratum: nothing arrives, but the graph must hold together
+            return torch.cat(list(by_source))
         segments = [rows.split(sizes) for rows, sizes in zip(by_source, counts.received, strict=True)]
         return torch.cat([piece for pieces in zip(*segments, strict=True) for piece in pieces])
 
     def _by_source(self, rows: Tensor, counts: RowCounts) -> list[Tensor]:
         """Rows grouped by expert, then source -> one tensor per source rank, ordered by expert."""
+        if not counts.per_expert:
+            return [rows] * self.size
         sizes = [n for per_source in zip(*counts.received, strict=True) for n in per_source]
         pieces = rows.split(sizes)
         return [torch.cat(pieces[source :: self.size]) for source in range(self.size)]

@@ -44,9 +44,11 @@ def apply_experts(experts: Iterable[nn.Module], rows_RD: Tensor, counts: Sequenc
     Args:
         experts: one module [n, D] -> [n, D] per entry of ``counts``.
         rows_RD: rows grouped by expert, in the order of ``experts``.
-        counts: rows per expert; sums to R.
+        counts: rows per expert; sums to R. May be empty: a rank need not hold an expert of every stratum.
 
     Returns:
         [R, D], in the order of ``rows_RD``.
     """
+    if not counts:
+        return rows_RD
     return torch.cat([expert(rows) for expert, rows in zip(experts, rows_RD.split(list(counts)), strict=True)])

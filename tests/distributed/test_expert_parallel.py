@@ -1,0 +1,121 @@
+"""The expert-parallel layer on real ranks against the same layer on one process, in float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from smoe_ds.moe import StratifiedMoE
+from smoe_ds.moe.expert_parallel import ExpertParallelDispatcher, sum_over_ranks
+from smoe_ds.moe.losses import load_balancing_loss
+from tests.helpers.ranks import run_ranks
+
+D, F, N = 6, 10, 17
+STRATA = [[8], [4, 4], [3, 5], [2, 2, 2, 2], [1, 3]]
+CASES = [
+    (strata, capacity_factor, empty) for strata in STRATA for capacity_factor in (None, 0.6) for empty in (None, 0)
+]
+
+
+def make_layer(strata: list[int], capacity_factor: float | None, ep_size: int = 1, ep_rank: int = 0) -> StratifiedMoE:
+    layer = StratifiedMoE(
+        D, F, strata, second_expert="argmax", capacity_factor=capacity_factor, ep_size=ep_size, ep_rank=ep_rank, seed=3
+    ).double()
+    for name, p in layer.named_parameters():
+        generator = torch.Generator().manual_seed(len(name) + sum(map(ord, name)))
+        p.data += 0.3 * torch.randn(p.shape, generator=generator, dtype=p.dtype)
+    return layer
+
+
+def make_input(rank: int, empty_rank: int | None) -> tuple[Tensor, Tensor]:
+    """Ranks have different numbers of tokens; one may have only padding."""
+    x = torch.randn(N, D, generator=torch.Generator().manual_seed(rank), dtype=torch.float64)
+    padding = torch.arange(N) >= N - 3 * rank
+    return x.requires_grad_(), torch.ones_like(padding) if rank == empty_rank else padding
+
+
+def objective(y: Tensor, loss: Tensor) -> Tensor:
+    return (y * torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)).sum() + loss
+
+
+def parallel(rank: int, world_size: int, ep_size: int, cases: list) -> list:
+    """Every case on this rank: output, loss, input gradient and parameter gradients, summed over replicas."""
+    groups = [dist.new_group(list(range(r, r + ep_size))) for r in range(0, world_size, ep_size)]
+    results = []
+    for strata, capacity_factor, empty in cases:
+        layer = make_layer(strata, capacity_factor, ep_size, rank % ep_size)
+        if ep_size > 1:
+            layer.dispatcher = ExpertParallelDispatcher(groups[rank // ep_size])
+        x, padding = make_input(rank, empty)
+        y, stats = layer(x, padding)
+        loss = load_balancing_loss([stats], sum_over_ranks, world_size)
+        objective(y, loss / world_size).backward()
+        grads = {name: p.grad for name, p in layer.named_parameters()}
+        results.append((y.detach(), loss.item(), x.grad, grads, stats.requested_capacity))
+    return results
+
+
+def whole_batch(world_size: int, strata: list[int], capacity_factor: float | None, empty: int | None) -> tuple:
+    """One process: each rank's tokens through the whole layer, one balance loss over all of them."""
+    layer = make_layer(strata, capacity_factor)
+    inputs = [make_input(rank, empty) for rank in range(world_size)]
+    outputs = [layer(x, padding) for x, padding in inputs]
+    losses = []
+    for i in range(len(strata)):
+        per_rank = [stats.strata[i] for _, stats in outputs]
+        tokens = max(sum(s.num_tokens for s in per_rank), 1)
+        share = sum(s.first_choice_E.double() for s in per_rank) / tokens
+        mean = sum(s.prob_sum_E for s in per_rank) / tokens
+        losses.append(share.numel() * (share * mean).sum())
+    total = sum(losses) / len(strata)
+    (sum(objective(y, torch.zeros(())) for y, _ in outputs) + total).backward()
+    return layer, inputs, outputs, total
+
+
+@pytest.mark.multirank
+@pytest.mark.parametrize(("world_size", "ep_size"), [(2, 1), (2, 2), (4, 2), (4, 4)])
+def test_equals_one_process(world_size: int, ep_size: int) -> None:
+    cases = [case for case in CASES if sum(case[0]) % ep_size == 0]
+    per_rank = run_ranks(parallel, world_size, ep_size, cases)
+    for number, case in enumerate(cases):
+        layer, inputs, outputs, loss = whole_batch(world_size, *case)
+        ranks = [results[number] for results in per_rank]
+        assert sum(r[1] for r in ranks) / world_size == pytest.approx(loss.item(), rel=1e-12, abs=1e-12)
+        for rank, (y, _, x_grad, _, passes) in enumerate(ranks):
+            torch.testing.assert_close(y, outputs[rank][0].detach(), rtol=1e-12, atol=1e-12)
+            torch.testing.assert_close(x_grad, inputs[rank][0].grad, rtol=1e-11, atol=1e-11)
+            assert torch.equal(passes, outputs[rank][1].requested_capacity)
+        for name, p in layer.named_parameters():
+            holders = [r[3][name] for r in ranks if name in r[3]]
+            assert len(holders) == (world_size // ep_size if "experts" in name else world_size)
+            torch.testing.assert_close(sum(holders), p.grad, rtol=1e-11, atol=1e-11, msg=f"{case} {name}")
+
+
+def count_exchanged(rank: int, world_size: int) -> tuple[int, int]:
+    """Rows sent by all_to_all in one forward pass, and rows whose expert is on another rank."""
+    layer = make_layer([4, 4], None, world_size, rank)
+    dispatcher = ExpertParallelDispatcher(dist.group.WORLD)
+    layer.dispatcher = dispatcher
+    sent, needed = [], []
+    exchange, counts = dispatcher._exchange, dispatcher.exchange_counts
+
+    def spy_exchange(rows: Tensor, *splits: object) -> Tensor:
+        sent.append(rows.shape[0])
+        return exchange(rows, *splits)
+
+    def spy_counts(kept: Tensor, experts_per_rank: list[int], extra: Tensor) -> object:
+        per_rank = [int(part.sum()) for part in kept.split(experts_per_rank)]
+        needed.append(sum(per_rank) - per_rank[rank])
+        return counts(kept, experts_per_rank, extra)
+
+    dispatcher._exchange, dispatcher.exchange_counts = spy_exchange, spy_counts
+    layer(make_input(rank, None)[0])
+    return sum(sent[::2]), sum(needed)
+
+
+@pytest.mark.multirank
+def test_only_rows_for_other_ranks_travel() -> None:
+    for sent, needed in run_ranks(count_exchanged, 2):
+        assert sent == needed > 0
