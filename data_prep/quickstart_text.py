@@ -1,0 +1,104 @@
+"""Writes the text of the quickstart's corpus: parallel files and their specification for `python -m data_prep`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from smoe_ds.errors import DataError
+
+PIVOT = "eng"
+MIN_ENGLISH_WORDS = 3
+MIN_RATIO, MAX_RATIO = 0.12, 4.0
+_WORD = re.compile(r"[^\W\d_]{2,}")
+
+
+def is_sentence_pair(english: str, other: str) -> bool:
+    """Whether two strings of a catalog serve as training text.
+
+    Args:
+        english: cleaned English string.
+        other: its cleaned translation.
+
+    Returns:
+        True for at least three English words, a translation that is not the English string, and a length ratio
+        English / translation (characters) within 0.12 to 4.
+    """
+    if not english or not other or len(_WORD.findall(english)) < MIN_ENGLISH_WORDS:
+        return False
+    return english.casefold() != other.casefold() and MIN_RATIO <= len(english) / len(other) <= MAX_RATIO
+
+
+def unique_pairs(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Sentence pairs in order, each once, upper and lower case taken as equal; what is no sentence pair is left out."""
+    kept: dict[tuple[str, str], tuple[str, str]] = {}
+    for english, other in pairs:
+        if is_sentence_pair(english, other):
+            kept.setdefault((english.casefold(), other.casefold()), (english, other))
+    return list(kept.values())
+
+
+def write_corpus_text(
+    folder: Path, pairs: Mapping[str, list[tuple[str, str]]], *, output: str, origin: Mapping[str, Any]
+) -> Path:
+    """Writes ``text/eng-XXX.{eng,XXX}``, ``origin.json`` and, last of all, ``spec.yaml``.
+
+    Args:
+        folder: where to write; what is there is replaced.
+        pairs: language -> (English, translation) pairs.
+        output: folder of the prepared corpus, relative to ``folder``.
+        origin: where the text is from, kept beside it.
+
+    Returns:
+        The specification's path. It exists only when all the rest is complete.
+
+    Raises:
+        DataError: a language without a single pair.
+    """
+    empty = [language for language, found in pairs.items() if not found]
+    if empty:
+        raise DataError(
+            f"{folder}: no sentence pairs found for {', '.join(empty)}; expected at least one a language; "
+            "leave these languages out or check their codes"
+        )
+    text = folder / "text"
+    text.mkdir(parents=True, exist_ok=True)
+    spec_file = folder / "spec.yaml"
+    spec_file.unlink(missing_ok=True)
+    for language, found in pairs.items():
+        for side, code in enumerate((PIVOT, language)):
+            _replace(text / f"{PIVOT}-{language}.{code}", "".join(f"{pair[side]}\n" for pair in found))
+    counts = {language: len(found) for language, found in pairs.items()}
+    _replace(folder / "origin.json", json.dumps({**origin, "pairs": counts}, indent=2, ensure_ascii=False) + "\n")
+    _replace(spec_file, yaml.safe_dump(_specification(pairs, output), sort_keys=False))
+    return spec_file
+
+
+def _specification(languages: Iterable[str], output: str) -> dict[str, Any]:
+    pairs = [
+        {
+            "pair": f"{PIVOT}-{language}",
+            "train": [{"src": f"text/{PIVOT}-{language}.{PIVOT}", "tgt": f"text/{PIVOT}-{language}.{language}"}],
+        }
+        for language in languages
+    ]
+    return {
+        "output": output,
+        "pivot": PIVOT,
+        "pairs": pairs,
+        "held_out": {"valid": 100, "test": 200, "max_fraction": 0.05},
+        "clean": {"copies": "drop", "max_words": 100, "max_pieces": 254},
+        "sentencepiece": {"vocab_size": 8000, "allow_smaller": True, "num_threads": 2},
+    }
+
+
+def _replace(path: Path, content: str) -> None:
+    """Writes a file so that it is either the old one or complete."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(content, encoding="utf-8", newline="\n")
+    temporary.replace(path)

@@ -1,0 +1,255 @@
+#!/usr/bin/env bash
+# From nothing to a trained, evaluated SMoE-2-2-2-2 on real bitext: see --help.
+set -euo pipefail
+
+usage() {
+  cat <<'TEXT'
+Usage: bash launch/quickstart.sh [options]
+
+Makes a virtual environment, installs, fetches real bitext, prepares it, trains SMoE-2-2-2-2 with DeepSpeed,
+translates held-out sentences and prints BLEU and chrF++. About 13 minutes on two cores, half of them training.
+A second run reuses what is there; after an interruption it goes on from the last checkpoint.
+
+  --languages "L ..."  languages beside English (default "nso msa tgl cat"). Also: run ssw ind nob isl fao slv ltz
+                       lim fur glg, or any locale name of Debian's translation catalogs, such as de or xh
+  --minutes M          training time (default 7); more than an earlier run had: trains for the difference
+  --ranks N            processes (default 2; an even number shares the experts between pairs of ranks, ep_size 2)
+  --limit N            most test sentences translated per direction (default 100)
+  --source S           auto (default), debian or cldr: where the text is from, see below
+  --spec FILE          your own text: a specification for `python -m data_prep`
+  --set KEY=VALUE      change one key of ds_configs/quickstart.json; may be repeated
+  --dir DIR            where data/ and runs/ are made (default: the repository)
+  --fresh              throw away this setup's text, corpus and run first (downloaded packages stay)
+  --help               this text
+
+Environment: VENV (virtual environment, default .venv in the repository), PYTHON (interpreter to make it with).
+
+Text: on Debian and Ubuntu apt-get downloads packages (76 MB; nothing is installed, no root needed) and the
+translations of their messages are the bitext. Elsewhere, dates and lists composed from CLDR stand in (Python package
+babel): enough to see that training works, no natural sentences.
+TEXT
+}
+
+languages="nso msa tgl cat" minutes=7 ranks=2 limit=100 source=auto spec="" dir="" fresh=no overrides=()
+
+# shellcheck source=launch/setup.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/setup.sh"
+
+parse_arguments() {
+  while (($#)); do
+    case "$1" in
+      --help | -h) usage && exit 0 ;;
+      --fresh) fresh=yes && shift && continue ;;
+      --languages | --minutes | --ranks | --limit | --source | --spec | --set | --dir) ;;
+      *) die "unknown option $1" "bash launch/quickstart.sh --help lists the options" ;;
+    esac
+    (($# > 1)) || die "$1 needs a value" "bash launch/quickstart.sh --help lists the options"
+    case "$1" in
+      --languages) languages="${2//,/ }" ;;
+      --minutes) minutes="$2" ;;
+      --ranks) ranks="$2" ;;
+      --limit) limit="$2" ;;
+      --source) source="$2" ;;
+      --spec) spec="$2" ;;
+      --set) overrides+=(--set "$2") ;;
+      --dir) dir="$2" ;;
+    esac
+    shift 2
+  done
+}
+
+check_arguments() {
+  [[ "$minutes" =~ ^[0-9]+(\.[0-9]+)?$ && ! "$minutes" =~ ^0+(\.0+)?$ ]] || die "--minutes $minutes: expected a number above 0"
+  [[ "$ranks" =~ ^[1-9][0-9]*$ ]] || die "--ranks $ranks: expected 1 or more"
+  [[ "$limit" =~ ^[1-9][0-9]*$ ]] || die "--limit $limit: expected 1 or more"
+  [[ "$source" =~ ^(auto|debian|cldr)$ ]] || die "--source $source: expected auto, debian or cldr"
+  [[ -z "$spec" || -f "$spec" ]] || die "--spec $spec: no such file"
+  [[ -n "${languages// /}" ]] || die "--languages: expected at least one"
+  read -ra language_list <<<"$languages"
+}
+
+# The folders of this choice of text, under $dir.
+name_folders() {
+  local name
+  name="$(IFS=- && printf '%s' "${language_list[*]}")"
+  if ((${#name} > 60)); then
+    name="${#language_list[@]}-languages-$(printf '%s' "$name" | sha256sum | cut -c 1-8)"
+  fi
+  if [[ "$source" == cldr ]]; then name="cldr-$name"; fi
+  if [[ -n "$spec" ]]; then
+    name="$(basename -- "${spec%.*}")"
+    corpus="$(spec_output "$spec")"
+  else
+    text="$dir/data/quickstart-source/$name"
+    corpus="$dir/data/quickstart-$name"
+  fi
+  run="$dir/runs/quickstart-$name"
+  logs="$run/log"
+}
+
+# spec_output SPEC: the folder that a specification has its corpus written to.
+spec_output() {
+  "$VENV/bin/python" - "$1" <<'PYTHON'
+import sys
+from pathlib import Path
+
+import yaml
+
+spec = Path(sys.argv[1]).resolve()
+print(spec.parent / yaml.safe_load(spec.read_text(encoding="utf-8"))["output"])
+PYTHON
+}
+
+choose_source() {
+  if [[ "$source" == auto && -z "$spec" ]]; then
+    source=debian
+    if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
+      say "No apt-get here: this is not Debian or Ubuntu."
+      source=cldr
+    fi
+  fi
+  name_folders
+}
+
+fetch_text() {
+  if [[ -n "$spec" ]]; then
+    say "Text: yours, by $spec"
+    return
+  fi
+  if [[ "$source" == debian ]]; then
+    fetch_debian
+  fi
+  if [[ "$source" == cldr ]]; then
+    say "NOTE: the text is composed from CLDR (dates, amounts, lists). It is smoke-test data, no natural sentences:"
+    say "      the scores below say that training works, nothing about translation."
+    fetch_cldr
+  fi
+  spec="$text/spec.yaml"
+}
+
+fetch_debian() {
+  if [[ -f "$text/spec.yaml" ]]; then
+    say "Text is there: $text"
+  else
+    step "Fetching translation catalogs with apt-get (76 MB; nothing is installed)" "$logs/fetch.log" \
+      "$VENV/bin/python" -m data_prep.debian --languages "${language_list[@]}" \
+      --source-dir "$dir/data/quickstart-source/packages" --out "$text" --output "../../$(basename -- "$corpus")"
+    grep ' sentence pairs$' "$logs/fetch.log"
+  fi
+}
+
+fetch_cldr() {
+  if [[ -f "$text/spec.yaml" ]]; then
+    say "Text is there: $text"
+  else
+    step "Installing babel, which carries CLDR" "$logs/babel.log" "$VENV/bin/python" -m pip install "babel==2.18.0"
+    step "Composing text" "$logs/fetch.log" \
+      "$VENV/bin/python" -m data_prep.cldr --languages "${language_list[@]}" --out "$text" \
+      --output "../../$(basename -- "$corpus")"
+    grep ' composed pairs$' "$logs/fetch.log"
+  fi
+}
+
+prepare_corpus() {
+  if [[ -f "$corpus/manifest.json" && ! "$spec" -nt "$corpus/manifest.json" ]]; then
+    say "Corpus is there: $corpus"
+  else
+    step "Preparing the corpus: cleaning, held-out split, SentencePiece, shards" "$logs/prepare.log" \
+      "$VENV/bin/python" -m data_prep "$spec"
+  fi
+}
+
+# Minutes that earlier runs trained to their end.
+trained_minutes() {
+  if [[ -f "$run/trained_minutes" ]]; then cat -- "$run/trained_minutes"; else echo 0; fi
+}
+
+train_model() {
+  local left status=0 ep_size=1 arguments command
+  left="$(awk -v want="$minutes" -v have="$(trained_minutes)" 'BEGIN { print (want > have) ? want - have : 0 }')"
+  if [[ "$left" == 0 ]]; then
+    say "Model is trained: $run"
+    return
+  fi
+  if ((ranks % 2 == 0)); then ep_size=2; fi
+  arguments=(train "$REPO/ds_configs/quickstart.json" --resume auto
+    --set "smoe.data.path=$corpus" --set "smoe.train.output_dir=$run" --set "smoe.train.max_minutes=$left"
+    --set smoe.train.max_steps=1000000 --set "smoe.moe.ep_size=$ep_size"
+    --set "train_batch_size=$((ranks > 2 ? ranks : 2))" ${overrides[@]+"${overrides[@]}"})
+  if ((ranks == 1)); then
+    command=("$VENV/bin/python" -m smoe_ds "${arguments[@]}")
+  else
+    command=("$VENV/bin/deepspeed" -q --num_accelerators "$ranks" --master_addr 127.0.0.1
+      --master_port "$(free_port)" --module smoe_ds "${arguments[@]}")
+  fi
+  say "Training for $left min on $ranks ranks (ep_size $ep_size); log: $logs/train.log"
+  rm -f -- "$run/scores.json"
+  show "$logs/train.log" "${command[@]}" || status=$?
+  if ((status)); then
+    die "training ended with exit status $status" "log: $logs/train.log" \
+      "the same command again goes on from the last checkpoint, if there is one"
+  fi
+  printf '%s\n' "$minutes" >"$run/trained_minutes"
+}
+
+evaluate_model() {
+  local status=0
+  if [[ -f "$run/scores.json" && -f "$run/scores.txt" && "$(cat -- "$run/scores_limit")" == "$limit" ]]; then
+    say "Scores are there: $run/scores.json"
+    cat -- "$run/scores.txt"
+    return
+  fi
+  say "Translating up to $limit held-out sentences per direction with beam search"
+  OMP_NUM_THREADS="$(nproc)" show "$logs/evaluate.log" \
+    "$VENV/bin/smoe-ds" evaluate "$run" --split test --limit "$limit" --untrained || status=$?
+  if ((status)); then
+    die "evaluation ended with exit status $status" "log: $logs/evaluate.log"
+  fi
+}
+
+print_places() {
+  cat <<TEXT
+
+TensorBoard log   $run/tensorboard
+                  ($VENV/bin/tensorboard --logdir "$run/tensorboard")
+Checkpoint        $run/checkpoints
+Configuration     $run/config.json
+Scores            $run/scores.json
+Corpus            $corpus
+Logs              $logs
+TEXT
+  if [[ "$source" == cldr ]]; then
+    echo "The text was composed from CLDR: smoke-test data, no natural sentences."
+  fi
+  say "Done"
+}
+
+start_over() {
+  if [[ "$fresh" != yes ]]; then return; fi
+  say "Starting over: removing $run"
+  rm -rf -- "$run"
+  if [[ "$source" == debian || "$source" == cldr ]]; then
+    rm -rf -- "$text" "$corpus"
+  fi
+}
+
+main() {
+  parse_arguments "$@"
+  check_arguments
+  dir="${dir:-$REPO}"
+  mkdir -p -- "$dir"
+  dir="$(cd -- "$dir" && pwd)"
+  trap 'say "Interrupted; the same command again goes on from here"; exit 130' INT
+  say "SMoE quickstart: set up, fetch, prepare, train $minutes min, evaluate"
+  install_project runtime
+  choose_source
+  start_over
+  fetch_text
+  prepare_corpus
+  set_environment "$ranks"
+  train_model
+  evaluate_model
+  print_places
+}
+
+main "$@"
