@@ -1,0 +1,31 @@
+"""What the stream asks of a corpus: the sentence pairs of one direction, by number."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Lengths(Protocol):
+    """Lengths in pieces, looked up for an array of sentence numbers only. A NumPy array is one."""
+
+    def __getitem__(self, index: NDArray[np.int64], /) -> NDArray[Any]: ...
+
+
+class SentencePairs(Protocol):
+    """Sentence pairs of one direction, as token ids without special tokens."""
+
+    @property
+    def direction(self) -> str: ...
+    @property
+    def src_language(self) -> str: ...
+    @property
+    def tgt_language(self) -> str: ...
+    @property
+    def src_lengths(self) -> Lengths: ...
+    @property
+    def tgt_lengths(self) -> Lengths: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> tuple[NDArray[Any], NDArray[Any]]: ...

@@ -1,0 +1,226 @@
+"""The training stream: micro-batches of all directions, in an order that hangs on seed, corpus and settings alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass, replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from smoe_ds.data.batch import Batch
+from smoe_ds.data.partition import check_partition, micro_batches_of_rank
+from smoe_ds.data.position import Position
+from smoe_ds.data.sentences import SentencePairs
+from smoe_ds.data.window import Directions, OrderSettings, Window
+from smoe_ds.errors import DataError
+
+if TYPE_CHECKING:
+    from smoe_ds.config.data import DataConfig
+
+
+@dataclass(frozen=True)
+class StepBatches:
+    """One rank's share of an optimizer step, and the size of the whole step.
+
+    Attributes:
+        batches: this rank's micro-batches, in order.
+        num_src_tokens: source tokens in the micro-batches of ALL ranks, special tokens included, padding not.
+        num_tgt_tokens: target tokens, likewise; the loss is a mean over them.
+        epochs: direction -> epochs read after this step, e.g. 1.5.
+        skipped: direction -> sentences left out as too long so far; directions without any are not listed.
+    """
+
+    batches: list[Batch]
+    num_src_tokens: int
+    num_tgt_tokens: int
+    epochs: dict[str, float]
+    skipped: dict[str, int]
+
+
+class TrainStream:
+    """Endless stream of optimizer steps over both mixture and epochs, which can go on from any saved position.
+
+    The global sequence of micro-batches is a function of seed, corpus, directions, temperature, max_tokens, window,
+    max_positions and source_language_token; :meth:`restore` refuses a position for which one of them differs. It is
+    none of rank, world size and micro-batches per step: these may change between two runs, and the sequence goes on
+    with the micro-batch after the last one that was read.
+
+    A sentence pair with one side longer than ``max_positions``, special tokens included, or with both sides together
+    above ``max_tokens``, is skipped and counted. Every direction passes all of its sentences once per epoch.
+
+    Args:
+        sentences: direction -> its sentence pairs; ``config.directions`` selects among them.
+        language_ids: language -> id of its token.
+        config: section ``smoe.data``.
+        seed: seed of the order.
+        max_positions: longest source or target [tokens].
+        micro_batches_per_step: micro-batches K of one optimizer step over all ranks.
+        rank: this process.
+        world_size: processes W among which the K micro-batches are dealt; divides K.
+        fingerprint: SHA-256 of the corpus, without which a position means nothing.
+        prefetch: build the next step in a background thread while the caller works on the last one.
+
+    Raises:
+        ConfigError: K is no multiple of W.
+        DataError: an unknown direction, one without sentences, or one whose language has no token.
+    """
+
+    def __init__(
+        self,
+        sentences: Mapping[str, SentencePairs],
+        language_ids: Mapping[str, int],
+        config: DataConfig,
+        *,
+        seed: int,
+        max_positions: int,
+        micro_batches_per_step: int,
+        rank: int,
+        world_size: int,
+        fingerprint: str,
+        prefetch: bool = True,
+    ) -> None:
+        check_partition(micro_batches_per_step, rank, world_size)
+        self._micro_batches_per_step = micro_batches_per_step
+        self._rank, self._world_size = rank, world_size
+        settings = order_settings(config, seed=seed, max_positions=max_positions)
+        self._directions = Directions(_selected(sentences, config), language_ids, settings)
+        self._target_language_token = config.target_language_token
+        self._belongs_to = {"fingerprint": fingerprint, **asdict(settings)}
+        self._position = Position.start(len(self._directions.names))
+        self._window: tuple[int, Window] | None = None
+        self._checked_usable = False
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="train-stream") if prefetch else None
+        self._next: Future[tuple[StepBatches, Position]] | None = None
+
+    def next_step(self) -> StepBatches:
+        """The next step's micro-batches for this rank.
+
+        Raises:
+            DataError: all sentences of all directions are too long, or the corpus is damaged.
+        """
+        if self._executor is None:
+            step, self._position = self._build(self._position)
+            return step
+        ahead, self._next = self._next or self._executor.submit(self._build, self._position), None
+        step, self._position = ahead.result()
+        self._next = self._executor.submit(self._build, self._position)
+        return step
+
+    def position(self) -> dict[str, Any]:
+        """Where the stream stands after the last step that :meth:`next_step` gave, whatever was built ahead."""
+        return self._position.to_json(self._belongs_to, self._directions.names)
+
+    def restore(self, position: Mapping[str, Any]) -> None:
+        """Goes on from a position that any rank of any world size saved; costs one window's draw.
+
+        Raises:
+            DataError: the position belongs to another order, or is damaged; the stream stays where it was.
+        """
+        new = Position.from_json(position, self._belongs_to, self._directions.names)
+        drawn = int(sum(new.drawn.tolist()))
+        if drawn != new.window * self._directions.settings.window:
+            raise DataError(
+                f"data position: window {new.window} follows {new.window * self._directions.settings.window} drawn "
+                f"sentences, but the counts per direction sum to {drawn}; resume from another checkpoint"
+            )
+        self._drop_ahead()
+        num_batches = len(self._window_at(new).packing)
+        if new.offset > num_batches:
+            raise DataError(
+                f"data position: offset {new.offset} lies past the {num_batches} micro-batches of window {new.window}; "
+                "resume from another checkpoint"
+            )
+        self._position = new
+
+    def close(self) -> None:
+        """Ends the background thread; safe to call twice. The position stays readable."""
+        self._drop_ahead()
+        if self._executor is not None:
+            self._executor.shutdown(wait=True)
+
+    def __enter__(self) -> TrainStream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _drop_ahead(self) -> None:
+        ahead, self._next = self._next, None
+        if ahead is not None and not ahead.cancel():
+            wait([ahead])
+
+    def _build(self, position: Position) -> tuple[StepBatches, Position]:
+        """One step from ``position`` on, and the position after it. Runs in one thread at a time."""
+        step = range(position.micro_batch, position.micro_batch + self._micro_batches_per_step)
+        own = micro_batches_of_rank(step.start, self._micro_batches_per_step, self._rank, self._world_size)
+        batches, num_src_tokens, num_tgt_tokens = [], 0, 0
+        for index in step:
+            position = self._enter_window(position)
+            window, offset = self._window_at(position), position.offset
+            num_src_tokens += int(window.num_src_tokens[offset])
+            num_tgt_tokens += int(window.num_tgt_tokens[offset])
+            if index in own:
+                token = self._target_language_token
+                batches.append(self._directions.batch(window, offset, target_language_token=token, index=index))
+            position = replace(position, offset=offset + 1, micro_batch=index + 1)
+        position = replace(position, steps=position.steps + 1)
+        epochs, skipped = self._epochs(position), self._skipped(position)
+        return StepBatches(batches, num_src_tokens, num_tgt_tokens, epochs, skipped), position
+
+    def _window_at(self, position: Position) -> Window:
+        if self._window is None or self._window[0] != position.window:
+            self._window = (position.window, self._directions.draw(position.window, position.drawn))
+        return self._window[1]
+
+    def _enter_window(self, position: Position) -> Position:
+        """The same place in the sequence, in a window that has a micro-batch left."""
+        while position.offset >= len((window := self._window_at(position)).packing):
+            if not len(window.packing) and not self._checked_usable:
+                self._directions.require_usable()
+                self._checked_usable = True
+            position = replace(
+                position,
+                window=position.window + 1,
+                offset=0,
+                drawn=position.drawn + window.drawn,
+                skipped=position.skipped + window.skipped,
+            )
+        return position
+
+    def _epochs(self, position: Position) -> dict[str, float]:
+        window = self._window_at(position)
+        read = position.drawn + window.drawn * (position.offset / len(window.packing))
+        return dict(zip(self._directions.names, (read / self._directions.sizes).tolist(), strict=True))
+
+    def _skipped(self, position: Position) -> dict[str, int]:
+        skipped = position.skipped + self._window_at(position).skipped
+        return {self._directions.names[d]: int(skipped[d]) for d in np.flatnonzero(skipped).tolist()}
+
+
+def order_settings(config: DataConfig, *, seed: int, max_positions: int) -> OrderSettings:
+    """What the order of sentences depends on, from the run's configuration."""
+    return OrderSettings(
+        seed=seed,
+        temperature=float(config.temperature),
+        max_tokens=config.max_tokens,
+        window=config.window,
+        max_positions=max_positions,
+        source_language_token=config.source_language_token,
+    )
+
+
+def _selected(sentences: Mapping[str, SentencePairs], config: DataConfig) -> dict[str, SentencePairs]:
+    """The sentence pairs of the directions that ``config`` selects."""
+    names = list(sentences) if config.directions is None else config.directions
+    unknown = sorted(set(names) - set(sentences))
+    if unknown:
+        raise DataError(
+            f"smoe.data.directions: {', '.join(unknown)} not in the prepared corpus, which has "
+            f"{', '.join(sorted(sentences))}; correct the list or prepare the corpus with these pairs"
+        )
+    return {name: sentences[name] for name in names}

@@ -1,0 +1,174 @@
+"""One window of the training stream: which sentences it draws and how they are cut into micro-batches.
+
+A window is a pure function of the order's settings, the window's number and how many sentences each direction has given
+before. Only lengths are read here, those of the drawn sentences alone; token ids are read when a batch is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smoe_ds.data.batch import SPECIAL_TOKENS_TGT, Batch, collate, special_tokens_src
+from smoe_ds.data.mixture import draw_counts, mixture_shares
+from smoe_ds.data.packing import Packing, pack
+from smoe_ds.data.permutation import permute
+from smoe_ds.data.seeding import mix64, seeded_key
+from smoe_ds.data.sentences import SentencePairs
+from smoe_ds.errors import DataError
+
+Int64 = NDArray[np.int64]
+
+_SCAN_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class OrderSettings:
+    """All that the global sequence of micro-batches depends on, besides the corpus."""
+
+    seed: int
+    temperature: float
+    max_tokens: int
+    window: int
+    max_positions: int
+    source_language_token: bool
+
+
+@dataclass(frozen=True)
+class Window:
+    """Drawn sentences, N of them that fit, in M micro-batches.
+
+    Attributes:
+        direction: int64 [N], number of the direction.
+        sentence: int64 [N], number of the sentence within its direction.
+        packing: micro-batches of places in the two arrays above.
+        num_src_tokens: int64 [M], source tokens of each micro-batch, special tokens included, padding not.
+        num_tgt_tokens: int64 [M], target tokens, likewise.
+        drawn: int64 [D], sentences drawn from each direction, skipped ones included.
+        skipped: int64 [D], those that were too long.
+    """
+
+    direction: Int64
+    sentence: Int64
+    packing: Packing
+    num_src_tokens: Int64
+    num_tgt_tokens: Int64
+    drawn: Int64
+    skipped: Int64
+
+
+class Directions:
+    """The directions of a stream: their sentences, sizes, shares of the mixture and language tokens.
+
+    Args:
+        sentences: direction -> sentence pairs.
+        language_ids: language -> id of its token.
+        settings: what the order depends on.
+
+    Raises:
+        DataError: a direction without sentences, or whose target language has no token; no direction at all.
+    """
+
+    def __init__(
+        self, sentences: Mapping[str, SentencePairs], language_ids: Mapping[str, int], settings: OrderSettings
+    ) -> None:
+        if not sentences:
+            raise DataError("smoe.data.directions: no direction to read; name at least one of the prepared corpus")
+        self.settings = settings
+        self.names = tuple(sorted(sentences))
+        self.pairs = [sentences[name] for name in self.names]
+        for name, pairs in zip(self.names, self.pairs, strict=True):
+            if not len(pairs):
+                raise DataError(f"direction {name}: holds no sentence pair; leave it out of smoe.data.directions")
+            if pairs.tgt_language not in language_ids:
+                raise DataError(
+                    f"direction {name}: the tokenizer has no token for language {pairs.tgt_language}, "
+                    f"only for {', '.join(sorted(language_ids))}; prepare the corpus with this language"
+                )
+        self.sizes = np.array([len(pairs) for pairs in self.pairs], dtype=np.int64)
+        self.language_ids = np.array([language_ids[pairs.tgt_language] for pairs in self.pairs], dtype=np.int64)
+        self.shares = mixture_shares(self.sizes.tolist(), settings.temperature)
+        self._keys = np.array([seeded_key(settings.seed, "order", name) for name in self.names], dtype=np.uint64)
+
+    def draw(self, window: int, drawn_before: Int64) -> Window:
+        """The window of the given number.
+
+        Args:
+            window: its number, from 0.
+            drawn_before: int64 [D], sentences each direction has given in all windows before.
+        """
+        settings = self.settings
+        drawn = draw_counts(self.shares, settings.window, seed=settings.seed, window=window)
+        direction = np.repeat(np.arange(len(drawn)), drawn)
+        sentence = self._sentences(direction, drawn_before, drawn)
+        src_lengths, tgt_lengths = self._lengths(sentence, drawn)
+        fits = self._fits(src_lengths, tgt_lengths)
+        src_lengths, tgt_lengths = src_lengths[fits], tgt_lengths[fits]
+        packing = pack(src_lengths, tgt_lengths, settings.max_tokens, settings.seed, "pack", window)
+        return Window(
+            direction=direction[fits],
+            sentence=sentence[fits],
+            packing=packing,
+            num_src_tokens=packing.sums(src_lengths),
+            num_tgt_tokens=packing.sums(tgt_lengths),
+            drawn=drawn,
+            skipped=np.bincount(direction[~fits], minlength=len(drawn)),
+        )
+
+    def batch(self, window: Window, number: int, *, target_language_token: bool, index: int) -> Batch:
+        """Micro-batch ``number`` of a window, its token ids read, numbered ``index`` in the global sequence."""
+        rows = window.packing[number]
+        direction = window.direction[rows]
+        numbers = direction.tolist()
+        pairs = [self.pairs[d][i] for d, i in zip(numbers, window.sentence[rows].tolist(), strict=True)]
+        return collate(
+            pairs,
+            self.language_ids[direction],
+            tuple([self.names[d] for d in numbers]),
+            source_language_token=self.settings.source_language_token,
+            target_language_token=target_language_token,
+            index=index,
+        )
+
+    def require_usable(self) -> None:
+        """Raises DataError if every sentence of every direction is too long; stops at the first that is not."""
+        for pairs in self.pairs:
+            for start in range(0, len(pairs), _SCAN_CHUNK):
+                chunk = np.arange(start, min(start + _SCAN_CHUNK, len(pairs)))
+                if self._fits(*self._full_lengths(pairs, chunk)).any():
+                    return
+        raise DataError(
+            f"directions {', '.join(self.names)}: every sentence pair is longer than max_positions "
+            f"{self.settings.max_positions} on one side or than max_tokens {self.settings.max_tokens} on both; "
+            "raise smoe.model.max_positions or smoe.data.max_tokens"
+        )
+
+    def _sentences(self, direction: Int64, drawn_before: Int64, drawn: Int64) -> Int64:
+        """Numbers [N] of the drawn sentences: each direction goes on through its epochs, each in its own order."""
+        first = np.cumsum(drawn) - drawn
+        turn = np.arange(len(direction)) - first[direction] + drawn_before[direction]
+        epoch, place = np.divmod(turn, self.sizes[direction])
+        keys = mix64(self._keys[direction] ^ mix64(epoch.astype(np.uint64)))
+        return permute(place, self.sizes[direction], keys)
+
+    def _lengths(self, sentence: Int64, drawn: Int64) -> tuple[Int64, Int64]:
+        """Source and target lengths [N] of the drawn sentences, which lie direction by direction."""
+        src, tgt = np.empty_like(sentence), np.empty_like(sentence)
+        start = 0
+        for number in np.flatnonzero(drawn).tolist():
+            end = start + int(drawn[number])
+            src[start:end], tgt[start:end] = self._full_lengths(self.pairs[number], sentence[start:end])
+            start = end
+        return src, tgt
+
+    def _full_lengths(self, pairs: SentencePairs, sentence: Int64) -> tuple[Int64, Int64]:
+        """Lengths in tokens, special tokens included."""
+        src = pairs.src_lengths[sentence].astype(np.int64) + special_tokens_src(self.settings.source_language_token)
+        return src, pairs.tgt_lengths[sentence].astype(np.int64) + SPECIAL_TOKENS_TGT
+
+    def _fits(self, src_lengths: Int64, tgt_lengths: Int64) -> NDArray[np.bool_]:
+        longest = np.maximum(src_lengths, tgt_lengths)
+        return (longest <= self.settings.max_positions) & (src_lengths + tgt_lengths <= self.settings.max_tokens)
