@@ -6,18 +6,26 @@ import argparse
 import json
 import sys
 
+from smoe_ds.errors import ConfigError
+
 HELP = "print the resolved configuration of a run, or everything that is wrong with it"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    add_run_arguments(parser)
+    add_run_arguments(parser, optional=True)
+    parser.add_argument("--keys", action="store_true", help="list every key a run may set, its default and meaning")
     parser.add_argument("--world-size", type=int, metavar="N", help="also check that N ranks can share the run")
 
 
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what names a run: its file, and overrides of single keys."""
-    parser.add_argument("run_file", metavar="RUN.json", help="run file, e.g. ds_configs/quickstart.json")
+def add_run_arguments(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
+    """Adds what names a run: its file (``run_file``), and overrides of single keys (``overrides``)."""
+    parser.add_argument(
+        "run_file",
+        metavar="RUN.json",
+        nargs="?" if optional else None,
+        help="run file, e.g. ds_configs/quickstart.json",
+    )
     parser.add_argument(
         "--set",
         dest="overrides",
@@ -32,8 +40,11 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints the resolved run on stdout, a note on stderr."""
     from smoe_ds.config import check_world, load_run
-    from smoe_ds.errors import ConfigError
 
+    if args.keys:
+        return _print_keys()
+    if args.run_file is None:
+        raise ConfigError("smoe-ds validate: which run? Name a file such as ds_configs/quickstart.json, or give --keys")
     config = load_run(args.run_file, args.overrides)
     note = f"{args.run_file}: valid"
     if args.world_size is not None:
@@ -44,4 +55,12 @@ def run(args: argparse.Namespace) -> int:
         note += f" on {args.world_size} ranks, with gradient_accumulation_steps {steps}"
     print(json.dumps(config.to_dict(), indent=2, ensure_ascii=False))
     print(note, file=sys.stderr)
+    return 0
+
+
+def _print_keys() -> int:
+    from smoe_ds.config.describe import describe_keys
+
+    for key in describe_keys():
+        print(f"{key.key}  [{key.default}]\n    {key.text}")
     return 0

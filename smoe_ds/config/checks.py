@@ -14,6 +14,11 @@ from smoe_ds.errors import ConfigError
 def engine_problems(engine: DeepSpeedSections) -> Iterator[Problem]:
     """Problems among DeepSpeed's keys alone. Each was seen by running DeepSpeed 0.19.8."""
     zero = engine.zero_optimization
+    if zero.stage == 3:
+        yield Problem(
+            ("zero_optimization", "stage"),
+            "3 refuses mixture-of-experts layers, and checkpoints here cover 0 to 2, for dense models too; set 1 or 2",
+        )
     if engine.fp16.enabled and engine.bf16.enabled:
         yield Problem(
             ("bf16", "enabled"), "fp16 and bf16 are both on; switch one off (fp16 for V100, bf16 for A100 and later)"
@@ -44,11 +49,6 @@ def cross_problems(engine: DeepSpeedSections, smoe: SmoeConfig) -> Iterator[Prob
 
 def _expert_problems(engine: DeepSpeedSections, smoe: SmoeConfig) -> Iterator[Problem]:
     zero = engine.zero_optimization
-    if zero.stage == 3:
-        yield Problem(
-            ("zero_optimization", "stage"),
-            "3 refuses mixture-of-experts layers; set 1 or 2, or strata [] for a dense model",
-        )
     if zero.contiguous_gradients is False and zero.stage in (1, 2):
         yield Problem(
             ("zero_optimization", "contiguous_gradients"),

@@ -63,7 +63,7 @@ def read_file(path: str) -> dict[str, Any]:
         ConfigError: the file is missing, is not UTF-8 or hjson, or holds a key twice.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; expected a run file such as ds_configs/quickstart.json") from None
     except OSError as error:

@@ -92,7 +92,7 @@ def resolve(layers: Layers, source: str) -> RunConfig:
     engine = _validate(DeepSpeedSections, layers.tree, (), problems)
     smoe = None
     if smoe_tree is None:
-        problems.append(Problem(("smoe",), f"missing; {RunFile.model_fields['smoe'].description}"))
+        problems.append(Problem(("smoe",), f"missing; {RunFile.model_fields['smoe'].description}", missing=True))
     else:
         smoe = _validate(SmoeConfig, smoe_tree, ("smoe",), problems)
     if engine is not None:

@@ -21,12 +21,12 @@ class Problem:
 
     path: ItemPath
     message: str
+    missing: bool = False
 
     def line(self, origins: Mapping[ItemPath, str], run_file: str) -> str:
         """The problem as printed; names the file (or ``--set``) that wrote the key, else the run file itself."""
-        where = next(
-            (origins[self.path[:n]] for n in range(len(self.path), 0, -1) if self.path[:n] in origins), run_file
-        )
+        prefixes = [] if self.missing else [self.path[:n] for n in range(len(self.path), 0, -1)]
+        where = next((origins[prefix] for prefix in prefixes if prefix in origins), run_file)
         return f"{where}: {dotted(self.path)}: {self.message}" if self.path else f"{where}: {self.message}"
 
 
@@ -112,7 +112,7 @@ def rephrase(error: ValidationError, root: type[BaseModel], at: Path, refused: M
             for field, message in entry["ctx"]["broken"]:
                 yield Problem((*path, *field.split(".")), message)
         else:
-            yield Problem(path, _message(entry, root, path, refused))
+            yield Problem(path, _message(entry, root, path, refused), missing=entry["type"] == "missing")
 
 
 def _message(entry: Any, root: type[BaseModel], path: ItemPath, refused: Mapping[str, str]) -> str:

@@ -31,11 +31,3 @@ class SmoeConfig(Section):
                 f"every {self.moe.every}th layer of at most {layers} has experts, so none does; "
                 f"choose {layers} or less, or strata [] for a dense model",
             )
-        longest = 2 * self.model.max_positions
-        if self.data.max_tokens < longest:
-            yield (
-                "data.max_tokens",
-                f"{self.data.max_tokens} cannot hold one pair of {self.model.max_positions} + "
-                f"{self.model.max_positions} tokens (smoe.model.max_positions on both sides); "
-                f"choose at least {longest}, or lower max_positions to {self.data.max_tokens // 2}",
-            )
