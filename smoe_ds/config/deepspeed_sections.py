@@ -162,7 +162,7 @@ class CsvMonitor(Section):
     enabled: bool = Field(
         default=False, description="DeepSpeed's own scalars (learning rate, loss scale, timers) as CSV."
     )
-    output_path: str | None = Field(default=None, description="Folder.")
+    output_path: str | None = Field(default=None, description="Folder of the CSV files.")
     job_name: str | None = Field(default=None, description="Folder inside output_path.")
 
 
@@ -171,8 +171,8 @@ class Wandb(Section):
 
     enabled: bool = Field(default=False, description="DeepSpeed's own scalars to Weights & Biases.")
     group: str | None = Field(default=None, description="Group of runs.")
-    team: str | None = Field(default=None, description="Team.")
-    project: str | None = Field(default=None, description="Project.")
+    team: str | None = Field(default=None, description="Team the run belongs to.")
+    project: str | None = Field(default=None, description="Project the run belongs to.")
 
 
 class DeepSpeedSections(Section):
@@ -216,6 +216,6 @@ class DeepSpeedSections(Section):
     def resolved(self) -> dict[str, Any]:
         """The sections as DeepSpeed reads them, with everything that is always written out."""
         tree = self.model_dump(mode="json", exclude_none=True)
-        params = tree["optimizer"]["params"]
-        params.setdefault("adam_w_mode", self.optimizer.type == "AdamW")
+        params = {"adam_w_mode": self.optimizer.type == "AdamW", **tree["optimizer"]["params"]}
+        tree["optimizer"]["params"] = {name: params[name] for name in AdamParams.model_fields if name in params}
         return tree

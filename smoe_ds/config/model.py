@@ -15,8 +15,8 @@ class ModelConfig(Section):
     d_model: int = Field(default=512, gt=0, description="Width D of embeddings and residual stream.")
     d_ffn: int = Field(default=2048, gt=0, description="Inner width F of a feed-forward network and of an expert.")
     num_heads: int = Field(default=8, gt=0, description="Attention heads H; must divide d_model.")
-    encoder_layers: int = Field(default=6, gt=0, description="Encoder layers.")
-    decoder_layers: int = Field(default=6, gt=0, description="Decoder layers.")
+    encoder_layers: int = Field(default=6, gt=0, description="Encoder layers; every smoe.moe.every-th has experts.")
+    decoder_layers: int = Field(default=6, gt=0, description="Decoder layers; every smoe.moe.every-th has experts.")
     dropout: float = Field(
         default=0.3, ge=0, lt=1, description="Dropout on embeddings, sub-layer outputs and expert outputs."
     )

@@ -76,7 +76,7 @@ def unknown_key(root: type[BaseModel], path: ItemPath, refused: Mapping[str, str
 
 def found(value: Any) -> str:
     """A value as a reader of the file knows it, with its kind."""
-    names = {bool: "true or false", int: "whole number", float: "number", str: "text", list: "list", dict: "object"}
+    names = {bool: "boolean", int: "whole number", float: "number", str: "text", list: "list", dict: "object"}
     if value is None:
         return "found null"
     text = json.dumps(value, ensure_ascii=False, default=str)

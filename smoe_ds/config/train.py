@@ -20,7 +20,12 @@ class TrainConfig(Section):
         default=8000, ge=0, description="Steps of linear warm-up; then inverse square root decay."
     )
     warmup_init_lr: float = Field(default=1e-7, ge=0, description="Learning rate at step 0 of the warm-up.")
-    label_smoothing: float = Field(default=0.1, ge=0, lt=1, description="Label smoothing.")
+    label_smoothing: float = Field(
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="Share of the target's probability that is spread evenly over the vocabulary.",
+    )
     log_every: int = Field(default=100, gt=0, description="Steps between console and TensorBoard lines.")
     validate_every: int = Field(default=2000, gt=0, description="Steps between validations; one more at the end.")
     validate_batches: int = Field(default=20, gt=0, description="Most micro-batches per direction in one validation.")
