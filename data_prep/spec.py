@@ -42,6 +42,7 @@ class MoSource(Section):
 
     mo: str = Field(description="The file.")
     msgid: str | None = Field(None, description="Language of the message ids; null: the pivot, or the first language.")
+    markup: Literal["strip", "keep"] = Field("strip", description="Take the catalog's markup out of the text, or not.")
 
 
 class PoSource(Section):
@@ -49,6 +50,7 @@ class PoSource(Section):
 
     po: str = Field(description="The file.")
     msgid: str | None = Field(None, description="Language of the message ids; null: the pivot, or the first language.")
+    markup: Literal["strip", "keep"] = Field("strip", description="Take the catalog's markup out of the text, or not.")
 
 
 class MediaWikiFiles(Section):
@@ -62,6 +64,7 @@ class MediaWikiSource(Section):
     """Two MediaWiki message files (JSON objects), joined by key."""
 
     mediawiki: MediaWikiFiles
+    markup: Literal["strip", "keep"] = Field("strip", description="Take the catalog's markup out of the text, or not.")
 
 
 def _kind(value: Any) -> str | None:
@@ -173,7 +176,7 @@ class SentencePieceSpec(Section):
     """The vocabulary, shared by all languages: SentencePiece with byte fallback and one token per language."""
 
     model: str | None = Field(None, description="Use this SentencePiece model, written by data_prep; null: train one.")
-    vocab_size: int = Field(8000, ge=300, description="Pieces, with special, byte and language tokens.")
+    vocab_size: int = Field(8000, ge=270, description="Pieces, with special, byte and language tokens.")
     allow_smaller: bool = Field(False, description="Accept fewer pieces where the text does not hold vocab_size.")
     temperature: float = Field(
         5.0, ge=1, description="T of the sample it is trained on: share of a language ~ sentences^(1/T)."

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 from smoe_ds.data.shards import (
     OFFSET_DTYPE,
@@ -36,11 +37,42 @@ class _Shard:
         self.offsets = [str(folder / side["idx"]["file"]) for side in sides]
 
 
-class ParallelSentences:
-    """The sentence pairs of one direction in one split.
+class Lengths:
+    """Lengths in pieces of one side, looked up in the offset tables; ``np.asarray`` reads them all (int32 [N])."""
 
-    Token ids stay on disk until they are asked for; the lengths are read once and kept (8 bytes a sentence pair).
-    """
+    def __init__(self, shards: list[_Shard], side: int) -> None:
+        self._shards, self._side = shards, side
+        self._starts = np.array([shard.start for shard in shards], np.int64)
+
+    def __len__(self) -> int:
+        return self._shards[-1].stop if self._shards else 0
+
+    def __getitem__(self, index: NDArray[np.int64] | int | slice) -> NDArray[np.int32]:
+        """Lengths of the given sentences, int32 of the index's shape.
+
+        Raises:
+            IndexError: a sentence is not in 0..N-1.
+        """
+        if isinstance(index, slice):
+            index = np.arange(*index.indices(len(self)))
+        rows = np.asarray(index, np.int64)
+        if rows.size and (rows.min() < 0 or rows.max() >= len(self)):
+            raise IndexError(f"sentences {rows.min()} to {rows.max()} of {len(self)}")
+        lengths = np.empty(rows.shape, np.int32)
+        shard_of = np.searchsorted(self._starts, rows, side="right") - 1
+        for number in np.unique(shard_of):
+            here = shard_of == number
+            offsets = map_array(self._shards[number].offsets[self._side], OFFSET_DTYPE)
+            local = rows[here] - self._starts[number]
+            lengths[here] = offsets[local + 1] - offsets[local]
+        return lengths
+
+    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[Any]:
+        return self[:].astype(dtype or np.int32, copy=False)
+
+
+class ParallelSentences:
+    """The sentence pairs of one direction in one split; they stay on disk until they are asked for."""
 
     def __init__(self, folder: Path, entry: dict[str, Any], direction: str, vocab_size: int) -> None:
         """Opens a direction.
@@ -63,21 +95,15 @@ class ParallelSentences:
     def __len__(self) -> int:
         return self._shards[-1].stop if self._shards else 0
 
-    @cached_property
-    def src_lengths(self) -> np.ndarray:
-        """Pieces of every source sentence, int32 [N]."""
-        return self._lengths(0)
+    @property
+    def src_lengths(self) -> Lengths:
+        """Pieces of every source sentence."""
+        return Lengths(self._shards, 0)
 
-    @cached_property
-    def tgt_lengths(self) -> np.ndarray:
-        """Pieces of every target sentence, int32 [N]."""
-        return self._lengths(1)
-
-    def _lengths(self, side: int) -> np.ndarray:
-        lengths = np.empty(len(self), np.int32)
-        for shard in self._shards:
-            lengths[shard.start : shard.stop] = np.diff(map_array(shard.offsets[side], OFFSET_DTYPE))
-        return lengths
+    @property
+    def tgt_lengths(self) -> Lengths:
+        """Pieces of every target sentence."""
+        return Lengths(self._shards, 1)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Ids of source and target, int64 [pieces] each.

@@ -1,0 +1,132 @@
+"""The command ``python -m data_prep SPEC.yaml``."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+
+from pydantic import BaseModel
+
+from data_prep.clean import DROP_REASONS, NOTICES
+from data_prep.load_spec import SECTIONS, load_spec
+from data_prep.prepare import prepare
+from data_prep.progress import Progress
+from data_prep.report import format_report
+from data_prep.spec import Spec
+from smoe_ds.errors import SmoeError
+
+_DESCRIPTION = """\
+Prepares a corpus: reads parallel text (plain or gzip file pairs, TSV, gettext catalogs, MediaWiki messages), cleans it,
+sets validation and test sentences apart so that none is in any language's training text, trains a SentencePiece
+vocabulary on a temperature sample, and writes token shards with a manifest of counts and SHA-256.
+
+The output folder appears when it is complete. A second run with the same specification and inputs verifies it and
+does nothing else. See data_prep/example.yaml for a specification; --keys lists every key with its default."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m data_prep",
+        description=_DESCRIPTION,
+        epilog="exit status: 0 prepared or already there, 2 an error that the message explains",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("spec", type=Path, nargs="?", metavar="SPEC.yaml", help="the specification")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="folder to write, relative to here, instead of the specification's"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a key, e.g. --set sentencepiece.vocab_size=4000; may be repeated",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier result in the output folder")
+    parser.add_argument(
+        "--workers",
+        type=_positive,
+        metavar="N",
+        help="processes to use; the result is the same (default: what pays off)",
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    parser.add_argument("--keys", action="store_true", help="describe the keys of a specification and the counts; exit")
+    parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is less than 1")
+    return number
+
+
+def _describe_keys() -> Iterator[str]:
+    """Every key of a specification with default and meaning, and every count of the report."""
+    yield from _describe_section("", Spec)
+    for section, model in SECTIONS.items():
+        yield from _describe_section(section, model)
+    yield "\ncounts of dropped pairs"
+    yield from (f"  {name}: {meaning}" for name, meaning in DROP_REASONS.items())
+    yield "\ncounts of what is noticed, and kept"
+    yield from (f"  {name}: {meaning}" for name, meaning in NOTICES.items())
+
+
+def _describe_section(section: str, model: type[BaseModel]) -> Iterator[str]:
+    yield f"\n{section or 'top level'}: {' '.join((model.__doc__ or '').split())}"
+    for name, field in model.model_fields.items():
+        if not section and name in SECTIONS:
+            continue
+        default = "required" if field.is_required() else f"default {field.default!r}"
+        yield f"  {section + '.' if section else ''}{name} ({default}): {field.description}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Args:
+        argv: arguments; None: the process's.
+
+    Returns:
+        the exit status.
+    """
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.keys:
+        print("\n".join(_describe_keys()).strip())
+        return 0
+    if args.spec is None:
+        parser.error("the specification SPEC.yaml is missing")
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return _run(args)
+    except SmoeError as error:
+        if args.debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """Leaves through the clean-up that removes the temporary folder."""
+    sys.exit(128 + number)
+
+
+def _run(args: argparse.Namespace) -> int:
+    spec = load_spec(args.spec, args.set)
+    base = args.spec.resolve().parent
+    output = args.output or base / spec.output
+    corpus, reused = prepare(
+        spec, base, output, overwrite=args.overwrite, workers=args.workers, progress=Progress(quiet=args.quiet)
+    )
+    print(format_report(corpus.manifest))
+    total = sum(entry["sentences"] for entry in corpus.manifest["splits"]["train"].values())
+    vocab_size = corpus.manifest["tokenizer"]["vocab_size"]
+    done = "already prepared, verified" if reused else "prepared"
+    print(f"{done}: {output}: {total:,} training pairs, {len(corpus.languages)} languages, {vocab_size:,} pieces")
+    return 0

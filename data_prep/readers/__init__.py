@@ -1,0 +1,73 @@
+"""Readers of parallel text: each yields the two sides of a sentence pair, in the order of the pair's name."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from data_prep.readers.mediawiki import read_mediawiki
+from data_prep.readers.mo import read_mo
+from data_prep.readers.po import read_po
+from data_prep.readers.sides import Side, SidePair
+from data_prep.readers.text_pair import read_text_pair
+from data_prep.readers.tsv import read_tsv
+from data_prep.spec import MediaWikiSource, MoSource, PairSpec, PoSource, Source, TextPairSource, TsvSource
+
+__all__ = ["Side", "SidePair", "read_source", "source_files"]
+
+
+def source_files(source: Source) -> tuple[str, ...]:
+    """The files of a source, as the specification writes them."""
+    if isinstance(source, TextPairSource):
+        return source.src, source.tgt
+    if isinstance(source, TsvSource):
+        return (source.tsv,)
+    if isinstance(source, MediaWikiSource):
+        return source.mediawiki.src, source.mediawiki.tgt
+    return (source.mo,) if isinstance(source, MoSource) else (source.po,)
+
+
+def read_source(
+    source: Source, pair: PairSpec, key_language: str, base: Path, noticed: Counter[str], *, refuse_invalid: bool
+) -> Iterator[SidePair]:
+    """Reads a source.
+
+    Args:
+        source: what the specification says.
+        pair: the pair it belongs to.
+        key_language: language of gettext's message ids where the source does not say.
+        base: folder that relative paths are relative to.
+        noticed: counts of things that were mended (byte order marks, CRLF), added to.
+        refuse_invalid: refuse a file at its first line that is not UTF-8, instead of yielding it as unusable.
+
+    Raises:
+        DataError: a file is missing, damaged, in another encoding, or its sides do not match.
+    """
+    paths = [base / name for name in source_files(source)]
+    if isinstance(source, TextPairSource):
+        yield from read_text_pair(paths[0], paths[1], noticed, refuse_invalid=refuse_invalid)
+    elif isinstance(source, TsvSource):
+        yield from read_tsv(paths[0], source.columns, source.header, noticed, refuse_invalid=refuse_invalid)
+    elif isinstance(source, MediaWikiSource):
+        yield from _stripped(read_mediawiki(paths[0], paths[1]), source.markup, "clean_mediawiki")
+    elif isinstance(source, (MoSource, PoSource)):
+        messages = read_mo(paths[0]) if isinstance(source, MoSource) else read_po(paths[0])
+        reverse = (source.msgid or key_language) != pair.languages[0]
+        for first, second in _stripped(messages, source.markup, "clean_gettext"):
+            yield (second, first) if reverse else (first, second)
+
+
+def _stripped(pairs: Iterator[SidePair], markup: str, function: str) -> Iterator[SidePair]:
+    """Sentence pairs with the catalog's markup taken out, if the specification says so."""
+    if markup == "keep":
+        yield from pairs
+        return
+    from data_prep import markup as module
+
+    strip: Callable[[str], str] = getattr(module, function)
+    for first, second in pairs:
+        yield (
+            strip(first) if isinstance(first, str) else first,
+            strip(second) if isinstance(second, str) else second,
+        )

@@ -1,0 +1,157 @@
+"""Lines of a text file, plain or gzip, as bytes would have it: only LF ends a line, and CRLF counts as LF.
+
+Python's text mode and `str.splitlines` also break lines at CR, U+2028, U+0085 and others, which shifts one side of a
+parallel corpus against the other.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from data_prep.readers.sides import Side, Unusable
+from smoe_ds.errors import DataError
+
+MAX_LINE_BYTES = 4 << 20  # a longer line is never held in memory
+_GZIP = b"\x1f\x8b"
+_MARKS = (
+    (b"\xff\xfe\x00\x00", "UTF-32"),
+    (b"\x00\x00\xfe\xff", "UTF-32"),
+    (b"\xff\xfe", "UTF-16"),
+    (b"\xfe\xff", "UTF-16"),
+)
+_UTF8_MARK = b"\xef\xbb\xbf"
+
+
+def open_bytes(path: Path) -> BinaryIO:
+    """Opens a file for reading; ``.gz`` is decompressed, several members one after the other too.
+
+    Raises:
+        DataError: the file cannot be opened, or is gzip where its name says it is not, or the other way round.
+    """
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise DataError(
+            f"{path}: {error.strerror}; relative paths are relative to the specification's folder"
+        ) from error
+    is_gzip = file.read(2) == _GZIP
+    file.seek(0)
+    if is_gzip == (path.suffix == ".gz"):
+        return cast(BinaryIO, gzip.GzipFile(fileobj=file)) if is_gzip else file
+    file.close()
+    if is_gzip:
+        raise DataError(f"{path}: is gzip-compressed, but is not named .gz; rename it or decompress it")
+    raise DataError(f"{path}: is named .gz, but is not a gzip file; rename it or compress it")
+
+
+class LineReader:
+    """Reads a file line by line and keeps count; what concerns the whole file is refused at its end.
+
+    Attributes:
+        num_lines: lines so far; a final line end begins no further line.
+    """
+
+    def __init__(self, path: Path, noticed: Counter[str], *, refuse_invalid: bool) -> None:
+        self.path = path
+        self.num_lines = 0
+        self._noticed = noticed
+        self._refuse_invalid = refuse_invalid
+        self._lone_cr = self._non_ascii = self._invalid = 0
+        self._first_invalid = ""
+
+    def __iter__(self) -> Iterator[Side]:
+        """Yields the text of each line, or why it has none.
+
+        Raises:
+            DataError: the file is not UTF-8, not gzip, ended early, or has the line ends of old Macs.
+        """
+        with open_bytes(self.path) as file:
+            try:
+                yield from self._lines(file)
+            except EOFError as error:
+                raise DataError(f"{self.path}: compressed file ended early; copy or download it again") from error
+            except (gzip.BadGzipFile, zlib.error) as error:
+                raise DataError(f"{self.path}: damaged gzip file ({error}); copy or download it again") from error
+        self._check_whole_file()
+
+    def _lines(self, file: BinaryIO) -> Iterator[Side]:
+        line = file.readline(MAX_LINE_BYTES)
+        self._check_encoding(line)
+        offset = 0
+        if line.startswith(_UTF8_MARK):
+            self._noticed["byte_order_mark"] += 1
+            line, offset = line[len(_UTF8_MARK) :], len(_UTF8_MARK)
+            line = line or file.readline(MAX_LINE_BYTES)
+        while line:
+            self.num_lines += 1
+            size = len(line)
+            if size == MAX_LINE_BYTES and not line.endswith(b"\n"):
+                self._lone_cr += line.count(b"\r")
+                size += self._skip_rest(file)
+                yield Unusable.TOO_LONG
+            else:
+                yield self._decode(self._without_end(line), offset)
+            offset += size
+            line = file.readline(MAX_LINE_BYTES)
+
+    def _without_end(self, line: bytes) -> bytes:
+        if line.endswith(b"\r\n"):
+            self._noticed["crlf"] += 1
+            line = line[:-2]
+        elif line.endswith(b"\n"):
+            line = line[:-1]
+        if b"\r" in line:
+            self._lone_cr += line.count(b"\r")
+        return line
+
+    def _decode(self, line: bytes, offset: int) -> Side:
+        self._non_ascii += not line.isascii()
+        try:
+            return line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            place = f"line {self.num_lines}, byte offset {offset + error.start} (0x{line[error.start]:02x})"
+        self._invalid += 1
+        self._first_invalid = self._first_invalid or place
+        if self._refuse_invalid:
+            raise DataError(f"{self.path}: not UTF-8: {place}; convert the file, or set clean.invalid_utf8 to drop")
+        return Unusable.INVALID_UTF8
+
+    def _skip_rest(self, file: BinaryIO) -> int:
+        """Reads to the end of an over-long line; returns the bytes read."""
+        size = 0
+        while block := file.readline(MAX_LINE_BYTES):
+            size += len(block)
+            self._lone_cr += block.count(b"\r")
+            if block.endswith(b"\n"):
+                break
+        return size
+
+    def _check_encoding(self, start: bytes) -> None:
+        for mark, name in _MARKS:
+            if start.startswith(mark):
+                raise DataError(
+                    f"{self.path}: not UTF-8: line 1, byte offset 0: {name} byte order mark; convert the file to UTF-8"
+                )
+        head = start[:4096]
+        if head.count(0) * 4 > len(head):
+            raise DataError(
+                f"{self.path}: line 1 is NUL bytes for a quarter or more: UTF-16, UTF-32 or no text at all; "
+                "convert the file to UTF-8"
+            )
+
+    def _check_whole_file(self) -> None:
+        if self._lone_cr > self.num_lines:
+            raise DataError(
+                f"{self.path}: {self._lone_cr} lone CR characters in {self.num_lines} lines: old-Mac line ends; "
+                "convert them to LF"
+            )
+        if self._invalid > 1 and 2 * self._invalid > self._non_ascii:
+            raise DataError(
+                f"{self.path}: not UTF-8: {self._invalid} of {self._non_ascii} lines with non-ASCII bytes are invalid, "
+                f"the first at {self._first_invalid}; convert the file from its encoding to UTF-8"
+            )

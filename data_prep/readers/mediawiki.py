@@ -1,0 +1,40 @@
+"""MediaWiki message files: one JSON object per language, joined by key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from data_prep.readers.sides import SidePair
+from smoe_ds.errors import DataError
+
+
+def read_mediawiki(src: Path, tgt: Path) -> Iterator[SidePair]:
+    """Yields the messages that both files have, in the order of the first.
+
+    Raises:
+        DataError: a file is missing, not UTF-8, or no JSON object.
+    """
+    first, second = _messages(src), _messages(tgt)
+    for key, text in first.items():
+        if key in second:
+            yield text, second[key]
+
+
+def _messages(path: Path) -> dict[str, str]:
+    try:
+        content = json.loads(path.read_bytes().decode("utf-8-sig"))
+    except OSError as error:
+        raise DataError(
+            f"{path}: {error.strerror}; relative paths are relative to the specification's folder"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8: byte offset {error.start}; convert the file to UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{path}: line {error.lineno}: no JSON ({error.msg}); expected an object of messages"
+        ) from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: holds a JSON {type(content).__name__}, expected an object of messages by key")
+    return {key: text for key, text in content.items() if isinstance(text, str) and not key.startswith("@")}

@@ -1,0 +1,90 @@
+"""Which sentence pairs are training, validation and test text: functions of hashes, without files.
+
+What is held out anywhere is held out everywhere: no side of a training pair has the key of a side of a held-out pair,
+whatever the pair of languages; nor has a validation pair that of a test pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from data_prep.spec import HeldOut
+from smoe_ds.data.seeding import mix64, seeded_key
+
+
+def first_occurrences(hashes: np.ndarray) -> np.ndarray:
+    """Where each value stands for the first time, bool [N]."""
+    mask = np.zeros(len(hashes), bool)
+    mask[np.unique(hashes, return_index=True)[1]] = True
+    return mask
+
+
+def touches(keys: np.ndarray, held_out: np.ndarray) -> np.ndarray:
+    """Pairs of which either side is among the held-out keys.
+
+    Args:
+        keys: keys of both sides, uint64 [N, 2].
+        held_out: keys, uint64 [M].
+
+    Returns:
+        bool [N].
+    """
+    found: np.ndarray = np.isin(keys, held_out)
+    return found[:, 0] | found[:, 1]
+
+
+def keys_of(texts: Sequence[np.ndarray]) -> np.ndarray:
+    """All keys of both sides of several texts (uint64 [N, 2] each), sorted, without repetition."""
+    if not texts:
+        return np.empty(0, np.uint64)
+    return np.unique(np.concatenate([text.reshape(-1) for text in texts]))
+
+
+def seeded_ranks(keys: np.ndarray, seed: int, purpose: str) -> np.ndarray:
+    """A random order of keys that depends on each key, the seed and the purpose alone, uint64 [N]."""
+    return mix64(keys ^ np.uint64(seeded_key(seed, purpose)))
+
+
+def held_out_sizes(num_sentences: int, held_out: HeldOut, *, valid: bool, test: bool) -> tuple[int, int]:
+    """How many validation and test sentences to draw from a pair.
+
+    Args:
+        num_sentences: distinct sentences of the pair.
+        held_out: the specification's numbers.
+        valid: the pair has no validation text of its own.
+        test: the pair has no test text of its own.
+
+    Returns:
+        validation and test sentences, scaled down together where they exceed ``max_fraction`` of the sentences.
+    """
+    wanted_valid, wanted_test = held_out.valid * valid, held_out.test * test
+    budget = int(held_out.max_fraction * num_sentences)
+    wanted = wanted_valid + wanted_test
+    if wanted <= budget:
+        return wanted_valid, wanted_test
+    test_size = budget * wanted_test // wanted
+    return min(wanted_valid, budget - test_size), test_size
+
+
+def draw(keys: np.ndarray, eligible: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Draws the ``count`` distinct keys that come first in the seeded order.
+
+    Two pairs that share sentences draw the same ones, as far as both draw.
+
+    Args:
+        keys: keys of the pivot's side, uint64 [N].
+        eligible: pairs that may be drawn, bool [N].
+        count: keys to draw; fewer if there are not as many.
+        seed: the specification's seed.
+
+    Returns:
+        bool [N], true for the first eligible pair of each key drawn.
+    """
+    rows = np.flatnonzero(eligible)
+    distinct, first = np.unique(keys[rows], return_index=True)
+    chosen = np.argsort(seeded_ranks(distinct, seed, "held_out"), kind="stable")[:count]
+    mask = np.zeros(len(keys), bool)
+    mask[rows[first[chosen]]] = True
+    return mask
