@@ -20,8 +20,11 @@ class Apt:
         self.folder = folder.absolute()
         for name in ("lists/partial", "cache/archives/partial"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
+        # What is installed must not matter: its version may be one that no source has.
+        (self.folder / "status").touch()
         settings = {
             "Dir::State::lists": self.folder / "lists",
+            "Dir::State::status": self.folder / "status",
             "Dir::Cache": self.folder / "cache",
             "Acquire::Languages": "none",
             "Acquire::Retries": 2,

@@ -37,12 +37,13 @@ UNITS = (
 Phrase = Callable[[random.Random], tuple[str, str]]
 
 
-def cldr_pairs(language: str, seed: int = 1) -> list[tuple[str, str]]:
+def cldr_pairs(language: str, seed: int = 1, draws: int = DRAWS) -> list[tuple[str, str]]:
     """Composed sentence pairs of English and a language.
 
     Args:
         language: code as in `data_prep.catalog_packages`.
         seed: seed of the draw.
+        draws: pairs composed, before duplicates and what is too short are taken out.
 
     Returns:
         (English, translation) pairs, without duplicates.
@@ -54,7 +55,7 @@ def cldr_pairs(language: str, seed: int = 1) -> list[tuple[str, str]]:
     phrases = _phrases(locale)
     draw = random.Random(f"{seed} {language}")
     pairs = []
-    for _ in range(DRAWS):
+    for _ in range(draws):
         chosen = [phrases[draw.randrange(len(phrases))](draw) for _ in range(draw.randint(1, 3))]
         pairs.append(
             tuple(_joined([phrase[side] for phrase in chosen], code) for side, code in ((0, "en"), (1, locale)))

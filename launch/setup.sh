@@ -151,7 +151,7 @@ torch_requirement() {
 install_torch_cpu() {
   local torch log="$LOG_DIR/torch.log" index
   torch="$(torch_requirement)+cpu"
-  if "$VENV/bin/python" -m pip show torch 2>/dev/null | grep -Fqx "Version: ${torch#torch==}"; then
+  if [[ "$("$VENV/bin/python" -m pip list --format=freeze 2>/dev/null)" == *"$torch"* ]]; then
     return
   fi
   say "Installing $torch (no NVIDIA driver here)"
