@@ -29,7 +29,8 @@ def gather_json(value: Any) -> list[Any]:
     padded[: mine.numel()] = mine
     rows = [torch.zeros_like(padded) for _ in sizes]
     dist.all_gather(rows, padded)
-    return [json.loads(bytes(row[: int(size.item())].tolist())) for row, size in zip(rows, sizes, strict=True)]
+    texts = [row[: int(size.item())].cpu().numpy().tobytes() for row, size in zip(rows, sizes, strict=True)]
+    return [json.loads(text) for text in texts]
 
 
 def agree(problem: str | None, error: type[Exception], what: str) -> None:

@@ -1,0 +1,139 @@
+"""Builds the DeepSpeed engine of a model: parameter groups in a fixed order, no compiler, right norms."""
+
+from __future__ import annotations
+
+import copy
+import re
+from typing import TYPE_CHECKING, Any
+
+from smoe_ds.engine.gradients import GradientNormHook
+from smoe_ds.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_ADAM = ("adam", "adamw")
+
+
+def build_engine(model: nn.Module, ds_config: dict[str, Any]) -> Any:
+    """Wraps `model` in a DeepSpeed engine with the optimizer of `ds_config`.
+
+    The engine has no learning-rate scheduler: call `set_learning_rate` before each step. On CPU Adam is torch's unless
+    `optimizer.params.torch_adam` is false, so nothing is compiled. Without ZeRO the gradient norm and clipping are
+    ours (`GradientNormHook`), since DeepSpeed's leave the experts out or average them there.
+
+    Args:
+        model: module whose parameters are all trained; its experts carry `allreduce = False` and `group_name`.
+        ds_config: DeepSpeed's configuration, complete (batch sizes included). Not modified.
+
+    Returns:
+        deepspeed.DeepSpeedEngine.
+
+    Raises:
+        ConfigError: the optimizer is not Adam or AdamW, a parameter is frozen, or the model has persistent buffers,
+            which no checkpoint would carry.
+    """
+    import deepspeed
+
+    _check_model(model)
+    config = _without_compilation(_checked_optimizer(copy.deepcopy(ds_config)))
+    stage = int(config.get("zero_optimization", {}).get("stage", 0))
+    clip = float(config.get("gradient_clipping", 1.0))  # DeepSpeed's default
+    if stage == 0:
+        config["gradient_clipping"] = 0.0  # done by the hook
+    engine, *_ = deepspeed.initialize(
+        model=model, model_parameters=parameter_groups(model), config=config, dist_init_required=False
+    )
+    if stage == 0:
+        engine.gradient_norm_hook = GradientNormHook(engine, clip)
+        _undo_first_step(engine)
+    return engine
+
+
+def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
+    """Optimizer groups in an order that every run and rank has: dense parameters, then each expert group.
+
+    DeepSpeed's own grouping iterates a set of strings, so its order changes from run to run.
+    """
+    named = list(model.named_parameters())
+    dense = [p for _, p in named if getattr(p, "allreduce", True)]
+    groups: list[dict[str, Any]] = [{"name": "dense", "params": dense}] if dense else []
+    names = {p.group_name for _, p in named if not getattr(p, "allreduce", True)}  # type: ignore[attr-defined]
+    for name in sorted(names, key=_natural):
+        members = [p for _, p in named if not getattr(p, "allreduce", True) and p.group_name == name]  # type: ignore[attr-defined]
+        groups.append({"name": name, "params": members, "moe": True})
+    return groups
+
+
+def set_learning_rate(engine: Any, lr: float) -> None:
+    """Sets the learning rate of the next step for all parameter groups."""
+    for group in engine.optimizer.param_groups:
+        group["lr"] = lr
+
+
+def gradient_norm(engine: Any) -> float:
+    """L2 norm of the last step's gradient over all parameters of the job, before clipping, without loss scale.
+
+    Experts count once each, wherever they live. Infinite if the step was skipped; the same on all ranks.
+    """
+    hook = getattr(engine, "gradient_norm_hook", None)
+    if hook is not None and not step_was_skipped(engine):
+        return hook.norm
+    norm = engine.get_global_grad_norm()
+    return float("inf") if norm is None or step_was_skipped(engine) else float(norm)
+
+
+def loss_scale(engine: Any) -> float:
+    """The factor by which the next loss is multiplied before backward; 1 without fp16."""
+    scaler = getattr(engine.optimizer, "loss_scaler", None)
+    return float(scaler.cur_scale) if scaler is not None else 1.0
+
+
+def step_was_skipped(engine: Any) -> bool:
+    """Whether the last `engine.step()` at an accumulation boundary left the weights as they were (overflow, NaN)."""
+    return not engine.was_step_applied()
+
+
+def _natural(name: str) -> list[Any]:
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+def _check_model(model: nn.Module) -> None:
+    frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    buffers = sorted(set(model.state_dict()) - parameters)
+    problems = []
+    if frozen:
+        problems.append(
+            f"model: {len(frozen)} parameters are frozen, the first is {frozen[0]}; train them or drop them"
+        )
+    if buffers:
+        problems.append(f"model: state beside the parameters ({buffers[0]}); register it with persistent=False")
+    if problems:
+        raise ConfigError(problems)
+
+
+def _checked_optimizer(config: dict[str, Any]) -> dict[str, Any]:
+    optimizer = config.get("optimizer", {})
+    if str(optimizer.get("type", "")).lower() not in _ADAM:
+        raise ConfigError(f"optimizer.type: expected Adam or AdamW, found {optimizer.get('type')!r}")
+    return config
+
+
+def _without_compilation(config: dict[str, Any]) -> dict[str, Any]:
+    from deepspeed.accelerator import get_accelerator
+
+    if get_accelerator().device_name() == "cpu":
+        config["optimizer"].setdefault("params", {}).setdefault("torch_adam", True)
+    return config
+
+
+def _undo_first_step(engine: Any) -> None:
+    """The 16-bit wrappers without ZeRO take a step with zero gradients at construction.
+
+    It leaves Adam's step count at 1 (bias correction is then off by one for the whole run) and applies weight decay.
+    """
+    if engine.optimizer is engine.basic_optimizer:
+        return
+    engine.basic_optimizer.state.clear()
+    engine.optimizer.refresh_fp32_params()

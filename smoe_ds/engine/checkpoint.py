@@ -1,0 +1,272 @@
+"""Saves and loads committed checkpoints: all ranks or none, verified before use, independent of topology.
+
+Every parameter is stored whole under its logical name, experts by number, so a checkpoint written with any world size,
+ep_size, ZeRO stage, precision or offload is read by any other. With the same topology a resumed run equals the
+uninterrupted one bit for bit.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from smoe_ds.engine import format as fmt
+from smoe_ds.engine.commit import (
+    commit_folder,
+    discard_folder,
+    prune,
+    remove_leftovers,
+    temporary_folder,
+    write_text_durably,
+)
+from smoe_ds.engine.fragments import MASTER, MOMENTS
+from smoe_ds.engine.part_file import FileEntry, PartFile
+from smoe_ds.engine.part_reader import PartReader
+from smoe_ds.engine.state import engine_counters, gather_state, owned_parameters, restore_counters, restore_state
+from smoe_ds.errors import CheckpointError
+from smoe_ds.parallel.agreement import agree, gather_json
+
+_LOG = logging.getLogger(__name__)
+
+
+def save_checkpoint(
+    engine: Any, root: Path, step: int, extra: dict[str, Any], *, keep_last: int, best: bool = False
+) -> Path:
+    """Writes a checkpoint and commits it when all ranks have written theirs. Call it on every rank, between steps.
+
+    Args:
+        engine: the DeepSpeed engine, at an accumulation boundary.
+        root: folder of checkpoints, the same for all ranks (a shared file system).
+        step: number of this checkpoint.
+        extra: what else to keep, as JSON; rank 0's is written.
+        keep_last: newest checkpoints to keep up to this one; the best is kept besides.
+        best: whether this is the best so far.
+
+    Returns:
+        The committed folder.
+
+    Raises:
+        CheckpointError: on all ranks, if any rank could not write; nothing is committed or removed then.
+    """
+    if pending := engine.micro_steps % engine.gradient_accumulation_steps():
+        raise CheckpointError(
+            f"step {step}: {pending} micro-batches of the next step are already accumulated; "
+            "save after engine.step() at an accumulation boundary"
+        )
+    what = f"saving step {step} to {root}"
+    final = root / fmt.folder_name(step)
+    temporary = _open_together(root, final, what)
+    try:
+        entries, problem = _write_parts(engine, temporary)
+        agree(problem, CheckpointError, what)
+        everyone = gather_json([entry.as_json() for entry in entries])
+        if _rank() == 0:
+            files = [FileEntry(**entry) for rank_entries in everyone for entry in rank_entries]
+            problem = _commit(engine, temporary, final, files, extra, best)
+        agree(problem, CheckpointError, what)
+    except CheckpointError:
+        if _rank() == 0 and temporary.exists():
+            discard_folder(temporary)
+        raise
+    if _rank() == 0:
+        _prune(final, keep_last)
+    return final
+
+
+def load_checkpoint(engine: Any, root: Path) -> dict[str, Any] | None:
+    """Loads the newest checkpoint that is whole into the engine. Call it on every rank.
+
+    What was refused, and why, goes to the log (warning, rank 0).
+
+    Args:
+        engine: the DeepSpeed engine, normally before its first step.
+        root: folder of checkpoints.
+
+    Returns:
+        What the trainer handed to `save_checkpoint`, or None if there is no checkpoint at all.
+
+    Raises:
+        CheckpointError: there are checkpoints but none is whole, or the newest whole one does not fit the model.
+    """
+    names, refused = gather_json(_candidates(root) if _rank() == 0 else None)[0]
+    for name in names:
+        problem = _verify_together(root / name)
+        if problem is None:
+            _report(refused, f"resuming from {name}")
+            return _load(engine, root / name)
+        refused.append(problem)
+    if names:
+        raise CheckpointError(f"{root}: no checkpoint is whole: {'; '.join(refused)}")
+    _report(refused, "no checkpoint to resume from")
+    return None
+
+
+def _open_together(root: Path, final: Path, what: str) -> Path:
+    """A temporary folder that rank 0 makes and all ranks see."""
+    name, problem = None, None
+    if _rank() == 0:
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(root, "step_*")
+            name = temporary_folder(final).name
+        except OSError as error:
+            problem = str(error)
+    name, problem = gather_json([name, problem])[0]
+    if problem is not None:
+        raise CheckpointError(f"{what} failed on rank 0: {problem}")
+    temporary = root / str(name)
+    seen = temporary.is_dir()
+    agree(
+        None if seen else f"{temporary} is not visible; use a file system that all ranks share", CheckpointError, what
+    )
+    return temporary
+
+
+def _write_parts(engine: Any, folder: Path) -> tuple[list[FileEntry], str | None]:
+    """Writes this rank's part files; what went wrong comes back as text, after all collectives were gone through."""
+    problem: str | None = None
+    model = optimizer = None
+    owned = owned_parameters(engine)
+    try:
+        if owned:
+            steps = {"steps": json.dumps({item.name: item.step for item in owned})}
+            moments = [(f"{key}/{item.name}", item.shape) for item in owned for key in MOMENTS]
+            model = PartFile(folder / fmt.part_name("model", _rank()), [(i.name, i.shape) for i in owned], {})
+            optimizer = PartFile(folder / fmt.part_name("optimizer", _rank()), moments, steps)
+    except OSError as error:
+        problem = str(error)
+    for name, key, tensor in gather_state(engine):
+        if problem is None and model is not None and optimizer is not None:
+            try:
+                model.write(name, tensor) if key == MASTER else optimizer.write(f"{key}/{name}", tensor)
+            except OSError as error:
+                problem = f"{name}: {error}"
+    parts = [part for part in (model, optimizer) if part is not None]
+    try:
+        if problem is None:
+            return [part.close() for part in parts], None
+    except OSError as error:
+        problem = str(error)
+    for part in parts:
+        part.abandon()
+    return [], problem
+
+
+def _commit(
+    engine: Any, temporary: Path, final: Path, files: list[FileEntry], extra: dict[str, Any], best: bool
+) -> str | None:
+    """Finishes, names and points to the folder; what went wrong comes back as text, and then there is no folder."""
+    step, renamed = fmt.step_of(final), False
+    try:
+        files.append(_write_state(engine, temporary / fmt.STATE, step, extra))
+        fmt.write_manifest(temporary, step, files)
+        commit_folder(temporary, final)
+        renamed = True
+        for pointer in (fmt.LATEST, fmt.BEST) if best else (fmt.LATEST,):
+            write_text_durably(final.parent / pointer, final.name + "\n")
+    except (OSError, TypeError, ValueError) as error:
+        if renamed:
+            discard_folder(final)
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _write_state(engine: Any, path: Path, step: int, extra: dict[str, Any]) -> FileEntry:
+    import hashlib
+
+    content = {
+        "step": step,
+        "extra": extra,
+        "engine": engine_counters(engine),
+        "topology": _topology(engine),
+        "versions": _versions(),
+    }
+    text = json.dumps(content, indent=1) + "\n"
+    write_text_durably(path, text)
+    return FileEntry(path.name, len(text.encode()), hashlib.sha256(text.encode()).hexdigest())
+
+
+def _prune(final: Path, keep_last: int) -> None:
+    """Removes checkpoints that are neither among the last nor the best; later steps, once refused, are left alone."""
+    root = final.parent
+    past = [folder for folder in fmt.step_folders(root) if fmt.step_of(folder) <= fmt.step_of(final)]
+    best = root / (fmt.read_pointer(root, fmt.BEST) or final.name)
+    try:
+        prune(past, [*past[:keep_last], best])
+    except OSError as error:
+        _LOG.warning("%s: an old checkpoint could not be removed: %s", root, error)
+
+
+def _candidates(root: Path) -> tuple[list[str], list[str]]:
+    """Folder names, newest first, and what is wrong with ``latest``."""
+    names = [folder.name for folder in fmt.step_folders(root)]
+    latest = fmt.read_pointer(root, fmt.LATEST)
+    dangling = latest is not None and latest not in names
+    return names, [f"{root / fmt.LATEST}: points to {latest!r}, which does not exist"] if dangling else []
+
+
+def _verify_together(folder: Path) -> str | None:
+    """What is wrong with a checkpoint, None if nothing; each rank hashes its share of the files."""
+    import torch.distributed as dist
+
+    problem = None
+    try:
+        manifest = fmt.read_manifest(folder)
+        for entry in manifest.files[_rank() :: dist.get_world_size()]:
+            fmt.verify_file(folder, entry)
+    except CheckpointError as error:
+        problem = str(error)
+    problems = sorted({text for text in gather_json(problem) if text is not None})
+    return "; ".join(problems) or None
+
+
+def _load(engine: Any, folder: Path) -> dict[str, Any]:
+    reader = PartReader(folder, fmt.read_manifest(folder))
+    shapes = {name: tuple(parameter.shape) for name, parameter in engine.module.named_parameters()}
+    agree(reader.misfit(shapes), CheckpointError, f"loading {folder} into this model")
+    unused = gather_json(sorted(set(reader.names) - set(shapes)))
+    nowhere = sorted(set.intersection(*(set(names) for names in unused)))
+    if nowhere:
+        raise CheckpointError(
+            f"{folder}: {len(nowhere)} parameters are not in this model, the first is {nowhere[0]}; "
+            "the checkpoint belongs to another model configuration"
+        )
+    state = fmt.read_state(folder)
+    restore_state(engine, reader.tensor, reader.steps)
+    restore_counters(engine, state["engine"])
+    extra: dict[str, Any] = state["extra"]
+    return extra
+
+
+def _topology(engine: Any) -> dict[str, Any]:
+    import torch.distributed as dist
+
+    model_dtype, gradient_dtype = engine.get_data_types()
+    return {
+        "world_size": dist.get_world_size(),
+        "zero_stage": int(engine.zero_optimization_stage()),
+        "expert_groups": sorted(group["name"] for group in engine.optimizer.param_groups if group.get("moe")),
+        "gradient_accumulation_steps": engine.gradient_accumulation_steps(),
+        "model_dtype": str(model_dtype).removeprefix("torch."),
+        "gradient_dtype": str(gradient_dtype).removeprefix("torch."),
+        "optimizer": type(engine.basic_optimizer).__name__,
+    }
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("torch", "deepspeed", "safetensors")}
+
+
+def _report(refused: list[str], then: str) -> None:
+    if refused and _rank() == 0:
+        _LOG.warning("refused: %s; %s", "; ".join(refused), then)
+
+
+def _rank() -> int:
+    import torch.distributed as dist
+
+    return dist.get_rank()

@@ -1,0 +1,132 @@
+"""Where the optimizer keeps each parameter's fp32 weight and Adam moments, for every engine DeepSpeed builds.
+
+ZeRO 1 and 2 flatten a parameter group and give each data-parallel rank one piece of it, so a rank holds a fragment of
+a parameter, all of it, or nothing. The 16-bit wrappers without ZeRO keep fp32 copies; plain fp32 is the model itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+MASTER = "master"
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """The part of one parameter that this rank's optimizer updates.
+
+    Attributes:
+        owner: the fp32 tensor in the optimizer's parameter group; Adam's state is keyed by it.
+        offset: first element in the flattened `owner`.
+        start: first element in the flattened parameter.
+        numel: number of elements; 0 where this rank updates nothing of the parameter.
+    """
+
+    owner: Tensor
+    offset: int
+    start: int
+    numel: int
+
+    def view(self, optimizer: torch.optim.Optimizer, key: str) -> Tensor:
+        """The fragment of the fp32 weight ("master") or of a moment, flat, sharing memory with the optimizer."""
+        tensor = self.owner.data if key == MASTER else optimizer.state[self.owner][key]
+        return tensor.view(-1).narrow(0, self.offset, self.numel)
+
+
+def fragments(engine: Any) -> dict[str, Fragment]:
+    """The fragment of every parameter of this rank's model, by state-dict name.
+
+    Args:
+        engine: a DeepSpeed engine at ZeRO stage 0, 1 or 2.
+    """
+    found = {id(parameter): fragment for parameter, fragment in _by_parameter(engine)}
+    return {name: found[id(parameter)] for name, parameter in engine.module.named_parameters()}
+
+
+def is_partitioned(engine: Any) -> bool:
+    """Whether ranks hold pieces of parameters (ZeRO 1 and 2) instead of whole ones."""
+    return engine.zero_optimization_stage() > 0
+
+
+def ensure_moments(engine: Any) -> None:
+    """Creates Adam's state where no step has been taken yet, exactly as its first step would (zeros, step 0)."""
+    import torch
+
+    optimizer = engine.basic_optimizer
+    torch_adam = isinstance(optimizer, torch.optim.Adam | torch.optim.AdamW)
+    for group in optimizer.param_groups:
+        on_device = group.get("capturable") or group.get("fused")
+        for owner in group["params"]:
+            state = optimizer.state[owner]
+            if not state:
+                state["step"] = torch.zeros((), device=owner.device if on_device else "cpu") if torch_adam else 0
+                for key in MOMENTS:
+                    state[key] = torch.zeros_like(owner.data)
+
+
+def get_step(optimizer: torch.optim.Optimizer, owner: Tensor) -> int:
+    """Adam steps that `owner` has taken."""
+    return int(optimizer.state[owner]["step"])
+
+
+def set_step(optimizer: torch.optim.Optimizer, owner: Tensor, step: int) -> None:
+    """Sets the count in the form the optimizer keeps it in (a tensor for torch's Adam, an int for DeepSpeed's)."""
+    import torch
+
+    state = optimizer.state[owner]
+    if isinstance(state["step"], torch.Tensor):
+        state["step"].fill_(step)
+    else:
+        state["step"] = step
+
+
+def publish_masters(engine: Any) -> None:
+    """Copies the fp32 weights into the model's own (16-bit or flattened) parameters. With ZeRO a collective."""
+    optimizer = engine.optimizer
+    if is_partitioned(engine):
+        optimizer.update_lp_params()
+    elif optimizer is not engine.basic_optimizer:
+        found = fragments(engine)
+        for name, parameter in engine.module.named_parameters():
+            parameter.data.view(-1).copy_(found[name].view(engine.basic_optimizer, MASTER))
+
+
+def _by_parameter(engine: Any) -> Iterator[tuple[nn.Parameter, Fragment]]:
+    optimizer = engine.optimizer
+    if is_partitioned(engine):
+        yield from _zero_fragments(engine)
+    elif hasattr(optimizer, "fp32_groups_flat"):  # 16 bits with a fused optimizer: one flat tensor per group
+        for parameters, flat in zip(optimizer.fp16_groups, optimizer.fp32_groups_flat, strict=True):
+            offset = 0
+            for parameter in parameters:
+                yield parameter, Fragment(flat, offset, 0, parameter.numel())
+                offset += parameter.numel()
+    elif hasattr(optimizer, "fp32_groups"):  # 16 bits: one fp32 copy per parameter
+        for parameters, copies in zip(optimizer.fp16_groups, optimizer.fp32_groups, strict=True):
+            for parameter, master in zip(parameters, copies, strict=True):
+                yield parameter, Fragment(master, 0, 0, parameter.numel())
+    else:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                yield parameter, Fragment(parameter, 0, 0, parameter.numel())
+
+
+def _zero_fragments(engine: Any) -> Iterator[tuple[nn.Parameter, Fragment]]:
+    optimizer = engine.optimizer
+    groups = optimizer.bf16_groups if hasattr(optimizer, "bf16_groups") else optimizer.bit16_groups
+    for parameters, group in zip(groups, engine.basic_optimizer.param_groups, strict=True):
+        (flat,) = group["params"]
+        for parameter in parameters:
+            mapping = parameter._hp_mapping
+            if mapping is None:
+                yield parameter, Fragment(flat, 0, 0, 0)
+            else:
+                here, there = mapping.hp_fragment_address, mapping.lp_fragment_address
+                yield parameter, Fragment(flat, here.start, there.start, here.numel)

@@ -1,0 +1,57 @@
+"""Gradient norm and clipping without ZeRO, where DeepSpeed's are wrong with experts."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+
+class GradientNormHook:
+    """Runs just before the optimizer's step: takes the norm, clips, and drops a gradient that is not finite.
+
+    DeepSpeed without ZeRO averages the norms of the ranks (fp32) or leaves experts out (16 bits). Here dense gradients
+    count once, since all ranks hold the same, and the squares of expert gradients are summed over the expert-parallel
+    group. With a norm that is not finite the gradients are removed, so that Adam skips every parameter, and the
+    optimizer is marked as overflowed, as ZeRO 1 and 2 do.
+
+    Args:
+        engine: a DeepSpeed engine at ZeRO stage 0.
+        max_norm: gradients are scaled down to this norm; 0 means never.
+
+    Attributes:
+        norm: L2 norm of the last step's gradient before clipping.
+    """
+
+    def __init__(self, engine: Any, max_norm: float) -> None:
+        self.max_norm = max_norm
+        self.norm = 0.0
+        engine.basic_optimizer.register_step_pre_hook(self._before_step)
+
+    def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        import torch
+
+        self.norm = math.sqrt(sum(_squares(group) for group in optimizer.param_groups))
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        optimizer.overflow = not math.isfinite(self.norm)
+        if optimizer.overflow:
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad = None
+        elif self.max_norm > 0 and self.norm > self.max_norm:
+            torch._foreach_mul_(gradients, self.max_norm / self.norm)
+
+
+def _squares(group: dict[str, Any]) -> float:
+    """Sum of squares of a parameter group's gradients over the job, in float64."""
+    import torch
+    import torch.distributed as dist
+
+    gradients = [p.grad for p in group["params"] if p.grad is not None]
+    if not gradients:
+        return 0.0
+    total = torch.stack(torch._foreach_norm(gradients)).double().square().sum()
+    if group.get("moe"):
+        from deepspeed.utils import groups
+
+        dist.all_reduce(total, group=groups._get_expert_parallel_group(group["name"]))
+    return float(total)

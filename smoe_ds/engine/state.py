@@ -1,0 +1,186 @@
+"""The engine's training state by logical name: read from any topology and ZeRO stage, written into any other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from smoe_ds.engine.fragments import (
+    MASTER,
+    MOMENTS,
+    Fragment,
+    ensure_moments,
+    fragments,
+    get_step,
+    is_partitioned,
+    publish_masters,
+    set_step,
+)
+from smoe_ds.engine.ownership import assign_owners
+from smoe_ds.errors import CheckpointError
+from smoe_ds.parallel.agreement import collective_device
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+KEYS = (MASTER, *MOMENTS)
+_COUNTERS = ("global_steps", "global_samples", "skipped_steps")
+_SCALER = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
+
+Reader = Callable[[str, str], "Tensor"]  # (name, key) -> the whole fp32 tensor
+
+
+@dataclass(frozen=True)
+class Owned:
+    """A parameter that this rank writes."""
+
+    name: str
+    shape: tuple[int, ...]
+    step: int
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One parameter held by this rank: who writes it, and the ranks among which its pieces lie."""
+
+    name: str
+    shape: tuple[int, ...]
+    fragment: Fragment
+    owner: int
+    group: Any
+
+
+def owned_parameters(engine: Any) -> list[Owned]:
+    """Names, shapes and Adam steps of what this rank writes, in the order of `gather_state`."""
+    import torch.distributed as dist
+
+    ensure_moments(engine)
+    optimizer = engine.basic_optimizer
+    return [
+        Owned(entry.name, entry.shape, get_step(optimizer, entry.fragment.owner))
+        for entry in _entries(engine)
+        if entry.owner == dist.get_rank()
+    ]
+
+
+def gather_state(engine: Any) -> Iterator[tuple[str, str, Tensor]]:
+    """Yields (name, key, fp32 tensor on the CPU) for what this rank writes, one tensor in memory at a time.
+
+    Every parameter of the job is yielded by exactly one rank, keys "master", "exp_avg" and "exp_avg_sq" in turn. A
+    collective under ZeRO 1 and 2: every rank must exhaust it, whatever happens to what it yields.
+    """
+    import torch.distributed as dist
+
+    ensure_moments(engine)
+    for entry in _entries(engine):
+        for key in KEYS:
+            tensor = _assemble(engine, entry, key)
+            if entry.owner == dist.get_rank():
+                yield entry.name, key, tensor.view(entry.shape)
+
+
+def restore_state(engine: Any, reader: Reader, steps: Mapping[str, int]) -> None:
+    """Writes fp32 weights, moments and step counts into the engine, and the weights into its model. A collective.
+
+    Args:
+        engine: before or after its first step.
+        reader: gives the whole tensor of a name and key; only pages of the fragment held here are touched.
+        steps: Adam steps by name.
+
+    Raises:
+        CheckpointError: step counts differ between parameters that the engine keeps in one flat tensor.
+    """
+    ensure_moments(engine)
+    optimizer = engine.basic_optimizer
+    step_of: dict[int, tuple[int, str]] = {}
+    for name, fragment in fragments(engine).items():
+        first = step_of.setdefault(id(fragment.owner), (steps[name], name))
+        if first[0] != steps[name]:
+            raise CheckpointError(
+                f"{name} has taken {steps[name]} Adam steps, {first[1]} has taken {first[0]}; ZeRO keeps one count for "
+                "both: load this checkpoint at zero_optimization.stage 0"
+            )
+        set_step(optimizer, fragment.owner, steps[name])
+        if fragment.numel:
+            for key in KEYS:
+                whole = reader(name, key).reshape(-1)
+                fragment.view(optimizer, key).copy_(whole.narrow(0, fragment.start, fragment.numel))
+    publish_masters(engine)
+
+
+def engine_counters(engine: Any) -> dict[str, Any]:
+    """Step counters and the dynamic loss scaler's state, as JSON."""
+    counters: dict[str, Any] = {name: int(getattr(engine, name)) for name in _COUNTERS}
+    scaler = getattr(engine.optimizer, "loss_scaler", None)
+    if scaler is not None and scaler.dynamic:
+        counters["loss_scaler"] = {name: getattr(scaler, name) for name in _SCALER}
+    return counters
+
+
+def restore_counters(engine: Any, counters: Mapping[str, Any]) -> None:
+    """Puts back what `engine_counters` returned.
+
+    The count of micro-steps follows from the steps and this engine's accumulation, which may differ from the writer's.
+    A loss scaler in the counters is ignored without fp16; with fp16 and none in the counters the initial scale stays.
+    """
+    for name in _COUNTERS:
+        setattr(engine, name, int(counters[name]))
+    engine.micro_steps = engine.global_steps * engine.gradient_accumulation_steps()
+    scaler = getattr(engine.optimizer, "loss_scaler", None)
+    if scaler is not None and scaler.dynamic and "loss_scaler" in counters:
+        for name in _SCALER:
+            setattr(scaler, name, counters["loss_scaler"][name])
+
+
+def _entries(engine: Any) -> list[_Entry]:
+    """This rank's parameters, dense ones first, in an order that all ranks of a parameter's group share."""
+    import torch.distributed as dist
+
+    found = fragments(engine)
+    by_group: dict[str, dict[str, torch.nn.Parameter]] = {}
+    for name, parameter in sorted(engine.module.named_parameters()):
+        group_name = "" if getattr(parameter, "allreduce", True) else parameter.group_name
+        by_group.setdefault(group_name, {})[name] = parameter
+    entries: list[_Entry] = []
+    for group_name, members in sorted(by_group.items()):
+        group = _data_parallel_group(group_name)
+        owners = assign_owners({n: p.numel() for n, p in members.items()}, dist.get_process_group_ranks(group))
+        entries += [_Entry(n, tuple(p.shape), found[n], owners[n], group) for n, p in members.items()]
+    return entries
+
+
+def _data_parallel_group(group_name: str) -> Any:
+    """The ranks that hold the same parameters: all for dense ones, an expert-data-parallel group for experts."""
+    import torch.distributed as dist
+
+    if not group_name:
+        return dist.group.WORLD
+    from deepspeed.utils import groups
+
+    return groups._get_expert_data_parallel_group(group_name)
+
+
+def _assemble(engine: Any, entry: _Entry, key: str) -> Tensor:
+    """The whole flat tensor on its owner, in CPU memory; elsewhere something of no meaning.
+
+    Pieces are put together as integers: a sum of floats would turn -0.0 into 0.0.
+    """
+    import torch
+    import torch.distributed as dist
+
+    fragment = entry.fragment
+    if not is_partitioned(engine):
+        if entry.owner != dist.get_rank():
+            return torch.empty(0)
+        return fragment.view(engine.basic_optimizer, key).to("cpu", torch.float32)
+    numel = 1
+    for size in entry.shape:
+        numel *= size
+    whole = torch.zeros(numel, dtype=torch.float32, device=collective_device())
+    if fragment.numel:
+        whole.narrow(0, fragment.start, fragment.numel).copy_(fragment.view(engine.basic_optimizer, key))
+    if dist.get_world_size(entry.group) > 1:
+        dist.reduce(whole.view(torch.int32), dst=entry.owner, group=entry.group)
+    return whole.cpu()
