@@ -23,6 +23,9 @@ from pathlib import Path
 from typing import Any
 
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "TOKENIZERS_PARALLELISM": "false"}
+# DeepSpeed imports its Muon, and with it the whole of torch.compile, when an engine is built: 3 to 5 s in each process.
+_LATE_IMPORTS = ["deepspeed.moe.layer", "deepspeed.runtime.zero.muon.original_muon"]
+_PRELOAD = ["torch", "torch.distributed", "deepspeed", *_LATE_IMPORTS]
 _GRACE = 1.0  # seconds in which the other ranks may still tell what they saw after one failed
 
 
@@ -147,7 +150,7 @@ def _exit_words(code: int | None) -> str:
 
 def _context() -> Any:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "torch.distributed", "deepspeed"])
+    context.set_forkserver_preload(_PRELOAD)
     saved = {name: os.environ.get(name) for name in _ENVIRONMENT}
     os.environ.update(_ENVIRONMENT)
     try:
