@@ -13,6 +13,10 @@ from smoe_ds.errors import DataError
 APT_DEADLINE = 900  # seconds for one apt command; its own network timeouts are far shorter
 
 
+class FetchError(DataError):
+    """The packages cannot be had: no apt, no network, no source that offers them."""
+
+
 class Apt:
     """apt with the system's sources and keys, but lists and caches in a folder of its own."""
 
@@ -42,7 +46,7 @@ class Apt:
         """
         try:
             self._run("apt-get", "-q", "-o", "APT::Update::Error-Mode=any", "update", cwd=self.folder)
-        except DataError as error:
+        except FetchError as error:
             print(f"{error}; going on with the lists that came", flush=True)
             return False
         return True
@@ -72,12 +76,12 @@ class Apt:
                 timeout=APT_DEADLINE,
             )
         except FileNotFoundError as error:
-            raise DataError(f"{program} not found; this needs Debian or Ubuntu; elsewhere: data_prep.cldr") from error
+            raise FetchError(f"{program} not found; this needs Debian or Ubuntu; elsewhere: data_prep.cldr") from error
         except subprocess.TimeoutExpired as error:
-            raise DataError(f"{program} {arguments[0]}: no end after {APT_DEADLINE} s; check the network") from error
+            raise FetchError(f"{program} {arguments[0]}: no end after {APT_DEADLINE} s; check the network") from error
         except subprocess.CalledProcessError as error:
             shown = " ".join((program, *arguments))
-            raise DataError(
+            raise FetchError(
                 f"`{shown}` failed with exit status {error.returncode}, its reason is above; "
                 "check the network and /etc/apt/sources.list"
             ) from error

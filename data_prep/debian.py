@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from data_prep.apt import Apt
+from data_prep.apt import Apt, FetchError
 from data_prep.catalog_packages import catalogs, packages_for
 from data_prep.catalog_pairs import catalog_pairs
 from data_prep.quickstart_text import unique_pairs, write_corpus_text
@@ -47,7 +47,7 @@ class PackageStore:
             The package files.
 
         Raises:
-            DataError: apt-get fails, or offers none of the wanted packages.
+            FetchError: apt-get fails, or offers none of the wanted packages.
         """
         self._read_manifest()
         asked = [*wanted, *optional]
@@ -56,7 +56,7 @@ class PackageStore:
             self._download(new)
         absent = [name for name in wanted if name not in self._packages]
         if len(absent) == len(wanted):
-            raise DataError(f"apt offers none of the packages {', '.join(wanted)}; check /etc/apt/sources.list")
+            raise FetchError(f"apt offers none of the packages {', '.join(wanted)}; check /etc/apt/sources.list")
         if absent:
             print(f"not in this release, done without: {', '.join(absent)}", flush=True)
         return [self.folder / self._packages[name]["file"] for name in asked if name in self._packages]
@@ -98,7 +98,7 @@ class PackageStore:
                 self._packages[file.name.split("_")[0]] = entry
         missing = [name for name in offered if name not in self._packages]
         if missing:
-            raise DataError(f"{self.folder}: apt-get download left out {', '.join(missing)}; run it again")
+            raise FetchError(f"{self.folder}: apt-get download left out {', '.join(missing)}; run it again")
         if is_complete and offered:
             self._unavailable += [name for name in names if name not in offered]
         content = {"packages": self._packages, "unavailable": sorted(set(self._unavailable))}
@@ -186,7 +186,7 @@ def _sha256(path: Path) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; exit status 2 with one line on stderr for what a user can mend."""
+    """Command line; an error is one line on stderr; exit status 3 if packages cannot be had, 2 for other errors."""
     parser = argparse.ArgumentParser(prog="python -m data_prep.debian", description=__doc__.splitlines()[0])
     parser.add_argument(
         "--languages", nargs="+", required=True, help="nso msa tgl cat ... (M15), or locale names: de xh"
@@ -199,7 +199,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         spec = fetch_corpus_text(arguments.languages, arguments.source_dir, arguments.out, arguments.output)
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return 3 if isinstance(error, FetchError) else 2
     print(f"specification: {spec}")
     return 0
 

@@ -101,6 +101,7 @@ PYTHON
 }
 
 choose_source() {
+  asked_source="$source"
   if [[ "$source" == auto && -z "$spec" ]]; then
     source=debian
     if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
@@ -128,13 +129,22 @@ fetch_text() {
 }
 
 fetch_debian() {
+  local name="Fetching translation catalogs with apt-get (76 MB; nothing is installed)" log="$logs/fetch.log" status=0
   if [[ -f "$text/spec.yaml" ]]; then
     say "Text is there: $text"
+    return
+  fi
+  begin "$name" "$log"
+  attempt "$log" "$VENV/bin/python" -m data_prep.debian --languages "${language_list[@]}" \
+    --source-dir "$dir/data/quickstart-source/packages" --out "$text" --output "../../$(basename -- "$corpus")" || status=$?
+  if ((status == 3)) && [[ "$asked_source" == auto ]]; then
+    say "The packages cannot be had ($(tail -n 1 -- "$log" | cut -c 1-200))"
+    source=cldr
+    name_folders
+  elif ((status)); then
+    fail "$name" "$log" "$status"
   else
-    step "Fetching translation catalogs with apt-get (76 MB; nothing is installed)" "$logs/fetch.log" \
-      "$VENV/bin/python" -m data_prep.debian --languages "${language_list[@]}" \
-      --source-dir "$dir/data/quickstart-source/packages" --out "$text" --output "../../$(basename -- "$corpus")"
-    grep ' sentence pairs$' "$logs/fetch.log"
+    grep ' sentence pairs$' "$log"
   fi
 }
 

@@ -72,15 +72,23 @@ attempt() {
 # step NAME LOG COMMAND...: a stage that has to succeed; else the end of its log, the log's place, and exit.
 step() {
   local name="$1" log="$2" status=0
+  begin "$name" "$log"
   shift 2
-  say "$name"
-  mkdir -p -- "$(dirname -- "$log")"
-  : >"$log"
   attempt "$log" "$@" || status=$?
   if ((status)); then
-    tail -n 20 -- "$log" >&2
-    die "step \"$name\" failed with exit status $status" "its whole output: $log"
+    fail "$name" "$log" "$status"
   fi
+}
+
+begin() {
+  say "$1"
+  mkdir -p -- "$(dirname -- "$2")"
+  : >"$2"
+}
+
+fail() {
+  tail -n 20 -- "$2" >&2
+  die "step \"$1\" failed with exit status $3" "its whole output: $2"
 }
 
 # count_gpus: NVIDIA devices of this machine.
@@ -172,12 +180,13 @@ install_project() {
   pip=("$VENV/bin/python" -m pip install)
   mkdir -p -- "$LOG_DIR"
   make_venv
-  stamp="$VENV/.installed${extra:+-$extra}"
   want="$(fingerprint)"
-  if [[ -f "$stamp" && "$(<"$stamp")" == "$want" ]]; then
-    say "Environment is there: $VENV"
-    return
-  fi
+  for stamp in "$VENV/.installed-test" "$VENV/.installed${extra:+-$extra}"; do
+    if [[ -f "$stamp" && "$(<"$stamp")" == "$want" ]]; then
+      say "Environment is there: $VENV"
+      return
+    fi
+  done
   step "Bringing pip up to date" "$LOG_DIR/pip.log" "${pip[@]}" --upgrade "pip>=24"
   if (($(count_gpus) == 0)); then
     install_torch_cpu
