@@ -1,0 +1,1 @@
+"""The training run: steps, schedule, validation, meters, checkpoints at the right moments."""

@@ -1,0 +1,92 @@
+"""One forward pass of a micro-batch and the loss whose gradient, averaged by DeepSpeed, is that of the global batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from smoe_ds.data.batch import Batch
+from smoe_ds.model.loss import TranslationLoss, translation_loss
+from smoe_ds.moe.losses import load_balancing_loss
+from smoe_ds.moe.seeding import derive_seed
+from smoe_ds.moe.stats import BlockStats
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """What turns logits and routing into one number.
+
+    Attributes:
+        label_smoothing: see :func:`smoe_ds.model.loss.translation_loss`.
+        load_balancing_weight: factor of the balance loss.
+        sum_counts: sums routing counts over the ranks; None for a balance loss over each rank's own tokens.
+        num_ranks: ranks that ``sum_counts`` sums over.
+    """
+
+    label_smoothing: float
+    load_balancing_weight: float
+    sum_counts: Callable[[Tensor], Tensor] | None = None
+    num_ranks: int = 1
+
+
+@dataclass(frozen=True)
+class MicroStep:
+    """What one micro-batch gave.
+
+    Attributes:
+        loss: to be given to the engine's backward.
+        translation: summed smoothed loss and NLL of this micro-batch.
+        balance: load-balancing loss, without gradient; None in a dense model.
+        stats: routing of each block.
+    """
+
+    loss: Tensor
+    translation: TranslationLoss
+    balance: Tensor | None
+    stats: list[BlockStats]
+
+
+def seed_micro_batch(seed: int, index: int) -> None:
+    """Make dropout and expert sampling a function of (run seed, number of the micro-batch).
+
+    Resuming then needs no generator state, and a micro-batch sees the same noise in every topology.
+    """
+    torch.manual_seed(derive_seed(seed, "micro-batch", index))
+
+
+def token_scale(num_ranks: int, accumulation_steps: int, tgt_tokens: int) -> float:
+    """Factor on a summed token loss that makes DeepSpeed's averages the mean over the global batch's target tokens.
+
+    DeepSpeed divides by the accumulation steps and averages over the ranks, whatever the number of tokens each had.
+
+    Args:
+        num_ranks: ranks DeepSpeed averages over.
+        accumulation_steps: micro-batches per rank and optimizer step.
+        tgt_tokens: target tokens in all micro-batches of the optimizer step, all ranks.
+    """
+    return num_ranks * accumulation_steps / tgt_tokens
+
+
+def forward(model: nn.Module, batch: Batch, settings: LossSettings, device: torch.device, scale: float) -> MicroStep:
+    """Forward pass and loss of one micro-batch.
+
+    Args:
+        model: the engine or the bare model.
+        batch: micro-batch; may be all padding.
+        settings: smoothing, balance.
+        device: where to compute.
+        scale: factor on the summed token loss, see :func:`token_scale`; the balance loss is a mean already.
+    """
+    src, tgt_in, tgt_out = (ids.to(device, non_blocking=True) for ids in (batch.src, batch.tgt_in, batch.tgt_out))
+    logits, stats = model(src, tgt_in)
+    translation = translation_loss(logits, tgt_out, settings.label_smoothing)
+    loss = translation.smoothed * scale
+    balance = None
+    if stats:
+        balance = load_balancing_loss(stats, settings.sum_counts, settings.num_ranks)
+        loss = loss + settings.load_balancing_weight * balance
+        balance = balance.detach()
+    return MicroStep(loss, translation, balance, stats)

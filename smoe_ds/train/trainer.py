@@ -1,0 +1,308 @@
+"""A training run from its configuration to its last checkpoint."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from smoe_ds.config.finalize import finalize_deepspeed
+from smoe_ds.config.run import RunConfig
+from smoe_ds.data.corpus import Corpus
+from smoe_ds.data.stream import StepBatches, TrainStream
+from smoe_ds.data.validation_batches import ValidationBatches
+from smoe_ds.engine.adapter import build_model
+from smoe_ds.engine.build import build_engine, gradient_norm, loss_scale, set_learning_rate, step_was_skipped
+from smoe_ds.engine.checkpoint import load_checkpoint, save_checkpoint
+from smoe_ds.errors import CheckpointError, DataError, SmoeError
+from smoe_ds.moe.expert_parallel import sum_over_ranks
+from smoe_ds.moe.layer import StratifiedMoE
+from smoe_ds.parallel.agreement import agree
+from smoe_ds.parallel.env import Env
+from smoe_ds.train.meters import Meter
+from smoe_ds.train.micro_step import LossSettings, forward, seed_micro_batch, token_scale
+from smoe_ds.train.report import Reporter, format_duration
+from smoe_ds.train.run_folder import check_continues, checkpoint_root, write_run_folder
+from smoe_ds.train.schedule import inverse_sqrt_lr
+from smoe_ds.train.stopping import EXIT_PREEMPTED, StopSignals, any_rank
+from smoe_ds.train.validation import validation_nll
+
+
+@dataclass
+class Progress:
+    """What a checkpoint keeps beside the weights, the optimizer and the data position.
+
+    Attributes:
+        step: optimizer steps taken (skipped ones included).
+        skipped_steps: steps skipped for a gradient that was not finite.
+        seconds: time spent in the run so far, over all its parts [s].
+        best_nll: lowest mean validation loss so far [nat].
+        last_validation: step of the last validation.
+    """
+
+    step: int = 0
+    skipped_steps: int = 0
+    seconds: float = 0.0
+    best_nll: float | None = None
+    last_validation: int = 0
+
+
+@dataclass
+class Clock:
+    """Time of the run, continued over interruptions, and of the steps since the last log line [s]."""
+
+    before: float
+    started: float = field(default_factory=time.monotonic)
+    in_steps: float = 0.0
+
+    def total(self) -> float:
+        """Time since the run first started, pauses between its parts excluded [s]."""
+        return self.before + time.monotonic() - self.started
+
+
+class Trainer:
+    """One rank's part of a run.
+
+    Args:
+        run: checked configuration.
+        env: this process among the others; the process group is initialised.
+        device: where this rank computes.
+        resume: continue from the last checkpoint in the run folder; otherwise the folder must hold none.
+
+    Raises:
+        SmoeError: corpus, checkpoint or configuration do not fit; on all ranks if on one.
+    """
+
+    def __init__(self, run: RunConfig, env: Env, device: torch.device, *, resume: bool = True) -> None:
+        self.run, self.env, self.device = run, env, device
+        self.smoe, self.train = run.smoe, run.smoe.train
+        self.folder = Path(self.train.output_dir)
+        self.progress = Progress()
+        self._check_folder(resume)
+        self.corpus = self._open_corpus()
+        self.accumulation_steps = run.train_batch_size // env.world_size
+        self.engine = self._build_engine()
+        self.stream = self._open_stream()
+        self.validation_batches = self._open_validation()
+        self.losses = self._loss_settings()
+        if resume:
+            self._restore()
+        if env.rank == 0:
+            write_run_folder(self.folder, run, self.corpus.tokenizer.model_file, env.world_size)
+        self.report = Reporter(self.folder / "tensorboard", env.rank, self.progress.step)
+        blocks = [name for name, module in self.engine.module.named_modules() if isinstance(module, StratifiedMoE)]
+        names = [name.replace(".layers", "").removesuffix(".ffn") for name in blocks]
+        self.meter = Meter(names, sum_over_ranks)
+        self.clock = Clock(self.progress.seconds)
+
+    def fit(self) -> int:
+        """Train until the last step, the end of the time or a signal; then validate, save, and return the exit code."""
+        self._introduce()
+        with StopSignals() as signals:
+            stopped, time_up = self._stop_reasons(signals)
+            while not (stopped or time_up or self.progress.step >= self.train.max_steps):
+                self._step()
+                stopped, time_up = self._stop_reasons(signals)
+                ends = time_up or self.progress.step >= self.train.max_steps
+                self._after_step(save=stopped, ends=ends and not stopped)
+        self.stream.close()
+        self.report.close()
+        if stopped:
+            self.report.say(f"stopped at step {self.progress.step} by a signal; the same command goes on from there")
+            return EXIT_PREEMPTED
+        self.report.say(f"done: {self.progress.step} steps in {format_duration(self.clock.total())}, see {self.folder}")
+        return 0
+
+    def _step(self) -> None:
+        began = time.monotonic()
+        step_batches = self.stream.next_step()
+        self.progress.step += 1
+        set_learning_rate(self.engine, self._learning_rate())
+        self._forward_backward(step_batches)
+        if step_was_skipped(self.engine):
+            self.progress.skipped_steps += 1
+        self.clock.in_steps += time.monotonic() - began
+
+    def _forward_backward(self, step_batches: StepBatches) -> None:
+        scale = token_scale(self.env.world_size, self.accumulation_steps, step_batches.num_tgt_tokens)
+        self.engine.train()
+        for batch in step_batches.batches:
+            seed_micro_batch(self.train.seed, batch.index)
+            micro_step = forward(self.engine, batch, self.losses, self.device, scale)
+            self.engine.backward(micro_step.loss)
+            self.engine.step()
+            self.meter.add(micro_step, batch)
+
+    def _after_step(self, *, save: bool, ends: bool) -> None:
+        """Log, validate and save where it is time, or where the run ends."""
+        step = self.progress.step
+        if ends or step % self.train.log_every == 0:
+            self._log()
+        best = False
+        if ends or step % self.train.validate_every == 0:
+            best = self._validate()
+        if best or save or ends or step % self.train.checkpoint_every == 0:
+            self._save(best)
+
+    def _log(self) -> None:
+        interval = self.meter.take()
+        seconds, self.clock.in_steps = self.clock.in_steps, 0.0
+        steps = self.progress.step % self.train.log_every or self.train.log_every
+        self.report.interval(
+            interval,
+            step=self.progress.step,
+            lr=self._learning_rate(),
+            norm=gradient_norm(self.engine),
+            seconds=seconds,
+            eta=self._seconds_left(seconds / steps),
+            of=self.train.max_steps,
+            scale=loss_scale(self.engine) if self.run.precision == "fp16" else None,
+        )
+        if not math.isfinite(interval.loss):
+            raise SmoeError(
+                f"step {self.progress.step}: the training loss is {interval.loss}; lower optimizer.params.lr, lengthen "
+                "smoe.train.warmup_steps or set gradient_clipping, then start again from the last checkpoint"
+            )
+
+    def _validate(self) -> bool:
+        """Validation losses; whether their mean is the lowest so far."""
+        self.progress.last_validation = self.progress.step
+        if not self.validation_batches:
+            return False
+        nll = validation_nll(self.engine.module, self.validation_batches, self.device)
+        mean = sum(nll.values()) / len(nll)
+        best = self.progress.best_nll is None or mean < self.progress.best_nll
+        if best:
+            self.progress.best_nll = mean
+        self.report.validation(nll, mean, step=self.progress.step, best=best)
+        return best
+
+    def _save(self, best: bool) -> None:
+        self.progress.seconds = self.clock.total()
+        extra = {"progress": vars(self.progress), "stream": self.stream.position()}
+        root = checkpoint_root(self.folder)
+        save_checkpoint(self.engine, root, self.progress.step, extra, keep_last=self.train.keep_last, best=best)
+
+    def _restore(self) -> None:
+        extra = load_checkpoint(self.engine, checkpoint_root(self.folder))
+        if extra is None:
+            return
+        self.progress = Progress(**extra["progress"])
+        self.stream.restore(extra["stream"])
+
+    def _check_folder(self, resume: bool) -> None:
+        """The folder must fit what is asked, as rank 0 sees it."""
+        problem = None
+        if self.env.rank == 0:
+            try:
+                if resume:
+                    check_continues(self.folder, self.run)
+                elif any(checkpoint_root(self.folder).glob("step_*")):
+                    problem = (
+                        f"{checkpoint_root(self.folder)} already holds checkpoints; continue with --resume auto, "
+                        "or choose another smoe.train.output_dir"
+                    )
+            except SmoeError as error:
+                problem = str(error)
+        agree(problem, CheckpointError, "opening the run folder")
+
+    def _open_corpus(self) -> Corpus:
+        """Every host verifies the files it reads, once."""
+        problem, corpus = None, None
+        try:
+            corpus = Corpus(Path(self.smoe.data.path), verify=self.env.local_rank == 0)
+            assert corpus.tokenizer.vocab_size > 0
+        except SmoeError as error:
+            problem = str(error)
+        agree(problem, DataError, "opening the corpus")
+        assert corpus is not None
+        return corpus
+
+    def _build_engine(self) -> Any:
+        model = build_model(
+            self.smoe.model,
+            self.smoe.moe,
+            self.corpus.tokenizer.vocab_size,
+            seed=self.train.seed,
+            rank=self.env.rank,
+        )
+        return build_engine(model, finalize_deepspeed(self.run, self.env.world_size, self.device.type))
+
+    def _directions(self) -> tuple[str, ...]:
+        chosen = self.smoe.data.directions
+        return self.corpus.directions if chosen is None else tuple(chosen)
+
+    def _language_ids(self) -> dict[str, int]:
+        tokenizer = self.corpus.tokenizer
+        return {language: tokenizer.language_id(language) for language in tokenizer.languages}
+
+    def _open_stream(self) -> TrainStream:
+        return TrainStream(
+            {direction: self.corpus.sentences("train", direction) for direction in self._directions()},
+            self._language_ids(),
+            self.smoe.data,
+            seed=self.train.seed,
+            max_positions=self.smoe.model.max_positions,
+            micro_batches_per_step=self.run.train_batch_size,
+            rank=self.env.rank,
+            world_size=self.env.world_size,
+            fingerprint=self.corpus.fingerprint,
+        )
+
+    def _open_validation(self) -> dict[str, ValidationBatches]:
+        """Fixed batches of every trained direction that has validation sentences."""
+        held_out = {direction: self.corpus.sentences("valid", direction) for direction in self._directions()}
+        return {
+            direction: ValidationBatches(
+                sentences,
+                self._language_ids(),
+                self.smoe.data,
+                max_positions=self.smoe.model.max_positions,
+                rank=self.env.rank,
+                world_size=self.env.world_size,
+                max_batches=self.train.validate_batches,
+            )
+            for direction, sentences in held_out.items()
+            if len(sentences)
+        }
+
+    def _loss_settings(self) -> LossSettings:
+        over_ranks = self.smoe.moe.load_balancing_batch == "global" and self.env.world_size > 1
+        return LossSettings(
+            label_smoothing=self.train.label_smoothing,
+            load_balancing_weight=self.smoe.moe.load_balancing_weight,
+            sum_counts=partial(sum_over_ranks, group=dist.group.WORLD) if over_ranks else None,
+            num_ranks=self.env.world_size if over_ranks else 1,
+        )
+
+    def _learning_rate(self) -> float:
+        return inverse_sqrt_lr(self.progress.step, self.run.peak_lr, self.train.warmup_steps, self.train.warmup_init_lr)
+
+    def _stop_reasons(self, signals: StopSignals) -> tuple[bool, bool]:
+        """Whether any rank was signalled, and whether the time is up; the same answer on all ranks."""
+        limit = self.train.max_minutes
+        time_up = limit is not None and self.clock.total() >= 60 * limit
+        stopped, over = any_rank([signals.received is not None, time_up], self.device)
+        return stopped, over
+
+    def _seconds_left(self, seconds_per_step: float) -> float:
+        by_steps = (self.train.max_steps - self.progress.step) * seconds_per_step
+        if self.train.max_minutes is None:
+            return by_steps
+        return min(by_steps, 60 * self.train.max_minutes - self.clock.total())
+
+    def _introduce(self) -> None:
+        module, env = self.engine.module, self.env
+        local = sum(p.numel() for p in module.parameters())
+        started = f"continuing after step {self.progress.step}" if self.progress.step else "from the beginning"
+        self.report.say(
+            f"training {self.folder} on {env.world_size} rank(s) ({env.launcher}), {self.run.precision}, "
+            f"ZeRO {self.run.zero_stage}, ep_size {self.smoe.moe.ep_size}, strata {self.smoe.moe.strata}: "
+            f"{local:,} parameters on rank 0, {len(self._directions())} directions, {started}"
+        )
