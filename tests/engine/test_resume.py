@@ -1,0 +1,102 @@
+"""Stopped at step k and resumed equals uninterrupted, bit for bit: losses, fp32 weights, moments, counters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.engines import Setup, digest, full_state, make_engine, train
+from tests.helpers.ranks import run_ranks
+
+pytestmark = pytest.mark.multirank
+
+SETUPS = [
+    Setup(0),
+    Setup(1),
+    Setup(2, ep_size=2),
+    Setup(0, "bf16", ep_size=2),
+    Setup(1, "bf16", clip=0.5),
+    Setup(1, "bf16", ep_size=2, gradient_dtype="fp32"),
+    Setup(2, "bf16", ep_size=2, clip=0.5),
+    Setup(1, "fp16", ep_size=2, initial_scale_power=17),  # overflows at first: skipped steps, a moving scale
+    Setup(2, "fp16", initial_scale_power=17),
+    Setup(2, "fp16", ep_size=2, offload=True),
+    Setup(1, ep_size=2, zero=(("round_robin_gradients", True),)),
+]
+STOP, END = 3, 6
+
+
+def _counters(engine: Any) -> tuple[Any, ...]:
+    from smoe_ds.engine.build import gradient_norm, loss_scale
+
+    scaler = getattr(engine.optimizer, "loss_scaler", None)
+    return (
+        engine.global_steps,
+        engine.global_samples,
+        engine.micro_steps,
+        engine.skipped_steps,
+        loss_scale(engine),
+        gradient_norm(engine),
+        getattr(scaler, "cur_iter", None),
+        getattr(scaler, "last_overflow_iter", None),
+        getattr(scaler, "cur_hysteresis", None),
+    )
+
+
+def _stop_and_go(rank: int, world_size: int, root: Path, setups: list[Setup]) -> list[dict[str, Any]]:
+    from smoe_ds.engine.checkpoint import load_checkpoint, save_checkpoint
+
+    reports = []
+    for number, setup in enumerate(setups):
+        folder = root / str(number)
+        engine = make_engine(rank, world_size, setup)
+        train(engine, rank, world_size, 0, STOP)
+        saved = digest(full_state(engine))
+        save_checkpoint(engine, folder, STOP, {"position": [STOP, 0.1]}, keep_last=1)
+        after_save = digest(full_state(engine))
+        straight = (train(engine, rank, world_size, STOP, END), digest(full_state(engine)), _counters(engine))
+        engine.destroy()
+
+        engine = make_engine(rank, world_size, setup)
+        extra = load_checkpoint(engine, folder)
+        loaded = digest(full_state(engine))
+        resumed = (train(engine, rank, world_size, STOP, END), digest(full_state(engine)), _counters(engine))
+        late = load_checkpoint(engine, folder)  # also into an engine that has taken steps
+        late_digest = digest(full_state(engine))
+        engine.destroy()
+        reports.append(
+            {
+                "extra": [extra, late],
+                "states": [saved, after_save, loaded, late_digest],
+                "straight": straight,
+                "resumed": resumed,
+            }
+        )
+    return reports
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> list[list[dict[str, Any]]]:
+    return run_ranks(_stop_and_go, 2, tmp_path_factory.mktemp("resume"), SETUPS, timeout=240)
+
+
+@pytest.mark.parametrize("number", range(len(SETUPS)), ids=[str(setup) for setup in SETUPS])
+def test_resumed_equals_uninterrupted_bit_for_bit(reports: list[list[dict[str, Any]]], number: int) -> None:
+    for rank, rank_reports in enumerate(reports):
+        report = rank_reports[number]
+        assert report["extra"] == [{"position": [STOP, 0.1]}] * 2
+        assert len(set(report["states"])) == 1, f"rank {rank}: {report['states']}"
+        assert report["straight"] == report["resumed"], f"rank {rank}"
+
+
+def test_training_moves_and_fp16_skips(reports: list[list[dict[str, Any]]]) -> None:
+    """The comparison above would also hold for an engine that does nothing."""
+    for setup, report in zip(SETUPS, reports[0], strict=True):
+        losses, after, counters = report["straight"]
+        assert after != report["states"][0]
+        assert len(set(losses)) > 1
+        skipped, scale = counters[3], counters[4]
+        assert (skipped > 0) == (setup.initial_scale_power == 17)
+        assert scale > 1 if setup.precision == "fp16" else scale == 1
