@@ -1,0 +1,77 @@
+"""Durations, and meters against sums made by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from smoe_ds.data.batch import Batch, empty_batch
+from smoe_ds.model.loss import TranslationLoss
+from smoe_ds.moe.stats import BlockStats, StratumStats
+from smoe_ds.train.meters import Meter
+from smoe_ds.train.micro_step import MicroStep
+from smoe_ds.train.report import format_duration
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0s"),
+        (-3, "0s"),
+        (59.4, "59s"),
+        (59.6, "1m00s"),
+        (605, "10m05s"),
+        (3600, "1h00m"),
+        (7380, "2h03m"),
+        (93600, "1d02h"),
+    ],
+)
+def test_format_duration(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text
+
+
+def stratum(tokens: int, requested: list[list[int]], dropped: int, entropy: float) -> StratumStats:
+    requested_KE = torch.tensor(requested)
+    return StratumStats(tokens, torch.zeros(requested_KE.shape[1]), requested_KE, dropped, torch.tensor(entropy))
+
+
+def micro_step(smoothed: float, nll: float, balance: float | None, strata: list[StratumStats]) -> MicroStep:
+    stats = [BlockStats(strata, torch.zeros(0))] if strata else []
+    value = None if balance is None else torch.tensor(balance)
+    return MicroStep(torch.tensor(0.0), TranslationLoss(torch.tensor(smoothed), torch.tensor(nll)), value, stats)
+
+
+def batch(src: int, tgt: int) -> Batch:
+    ids = torch.zeros(1, 1, dtype=torch.long)
+    return Batch(ids, ids, ids, src, tgt, ("a-b",), 0)
+
+
+def test_meter_means() -> None:
+    meter = Meter(["encoder.1"], lambda values: values * 2)  # two ranks that saw the same
+    first = [stratum(10, [[6, 4], [4, 6]], 3, 5.0), stratum(4, [[4]], 0, 0.0)]
+    second = [stratum(30, [[30, 0], [0, 30]], 7, 15.0), stratum(6, [[6]], 2, 0.0)]
+    meter.add(micro_step(20.0, 18.0, 1.0, first), batch(7, 5))
+    meter.add(micro_step(40.0, 36.0, 2.0, second), batch(9, 15))
+    interval = meter.take()
+    assert (interval.loss, interval.nll, interval.balance_loss, interval.tokens) == (3.0, 2.7, 1.5, 72)
+    assert interval.requested_capacity == {"encoder.1": pytest.approx(50 / 40)}
+    assert interval.mean_rc == pytest.approx(1.25)
+    gate, last = interval.strata["encoder.1"]
+    assert (gate.tokens, gate.load, gate.dropped, gate.entropy) == pytest.approx((1.0, 1.0, 10 / 80, 0.5))
+    assert (last.tokens, last.load, last.dropped) == pytest.approx((0.25, 1.0, 0.2))
+
+
+def test_meter_shows_imbalance_and_starts_anew() -> None:
+    meter = Meter(["encoder.1"], lambda values: values)
+    meter.add(micro_step(1.0, 1.0, 1.0, [stratum(10, [[10, 0]], 0, 0.0)]), batch(1, 1))
+    assert meter.take().strata["encoder.1"][0].load == 2.0
+    meter.add(micro_step(6.0, 6.0, 1.0, [stratum(10, [[5, 5]], 0, 0.0)]), batch(1, 2))
+    again = meter.take()
+    assert (again.loss, again.strata["encoder.1"][0].load) == (3.0, 1.0)
+
+
+def test_dense_model_and_padding_only() -> None:
+    meter = Meter([], lambda values: values)
+    meter.add(micro_step(0.0, 0.0, None, []), empty_batch())
+    interval = meter.take()
+    assert (interval.loss, interval.balance_loss, interval.mean_rc, interval.tokens) == (0.0, None, None, 0)

@@ -1,0 +1,172 @@
+"""Whole runs through ``smoe-ds train`` on real ranks: resumed equals uninterrupted, signals, refusals."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.ranks import free_port, run_ranks
+from tests.helpers.small_run import scalars, small_run, train_on_rank, write_run
+
+
+def train(tmp_path: Path, run: dict[str, Any], *overrides: str, world_size: int = 2, code: int = 0) -> Path:
+    """Train on ranks; every rank must return the exit code. Returns the run folder."""
+    file = write_run(tmp_path / "run.json", run)
+    codes = run_ranks(train_on_rank, world_size, str(file), list(overrides), init=False, timeout=240)
+    assert codes == [code] * world_size
+    return Path(run["smoe"]["train"]["output_dir"])
+
+
+def checkpoint_hashes(folder: Path, step: int) -> dict[str, str]:
+    """SHA-256 of every tensor file of a checkpoint: weights, moments."""
+    files = sorted((folder / "checkpoints" / f"step_{step:08d}").glob("*.safetensors"))
+    assert files
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+@pytest.mark.multirank
+@pytest.mark.parametrize(("ep_size", "stage"), [(2, 1), (1, 2), (2, 0)])
+def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
+    tmp_path: Path, corpus_folder: Path, ep_size: int, stage: int
+) -> None:
+    settings = (f"smoe.moe.ep_size={ep_size}", f"zero_optimization.stage={stage}", "train_batch_size=4")
+    whole = train(tmp_path, small_run(tmp_path / "whole", corpus_folder), *settings)
+    parts = small_run(tmp_path / "parts", corpus_folder)
+    train(tmp_path, parts, *settings, "smoe.train.max_steps=2")
+    train(tmp_path, parts, *settings, "smoe.train.max_steps=5")
+    resumed = train(tmp_path, parts, *settings)
+    assert checkpoint_hashes(resumed, 6) == checkpoint_hashes(whole, 6)
+    expected, got = scalars(whole), scalars(resumed)
+    for tag in ("train/loss", "train/nll", "train/gradient_norm", "train/load_balancing_loss", "train/learning_rate"):
+        assert got[tag] == expected[tag]
+        assert sorted(got[tag]) == [1, 2, 3, 4, 5, 6]
+    assert expected["valid/nll"][6] == got["valid/nll"][6]
+
+
+@pytest.mark.multirank
+def test_run_folder_and_tensorboard(tmp_path: Path, corpus_folder: Path) -> None:
+    run = small_run(tmp_path / "run", corpus_folder, max_steps=30, log_every=5, validate_every=10, checkpoint_every=10)
+    folder = train(tmp_path, run, "smoe.moe.ep_size=2")
+    names = sorted(entry.name for entry in folder.iterdir())
+    assert names == ["checkpoints", "config.json", "environment.json", "tensorboard", "tokenizer.model"]
+    assert json.loads((folder / "config.json").read_text())["smoe"]["moe"]["ep_size"] == 2
+    assert json.loads((folder / "environment.json").read_text())["versions"]["deepspeed"]
+    steps = [entry.name for entry in (folder / "checkpoints").glob("step_*")]
+    assert sorted(steps) == ["step_00000020", "step_00000030"]
+    assert (folder / "checkpoints" / "latest").read_text().strip() == "step_00000030"
+    logged = scalars(folder)
+    assert sorted(logged["train/nll"]) == [5, 10, 15, 20, 25, 30]
+    assert logged["train/nll"][30] < logged["train/nll"][5] - 0.3  # it learns
+    assert logged["valid/nll"][30] < logged["valid/nll"][10]
+    assert sorted(logged["valid/nll/eng-nso"]) == [10, 20, 30]
+    for tag in ("requested_capacity/encoder.1", "load/decoder.1/stratum_1", "dropped/encoder.1/stratum_0"):
+        assert all(0 <= value <= 4 for value in logged[f"moe_{tag}"].values())
+    assert all(1 <= value <= 2 for value in logged["moe_requested_capacity/decoder.1"].values())
+
+
+def test_finished_run_is_left_as_it_is(tmp_path: Path, corpus_folder: Path) -> None:
+    run = small_run(tmp_path / "run", corpus_folder, max_steps=2)
+    folder = train(tmp_path, run, world_size=1)
+    before = checkpoint_hashes(folder, 2)
+    train(tmp_path, run, world_size=1)
+    assert checkpoint_hashes(folder, 2) == before
+    assert sorted(scalars(folder)["train/nll"]) == [1, 2]
+
+
+def test_dense_switch_and_vanilla_train(tmp_path: Path, corpus_folder: Path) -> None:
+    for name, overrides in {
+        "dense": ["smoe.moe.strata=[]"],
+        "vanilla": ["smoe.moe.strata=[4]"],
+        "switch": ["smoe.moe.strata=[4]", "smoe.moe.top_k=1"],
+        "released": ["smoe.moe.norm=released", "smoe.moe.load_balancing_batch=local"],
+    }.items():
+        run = small_run(tmp_path / name, corpus_folder, max_steps=3)
+        logged = scalars(train(tmp_path, run, *overrides, world_size=1))
+        assert logged["train/nll"][3] < logged["train/nll"][1]
+        assert ("train/load_balancing_loss" in logged) == (name != "dense")
+
+
+def test_bf16_trains(tmp_path: Path, corpus_folder: Path) -> None:
+    run = small_run(tmp_path / "run", corpus_folder) | {"bf16": {"enabled": True}}
+    logged = scalars(train(tmp_path, run, "smoe.moe.ep_size=2"))
+    assert logged["train/nll"][6] < logged["train/nll"][1]
+
+
+def start(run_file: Path, *overrides: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "smoe_ds", "train", str(run_file)]
+    for override in overrides:
+        command += ["--set", override]
+    environ = {**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "MASTER_PORT": str(free_port())}
+    return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_signal_saves_and_the_same_command_goes_on(tmp_path: Path, corpus_folder: Path, number: signal.Signals) -> None:
+    run = small_run(
+        tmp_path / "run", corpus_folder, max_steps=100_000, validate_every=100_000, checkpoint_every=100_000
+    )
+    file = write_run(tmp_path / "run.json", run)
+    with start(file) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("step"):
+                break
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 75, output
+    [saved] = (tmp_path / "run" / "checkpoints").glob("step_*")
+    step = int(saved.name.removeprefix("step_"))
+    with start(file, f"smoe.train.max_steps={step + 1}") as process:
+        output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert f"continuing after step {step}" in output
+
+
+def test_time_limit_ends_the_run_with_a_validated_checkpoint(tmp_path: Path, corpus_folder: Path) -> None:
+    run = small_run(tmp_path / "run", corpus_folder, max_steps=100_000, max_minutes=0.05, validate_every=100_000)
+    began = time.monotonic()
+    folder = train(tmp_path, run, world_size=1)
+    assert time.monotonic() - began < 60
+    assert (folder / "checkpoints" / "best").exists()
+    assert len(scalars(folder)["valid/nll"]) == 1
+
+
+def fail(tmp_path: Path, run: dict[str, Any], *overrides: str) -> str:
+    with start(write_run(tmp_path / "run.json", run), *overrides) as process:
+        output, _ = process.communicate(timeout=120)
+    assert process.returncode == 2, output
+    assert "Traceback" not in output
+    return output
+
+
+def test_another_model_in_the_same_folder_is_refused(tmp_path: Path, corpus_folder: Path) -> None:
+    run = small_run(tmp_path / "run", corpus_folder, max_steps=1)
+    train(tmp_path, run, world_size=1)
+    output = fail(tmp_path, run, "smoe.moe.strata=[4]")
+    assert "smoe.moe.strata: [4], but the run in" in output
+    assert "has [2, 2]" in output
+
+
+def test_missing_corpus_is_one_line(tmp_path: Path) -> None:
+    output = fail(tmp_path, small_run(tmp_path / "run", tmp_path / "nothing"))
+    assert "manifest.json: missing" in output
+
+
+def test_resume_never_refuses_a_folder_with_checkpoints(tmp_path: Path, corpus_folder: Path) -> None:
+    run = small_run(tmp_path / "run", corpus_folder, max_steps=1)
+    train(tmp_path, run, world_size=1)
+    with start(write_run(tmp_path / "run.json", run)) as process:
+        process.communicate(timeout=60)
+    command = [sys.executable, "-m", "smoe_ds", "train", str(tmp_path / "run.json"), "--resume", "never"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "already holds checkpoints" in done.stderr
