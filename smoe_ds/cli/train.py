@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
+from typing import TYPE_CHECKING
+
+from smoe_ds.cli.validate import add_run_arguments
+
+if TYPE_CHECKING:
+    import torch
 
 HELP = "train a model from a run file, or go on from its last checkpoint"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
-    parser.add_argument("run", metavar="RUN.json", help="run file, see ds_configs/")
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="override one key, e.g. smoe.moe.strata=[4,12]; may be repeated",
-    )
+    add_run_arguments(parser)
     parser.add_argument(
         "--resume",
         choices=("auto", "never"),
@@ -32,19 +30,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train; exit code 0 when the run is complete, 75 when a signal stopped it and it can be continued."""
-    from smoe_ds.config.load import load_run
+    from smoe_ds.config import check_device, check_world, load_run
     from smoe_ds.parallel.env import discover
     from smoe_ds.parallel.process_group import init_distributed, shutdown
 
-    configuration = load_run(args.run, args.overrides)
+    configuration = load_run(args.run_file, args.overrides)
     env = discover()
-    os.environ.setdefault("DS_ACCELERATOR", "cuda" if _has_cuda() else "cpu")
-
-    import torch
-
-    device = torch.device("cpu")
-    if os.environ["DS_ACCELERATOR"] == "cuda":
-        device = torch.device("cuda", env.local_rank)
+    check_world(configuration, env.world_size)
+    device = _device(env.local_rank)
+    check_device(configuration, device.type, _compute_capability(device))
     env = init_distributed(env, device)
     try:
         from smoe_ds.train.trainer import Trainer
@@ -54,7 +48,15 @@ def run(args: argparse.Namespace) -> int:
         shutdown()
 
 
-def _has_cuda() -> bool:
+def _device(local_rank: int) -> torch.device:
+    """This rank's GPU if there is one, unless DS_ACCELERATOR says cpu."""
     import torch
 
-    return torch.cuda.is_available()
+    chosen = os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device("cuda", local_rank) if chosen == "cuda" else torch.device(chosen)
+
+
+def _compute_capability(device: torch.device) -> tuple[int, int] | None:
+    import torch
+
+    return torch.cuda.get_device_capability(device) if device.type == "cuda" else None

@@ -24,7 +24,7 @@ class DataConfig(Section):
         description="Token budget of a micro-batch: sentences x (longest source + longest target), padding included.",
     )
     window: int = Field(
-        default=16384, gt=0, description="Sentence pairs drawn at a time, sorted by length and cut into micro-batches."
+        default=65536, gt=0, description="Sentence pairs drawn at a time, sorted by length and cut into micro-batches."
     )
     source_language_token: bool = Field(
         default=True, description="Put the target-language token before the source sentence."
