@@ -64,7 +64,7 @@ class Reporter:
         norm: float,
         seconds: float,
         eta: float,
-        of: int,
+        of: int | None,
         scale: float | None,
     ) -> None:
         """Log a training interval.
@@ -76,7 +76,7 @@ class Reporter:
             norm: gradient norm of that step.
             seconds: time spent in the interval's steps [s].
             eta: expected time to the end of the run [s].
-            of: last step of the run.
+            of: last step of the run; None where its time decides.
             scale: loss scale; None without fp16.
         """
         speed = interval.tokens / max(seconds, 1e-9)
@@ -94,7 +94,7 @@ class Reporter:
         if interval.balance_loss is not None:
             routing = f" | balance {interval.balance_loss:.3f} RC {interval.mean_rc:.2f}"
         self.say(
-            f"step {step:>{len(str(of))}}/{of} | loss {interval.loss:.3f} nll {interval.nll:.3f}{routing} | "
+            f"step {step}{'' if of is None else f'/{of}'} | loss {interval.loss:.3f} nll {interval.nll:.3f}{routing} | "
             f"lr {lr:.2e} | norm {norm:.2f} | {speed:,.0f} tok/s | ETA {format_duration(eta)}"
         )
 

@@ -161,7 +161,7 @@ class Trainer:
             norm=gradient_norm(self.engine),
             seconds=seconds,
             eta=self._seconds_left(seconds / steps),
-            of=self.train.max_steps,
+            of=self.train.max_steps if self.train.max_minutes is None else None,
             scale=loss_scale(self.engine) if self.run.precision == "fp16" else None,
         )
         if not math.isfinite(interval.loss):
