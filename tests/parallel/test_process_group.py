@@ -1,0 +1,87 @@
+"""The process group starts in one way for one process and for many; agreement reaches all ranks."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from smoe_ds.errors import CheckpointError, LaunchError
+from smoe_ds.parallel.agreement import agree, gather_json
+from smoe_ds.parallel.env import discover
+from smoe_ds.parallel.process_group import init_distributed, shutdown
+from tests.helpers.ranks import run_ranks
+
+pytestmark = pytest.mark.multirank
+
+
+def _start_and_end(rank: int, world_size: int) -> tuple[Any, ...]:
+    env = discover()
+    found = init_distributed(env, torch.device("cpu"), timeout=30)
+    values = gather_json({"rank": rank, "text": "é" * rank, "list": list(range(rank * 100))})
+    total = torch.tensor([rank + 1])
+    dist.all_reduce(total)
+    shutdown()
+    return found, values, int(total), dist.is_initialized(), dist.is_available()
+
+
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_start_agree_end(world_size: int) -> None:
+    for rank, result in enumerate(run_ranks(_start_and_end, world_size, init=False)):
+        found, values, total, initialised, _ = result
+        assert (found.rank, found.world_size, found.master_addr) == (rank, world_size, "127.0.0.1")
+        assert values == [{"rank": r, "text": "é" * r, "list": list(range(r * 100))} for r in range(world_size)]
+        assert total == sum(range(1, world_size + 1))
+        assert not initialised
+
+
+def _alone(rank: int, world_size: int) -> tuple[int, int | None]:
+    env = init_distributed(discover({}), torch.device("cpu"))
+    size = dist.get_world_size()
+    shutdown()
+    shutdown()  # nothing left to end
+    return size, env.master_port
+
+
+def test_a_single_process_chooses_its_own_port() -> None:
+    results = run_ranks(_alone, 2, init=False)  # two runs on one host at the same time
+    assert [size for size, _ in results] == [1, 1]
+    assert results[0][1] != results[1][1]
+
+
+def _disagree(rank: int, world_size: int) -> list[str]:
+    messages = []
+    agree(None, CheckpointError, "nothing")
+    for problems in (["a", None], [None, "b"], ["a", "b"]):
+        with pytest.raises(CheckpointError) as error:
+            agree(problems[rank], CheckpointError, "saving")
+        messages.append(str(error.value))
+    promised = dataclasses.replace(discover(), world_size=5)
+    with pytest.raises(LaunchError) as launch_error:
+        init_distributed(promised, torch.device("cpu"))
+    return [*messages, str(launch_error.value)]
+
+
+def test_one_rank_with_a_problem_stops_all() -> None:
+    for rank, messages in enumerate(run_ranks(_disagree, 2)):
+        assert messages[:3] == [
+            "saving failed on 1 of 2 ranks: rank 0: a",
+            "saving failed on 1 of 2 ranks: rank 1: b",
+            "saving failed on 2 of 2 ranks: rank 0: a; rank 1: b",
+        ]
+        assert f"promised rank {rank} of 5, the process group has rank {rank} of 2" in messages[3]
+
+
+def _nobody_comes(rank: int, world_size: int) -> str:
+    lonely = dataclasses.replace(discover(), rank=1, world_size=2, local_world_size=2)
+    with pytest.raises(LaunchError) as error:
+        init_distributed(lonely, torch.device("cpu"), timeout=2)
+    return str(error.value)
+
+
+def test_a_meeting_that_does_not_take_place_is_told() -> None:
+    (message,) = run_ranks(_nobody_comes, 1, init=False)
+    assert message.startswith("rank 1 of 2 could not meet the others at 127.0.0.1:")
