@@ -1,4 +1,4 @@
-"""A translation model whose next token depends on the tokens so far and the source by tables: cheap, sharp as wanted."""
+"""A translation model that is a few tables over the tokens so far and the source: cheap, and as sharp as wanted."""
 
 from __future__ import annotations
 

@@ -1,0 +1,195 @@
+"""``smoe-ds evaluate RUN``: BLEU and chrF++ per direction as a table and as JSON, and some translations to look at."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from smoe_ds.cli.translate import add_model_arguments, open_run, positive
+
+if TYPE_CHECKING:
+    from smoe_ds.data.corpus import Corpus
+    from smoe_ds.decode.evaluation import Average, DirectionResult, HeldOut
+    from smoe_ds.decode.load import RunFolder
+
+HELP = "translate held-out text and score it"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    from smoe_ds.decode.metrics import TOKENIZERS
+
+    add_model_arguments(parser)
+    parser.add_argument("--split", choices=["test", "valid"], default="test", help="default: test")
+    parser.add_argument("--directions", metavar="A-B,...", help="default: those the run was trained on")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="prepared corpus; default: smoe.data.path of the run")
+    parser.add_argument("--limit", type=positive, metavar="N", help="only the first N sentences of each direction")
+    parser.add_argument("--untrained", action="store_true", help="also score the model as it was before training")
+    parser.add_argument("--samples", type=int, default=5, metavar="N", help="translations to print (default 5)")
+    parser.add_argument(
+        "--tokenize", choices=TOKENIZERS, default="13a", help="BLEU's tokenizer; flores200 gives spBLEU (default 13a)"
+    )
+    parser.add_argument("--output", type=Path, metavar="FILE.json", help="default: RUN/scores.json")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluates, prints the table, writes the files."""
+    from smoe_ds.decode.metrics import Metrics
+
+    folder = open_run(args)
+    metrics = Metrics(args.tokenize)
+    texts = _held_out(folder, args)
+    checkpoint = folder.checkpoint(args.checkpoint)
+    results = _evaluate(folder, checkpoint, texts, metrics, args)
+    samples = _samples(texts, results, args.samples)
+    report = _report(folder, checkpoint, results, samples, args) | {"signatures": metrics.signatures}
+    output = args.output or folder.folder / "scores.json"
+    _write_json(output, report)
+    print(_as_text(results, samples, metrics.bleu_name, metrics.signatures), flush=True)
+    print(f"smoe-ds evaluate: scores in {output}, translations in {folder.folder / 'translations'}", file=sys.stderr)
+    return 0
+
+
+def _held_out(folder: RunFolder, args: argparse.Namespace) -> list[HeldOut]:
+    """The text of every direction, read and checked before the model is."""
+    from smoe_ds.decode.evaluation import read_held_out
+
+    corpus = _corpus(folder, args.data)
+    directions = folder.config.smoe.data.directions or corpus.directions
+    if args.directions is not None:
+        directions = [name.strip() for name in args.directions.split(",") if name.strip()]
+    texts = [read_held_out(corpus, args.split, name, args.limit) for name in dict.fromkeys(directions)]
+    for text in texts:
+        folder.tokenizer.language_id(text.target_language)
+    return texts
+
+
+def _corpus(folder: RunFolder, data: Path | None) -> Corpus:
+    from smoe_ds.data.corpus import Corpus
+    from smoe_ds.errors import DataError
+
+    path = data or Path(folder.config.smoe.data.path)
+    if not path.is_dir():
+        where = "--data" if data else f"smoe.data.path of {folder.folder / 'config.json'}"
+        raise DataError(f"{path}: no such folder ({where}); name the prepared corpus with --data DIR")
+    return Corpus(path, verify=False)
+
+
+def _evaluate(
+    folder: RunFolder, checkpoint: Path, texts: Sequence[HeldOut], metrics: Any, args: argparse.Namespace
+) -> list[DirectionResult]:
+    from smoe_ds.decode.evaluation import evaluate_direction, write_translations
+
+    translator = folder.translator(checkpoint)
+    untrained = folder.untrained_translator() if args.untrained else None
+    results = []
+    for number, text in enumerate(texts, start=1):
+
+        def progress(done: int, rate: float, number: int = number, text: HeldOut = text) -> None:
+            place = f"[{number}/{len(texts)}] {text.direction}"
+            print(f"{place}: {done} of {len(text.sources)} sentences, {rate:.1f} sentences/s", file=sys.stderr)
+
+        results.append(evaluate_direction(text, translator, untrained, metrics, progress))
+        write_translations(folder.folder / "translations", args.split, results[-1])
+    return results
+
+
+def _samples(texts: Sequence[HeldOut], results: Sequence[DirectionResult], num: int) -> list[dict[str, str]]:
+    from smoe_ds.decode.evaluation import sample_places
+
+    return [
+        {
+            "direction": texts[i].direction,
+            "source": texts[i].sources[line],
+            "translation": results[i].translations[line].text,
+            "reference": texts[i].references[line],
+        }
+        for i, line in sample_places([len(text.sources) for text in texts], num)
+    ]
+
+
+def _report(
+    folder: RunFolder,
+    checkpoint: Path,
+    results: Sequence[DirectionResult],
+    samples: list[dict[str, str]],
+    args: argparse.Namespace,
+) -> dict[str, Any]:
+    """Everything, as JSON."""
+    from smoe_ds.decode.evaluation import averages
+    from smoe_ds.engine.format import step_of
+
+    return {
+        "run": str(folder.folder),
+        "checkpoint": {"asked": args.checkpoint, "folder": checkpoint.name, "step": step_of(checkpoint)},
+        "split": args.split,
+        "limit": args.limit,
+        "decode": {**folder.config.smoe.decode.model_dump(mode="json"), "dtype": args.dtype},
+        "directions": {result.direction: _direction_report(result, args.split) for result in results},
+        "averages": {average.name: dataclasses.asdict(average) for average in averages(results)},
+        "samples": samples,
+    }
+
+
+def _direction_report(result: DirectionResult, split: str) -> dict[str, Any]:
+    return {
+        "sentences": len(result.translations),
+        **dataclasses.asdict(result.score),
+        "copied_source": dataclasses.asdict(result.copied),
+        "untrained": dataclasses.asdict(result.untrained) if result.untrained else None,
+        "empty": result.count("empty"),
+        "truncated": result.count("truncated"),
+        "seconds": round(result.seconds, 3),
+        "translations": f"translations/{split}.{result.direction}.txt",
+    }
+
+
+def _as_text(
+    results: Sequence[DirectionResult], samples: list[dict[str, str]], bleu_name: str, signatures: dict[str, str]
+) -> str:
+    """The table, the signatures and the samples."""
+    from smoe_ds.analysis.tables import RULE, text_table
+    from smoe_ds.decode.evaluation import averages
+
+    means = averages(results)
+    rows = [*map(_row, results), *([RULE] if means else []), *map(_average_row, means)]
+    header = ["direction", "sentences", bleu_name, "chrF++", f"{bleu_name} copied source", f"{bleu_name} untrained"]
+    lines = [text_table(header, rows), ""]
+    lines += [f"{name}: {signature}" for name, signature in signatures.items()]
+    for number, sample in enumerate(samples, start=1):
+        lines += ["", f"sample {number}, {sample['direction']}"]
+        lines += [f"  {part:<11} {sample[part]}" for part in ("source", "translation", "reference")]
+    return "\n".join(lines)
+
+
+def _row(result: DirectionResult) -> list[Any]:
+    untrained = result.untrained.bleu if result.untrained else None
+    return [
+        result.direction,
+        len(result.translations),
+        result.score.bleu,
+        result.score.chrf,
+        result.copied.bleu,
+        untrained,
+    ]
+
+
+def _average_row(mean: Average) -> list[Any]:
+    name = f"mean of {mean.directions} {mean.name}"
+    return [name, "", mean.bleu, mean.chrf, mean.copied_bleu, mean.untrained_bleu]
+
+
+def _write_json(path: Path, value: Any) -> None:
+    from smoe_ds.errors import DataError
+
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror}; choose another place with --output") from error

@@ -1,0 +1,146 @@
+"""``smoe-ds translate RUN --to xxx``: text on stdin, translations on stdout, one line for each line."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from smoe_ds.decode.load import RunFolder
+    from smoe_ds.decode.translator import Translation, Translator
+
+HELP = "translate text with a trained model"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    add_model_arguments(parser)
+    parser.add_argument("--to", required=True, metavar="LANG", help="target language, e.g. cat")
+    parser.add_argument("--from", dest="source", metavar="LANG", help="source language; only checked, never needed")
+    parser.add_argument("--input", type=Path, metavar="FILE", help="read this file, not stdin")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write this file, not stdout")
+    parser.add_argument("--scores", action="store_true", help="write SCORE, a tab, then the translation")
+    parser.add_argument(
+        "--chunk",
+        type=positive,
+        default=1000,
+        metavar="N",
+        help="lines read, sorted by length and answered at a time (default 1000; 1 answers line by line)",
+    )
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what names a trained model and how it decodes."""
+    parser.add_argument("run_dir", type=Path, metavar="RUN", help="run folder, or a checkpoint RUN/checkpoints/step_N")
+    parser.add_argument(
+        "--checkpoint",
+        type=checkpoint_name,
+        default="best",
+        metavar="WHICH",
+        help="best (by validation loss, default), last, or a step",
+    )
+    parser.add_argument("--beam", type=positive, metavar="N", help="hypotheses kept per sentence")
+    parser.add_argument("--length-penalty", type=float, metavar="A", help="score = log-probability / length^A")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="default: the GPU if there is one")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override one key of the run, e.g. smoe.decode.max_tokens=2048; may be repeated",
+    )
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected 1 or more")
+    return value
+
+
+def checkpoint_name(text: str) -> str | int:
+    """``best``, ``last`` or a step."""
+    if text.isdecimal():
+        return int(text)
+    if text not in ("best", "last"):
+        raise argparse.ArgumentTypeError(f"{text}: expected best, last or the number of a step")
+    return text
+
+
+def open_run(args: argparse.Namespace) -> RunFolder:
+    """The run that the arguments of `add_model_arguments` name."""
+    import torch
+
+    from smoe_ds.decode.load import RunFolder
+    from smoe_ds.errors import LaunchError
+
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise LaunchError("--device cuda: PyTorch finds no GPU; use --device cpu")
+    overrides = list(args.overrides)
+    if args.beam is not None:
+        overrides.append(f"smoe.decode.beam_size={args.beam}")
+    if args.length_penalty is not None:
+        overrides.append(f"smoe.decode.length_penalty={args.length_penalty}")
+    return RunFolder(args.run_dir, overrides, dtype=args.dtype, device=args.device)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Translates until the input ends."""
+    folder = open_run(args)
+    for language in (args.to, args.source or args.to):
+        folder.tokenizer.language_id(language)  # an unknown one is refused before the weights are read
+    _note_untrained_direction(folder, args)
+    translator = folder.translator(folder.checkpoint(args.checkpoint))
+    with _opened(args.input, args.output) as (source, sink):
+        _translate(translator, source, sink, args)
+    return 0
+
+
+def _note_untrained_direction(folder: RunFolder, args: argparse.Namespace) -> None:
+    trained = folder.config.smoe.data.directions
+    direction = f"{args.source}-{args.to}"
+    if args.source and trained is not None and direction not in trained:
+        print(f"smoe-ds translate: note: the run was not trained on {direction}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _opened(input_file: Path | None, output_file: Path | None) -> Iterator[tuple[BinaryIO, BinaryIO]]:
+    from smoe_ds.errors import DataError
+
+    with contextlib.ExitStack() as stack:
+        try:
+            source = stack.enter_context(input_file.open("rb")) if input_file else sys.stdin.buffer
+            sink = stack.enter_context(output_file.open("wb")) if output_file else sys.stdout.buffer
+        except OSError as error:
+            raise DataError(f"{error.filename}: cannot be opened: {error.strerror}") from error
+        yield source, sink
+
+
+def _translate(translator: Translator, source: BinaryIO, sink: BinaryIO, args: argparse.Namespace) -> None:
+    from smoe_ds.decode.lines import chunked, decoded_lines
+
+    size = 1 if source.isatty() else args.chunk
+    first = 1
+    for lines in chunked(decoded_lines(source, str(args.input or "stdin")), size):
+        for number, answer in enumerate(translator.translate(lines, args.to), start=first):
+            if answer.status == "truncated":
+                _warn_truncated(number, answer, translator)
+            score = f"{answer.score:.6f}\t" if args.scores else ""
+            sink.write(f"{score}{answer.text}\n".encode())
+        sink.flush()
+        first += len(lines)
+
+
+def _warn_truncated(number: int, answer: Translation, translator: Translator) -> None:
+    print(
+        f"smoe-ds translate: line {number}: has {answer.num_source_tokens} tokens, the model takes "
+        f"{translator.max_positions} (smoe.model.max_positions); only its beginning is translated, split the line",
+        file=sys.stderr,
+    )

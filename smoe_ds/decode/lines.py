@@ -1,0 +1,64 @@
+"""Text files as lines: UTF-8, cut at line feeds alone, a place named for what is not UTF-8."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+from smoe_ds.errors import DataError
+
+
+def decoded_lines(raw_lines: Iterable[bytes], source: str) -> Iterator[str]:
+    """Decode lines one by one.
+
+    Args:
+        raw_lines: lines with or without their line feed, e.g. an open binary file.
+        source: the input's name, for messages.
+
+    Yields:
+        Each line without its line feed.
+
+    Raises:
+        DataError: a line is not UTF-8; names line and byte. The lines before it have been yielded by then.
+    """
+    offset = 0
+    for number, raw in enumerate(raw_lines, start=1):
+        try:
+            yield raw.removesuffix(b"\n").decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{source}: line {number}, byte {offset + error.start} of the input (byte {error.start} of the line): "
+                f"0x{raw[error.start]:02x} is not UTF-8 ({error.reason}); convert the text to UTF-8"
+            ) from None
+        offset += len(raw)
+
+
+def chunked(lines: Iterator[str], size: int) -> Iterator[list[str]]:
+    """Lists of ``size`` lines, the last one shorter; what was read before an error is yielded before it is raised."""
+    chunk: list[str] = []
+    try:
+        for line in lines:
+            chunk.append(line)
+            if len(chunk) == size:
+                yield chunk
+                chunk = []
+    except DataError:
+        if chunk:
+            yield chunk
+        raise
+    if chunk:
+        yield chunk
+
+
+def read_lines(path: Path, limit: int | None = None) -> list[str]:
+    """The lines of a text file, at most ``limit``.
+
+    Raises:
+        DataError: it is missing or not UTF-8.
+    """
+    try:
+        with path.open("rb") as file:
+            return list(islice(decoded_lines(file, str(path)), limit))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
