@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from data_prep.normalise import tidy
+from data_prep.readers.notes import Notes
 from data_prep.readers.sides import Side, Unusable
 from data_prep.spec import Clean
 
@@ -49,7 +50,7 @@ class Cleaner:
         self._held_out = held_out
         self.num_read = 0
         self.dropped: Counter[str] = Counter()
-        self.noticed: Counter[str] = Counter()
+        self.notes = Notes()
 
     def __call__(self, sides: tuple[Side, Side]) -> tuple[str, str] | None:
         """The cleaned pair, or None if it is dropped."""
@@ -76,8 +77,8 @@ class Cleaner:
             return "too_long", nothing
         reason = "" if self._held_out else self._judge_quality(src, tgt)
         if not reason:
-            self.noticed["control_characters"] += src_control or tgt_control
-            self.noticed["copies"] += src == tgt
+            self.notes.counts["control_characters"] += src_control or tgt_control
+            self.notes.counts["copies"] += src == tgt
         return reason, (src, tgt)
 
     def _judge_quality(self, src: str, tgt: str) -> str:

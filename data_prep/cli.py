@@ -12,7 +12,7 @@ from types import FrameType
 from pydantic import BaseModel
 
 from data_prep.clean import DROP_REASONS, NOTICES
-from data_prep.load_spec import SECTIONS, load_spec
+from data_prep.load_spec import SECTIONS, SOURCES, load_spec
 from data_prep.prepare import prepare
 from data_prep.progress import Progress
 from data_prep.report import format_report
@@ -71,6 +71,8 @@ def _describe_keys() -> Iterator[str]:
     yield from _describe_section("", Spec)
     for section, model in SECTIONS.items():
         yield from _describe_section(section, model)
+    for kind, model in SOURCES.items():
+        yield from _describe_section(f"source {kind}", model)
     yield "\ncounts of dropped pairs"
     yield from (f"  {name}: {meaning}" for name, meaning in DROP_REASONS.items())
     yield "\ncounts of what is noticed, and kept"
@@ -83,7 +85,7 @@ def _describe_section(section: str, model: type[BaseModel]) -> Iterator[str]:
         if not section and name in SECTIONS:
             continue
         default = "required" if field.is_required() else f"default {field.default!r}"
-        yield f"  {section + '.' if section else ''}{name} ({default}): {field.description}"
+        yield f"  {name} ({default}): {field.description or 'see its own keys'}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -49,11 +49,10 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key_node, key in zip((key for key, _ in node.value), keys, strict=True):
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is written twice", key_node.start_mark
-                )
+        for position, (key_node, _) in enumerate(node.value):
+            if keys[position] in keys[:position]:
+                problem = f"key {keys[position]!r} is written twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -72,7 +71,7 @@ def load_spec(path: Path, overrides: Sequence[str] = ()) -> Spec:
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; expected a corpus specification in YAML") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: no YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{path}: no YAML: {_one_line(error)}") from error
     if not isinstance(content, dict):
         raise ConfigError(
             f"{path}: expected keys such as output and pairs, {found(content)}; see data_prep/example.yaml"
@@ -83,6 +82,10 @@ def load_spec(path: Path, overrides: Sequence[str] = ()) -> Spec:
         return Spec.model_validate(content)
     except ValidationError as error:
         raise ConfigError([f"{path}: {problem}" for problem in _problems(error)]) from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).replace('in "<unicode string>", ', "at ").split())
 
 
 def _apply(content: dict[str, Any], override: str) -> None:
@@ -97,7 +100,7 @@ def _apply(content: dict[str, Any], override: str) -> None:
     try:
         content[path[-1]] = yaml.load(value, _Loader)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override}: value is no YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"--set {override}: value is no YAML: {_one_line(error)}") from error
 
 
 def _problems(error: ValidationError) -> Iterator[str]:

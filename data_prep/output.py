@@ -64,6 +64,11 @@ def _differences(there: Any, here: Any, key: str = "") -> Iterator[str]:
         yield f"{key} is {shown[0]} there and {shown[1]} here"
 
 
+def left_over(output: Path) -> list[Path]:
+    """Temporary folders beside the output, of preparations that still run or were killed."""
+    return sorted(path for path in output.parent.glob(f"{output.name}.tmp-*") if path.is_dir())
+
+
 @contextmanager
 def building(output: Path) -> Iterator[Path]:
     """A temporary folder beside the output, which takes its place when the block ends without an error.

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from data_prep.encode import encode_pair
 from data_prep.load_spec import check_files
-from data_prep.output import building, find_finished
+from data_prep.output import building, find_finished, left_over
 from data_prep.progress import Progress
 from data_prep.readers import source_files
 from data_prep.report import warnings_of
@@ -69,6 +69,8 @@ def prepare(
     if finished is not None:
         return finished, True
     check_files(spec, base)
+    for path in left_over(output):
+        progress.say(f"note: {path} belongs to another preparation; if none is running, remove it")
     workers = workers or _useful_workers(spec, base)
     with building(output) as folder:
         manifest = _build(spec, base, folder, workers, progress)
@@ -83,27 +85,10 @@ def _build(spec: Spec, base: Path, folder: Path, workers: int, progress: Progres
     """Writes everything but the manifest, which it returns."""
     work = folder / "work"
     work.mkdir()
-    spools: Spools = {}
-    counts: Counts = {}
-    inputs: dict[str, dict[str, Any]] = {}
-    reading = ((pair.pair, (spec, pair, base, work, progress)) for pair in spec.pairs)
-    for name, (texts, files) in _each(_read_pair, reading, workers):
-        for split, (spool, count) in texts.items():
-            spools[name, split], counts[name, split] = spool, count
-        inputs |= files
-        progress.say(f"{name}: {counts[name, 'train']['read']:,} training pairs read")
+    spools, counts, inputs = _read_all(spec, base, work, workers, progress)
     parts = split_corpus(spec, spools, counts)
     tokenizer, vocabulary = _vocabulary(spec, base, folder, parts, progress)
-    encoding = ((pair.pair, (spec, pair, _parts_of(pair, parts), folder, workers, progress)) for pair in spec.pairs)
-    splits: dict[str, dict[str, Any]] = {split: {} for split in SPLITS}
-    written = dict(_each(_encode_pair, encoding, workers))
-    for pair in spec.pairs:
-        for split, (entry, too_many_pieces) in written[pair.pair].items():
-            splits[split][pair.pair] = entry
-            if too_many_pieces:
-                counts[pair.pair, split]["dropped"]["too_many_pieces"] = too_many_pieces
-        if not splits["train"][pair.pair]["sentences"]:
-            raise DataError(f"no sentence pairs in {pair.pair}: all exceed clean.max_pieces {spec.clean.max_pieces}")
+    splits = _write_all(spec, parts, counts, folder, workers, progress)
     shutil.rmtree(work)
     report = {pair.pair: {split: counts[pair.pair, split] for split in SPLITS} for pair in spec.pairs}
     return {
@@ -116,8 +101,42 @@ def _build(spec: Spec, base: Path, folder: Path, workers: int, progress: Progres
         "vocabulary": vocabulary,
         "report": report,
         "warnings": list(warnings_of(report, vocabulary)),
-        "inputs": [inputs[name] for name in sorted(inputs)],
+        "inputs": inputs,
     }
+
+
+def _read_all(
+    spec: Spec, base: Path, work: Path, workers: int, progress: Progress
+) -> tuple[Spools, Counts, list[dict[str, Any]]]:
+    """Cleans the text of all pairs; returns it with its counts, and the input files with their hashes."""
+    spools: Spools = {}
+    counts: Counts = {}
+    inputs: dict[str, dict[str, Any]] = {}
+    tasks = ((pair.pair, (spec, pair, base, work, progress)) for pair in spec.pairs)
+    for name, (texts, files) in _each(_read_pair, tasks, workers):
+        for split, (spool, count) in texts.items():
+            spools[name, split], counts[name, split] = spool, count
+        inputs |= files
+        progress.say(f"{name}: {counts[name, 'train']['read']:,} training pairs read")
+    return spools, counts, [inputs[name] for name in sorted(inputs)]
+
+
+def _write_all(
+    spec: Spec, parts: Parts, counts: Counts, folder: Path, workers: int, progress: Progress
+) -> dict[str, dict[str, Any]]:
+    """Encodes and writes all pairs; completes the counts and returns the manifest's entries by split and pair."""
+    tasks = ((pair.pair, (spec, pair, _parts_of(pair, parts), folder, workers, progress)) for pair in spec.pairs)
+    written = dict(_each(_encode_pair, tasks, workers))
+    splits: dict[str, dict[str, Any]] = {split: {} for split in SPLITS}
+    for pair in spec.pairs:
+        for split, (entry, too_many_pieces) in written[pair.pair].items():
+            splits[split][pair.pair] = entry
+            if too_many_pieces:
+                counts[pair.pair, split]["dropped"]["too_many_pieces"] = too_many_pieces
+            if getattr(pair, split) is not None and not entry["sentences"]:
+                limit = spec.clean.max_pieces
+                raise DataError(f"no sentence pairs in the {split} text of {pair.pair}: all exceed max_pieces {limit}")
+    return splits
 
 
 def _read_pair(

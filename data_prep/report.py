@@ -21,6 +21,7 @@ def warnings_of(report: dict[str, Any], vocabulary: dict[str, Any]) -> Iterator[
     for pair, splits in report.items():
         for split, counts in splits.items():
             yield from _unusual_shares(f"{pair} {split}", counts)
+            yield from (f"{pair} {split}: {place}" for place in counts.get("places", []))
             if "drawn" in counts and counts["drawn"] < counts["asked"]:
                 yield (
                     f"{pair} {split}: {counts['drawn']} of {counts['asked']} sentences drawn; "
@@ -31,7 +32,7 @@ def warnings_of(report: dict[str, Any], vocabulary: dict[str, Any]) -> Iterator[
 
 
 def _unusual_shares(where: str, counts: dict[str, Any]) -> Iterator[str]:
-    read = counts.get("read", 0)
+    read = counts.get("read", counts.get("drawn", 0))
     kept = read - sum(counts["dropped"].values())
     for name, limit in _SHARES.items():
         number = counts["noticed"].get(name, 0)

@@ -82,7 +82,8 @@ def spool_text(
         tick: called now and then with the number of pairs read.
 
     Returns:
-        the spool, and the counts so far: ``read``, ``dropped`` and ``noticed`` by name.
+        the spool, and the counts so far: ``read``; ``dropped`` and ``noticed`` by name; ``places`` of invalid lines,
+        if any.
 
     Raises:
         DataError: a source cannot be read.
@@ -95,7 +96,7 @@ def spool_text(
 
     def cleaned() -> Iterator[tuple[str, str]]:
         for source in sources:
-            for sides in read_source(source, pair, key_language, base, cleaner.noticed, refuse_invalid=refuse):
+            for sides in read_source(source, pair, key_language, base, cleaner.notes, refuse_invalid=refuse):
                 if cleaner.num_read % 10_000 == 0:
                     tick(cleaner.num_read)
                 kept = cleaner(sides)
@@ -103,7 +104,8 @@ def spool_text(
                     yield kept
 
     spool.write(cleaned())
-    noticed = +cleaner.noticed
+    noticed = cleaner.notes.counts
     noticed["other_script"] = int(spool.other_script().sum())
     noticed["swapped"] = count_swapped(spool.text_file(pair.languages[0]), spool.text_file(pair.languages[1]))
-    return spool, {"read": cleaner.num_read, "dropped": dict(+cleaner.dropped), "noticed": dict(+noticed)}
+    counts = {"read": cleaner.num_read, "dropped": dict(+cleaner.dropped), "noticed": dict(+noticed)}
+    return spool, counts | ({"places": cleaner.notes.places} if cleaner.notes.places else {})

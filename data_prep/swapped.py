@@ -12,40 +12,56 @@ import numpy as np
 _BUCKETS = 1 << 18
 _BATCH = 20_000
 _EVIDENCE = float(np.log(100))  # either side must be so much likelier as the other language
+Words = tuple[np.ndarray, np.ndarray]
+"""Hashed words of a batch of lines one after the other, and the number of words of each line."""
 
 
 def count_swapped(src: Path, tgt: Path) -> int:
     """Number of lines of which both sides are far likelier on the other side.
 
     A word speaks for the side on which the other lines have it more often (log of the ratio of counts, smoothed by
-    one half). Languages without spaces between words give little evidence, and nothing is counted then.
+    one half); words on both sides of a line say nothing. Languages without spaces between words give little evidence,
+    and nothing is counted then.
 
     Args:
         src: text of the first language.
         tgt: text of the second language, line by line.
     """
     counts = np.zeros((2, _BUCKETS), np.int64)
-    for side, path in enumerate((src, tgt)):
-        for words, _ in _batches(path):
+    for batch in _batches(src, tgt):
+        for side, (words, _) in enumerate(batch):
             counts[side] += np.bincount(words, minlength=_BUCKETS)
-    scores = zip(_scores(src, counts[0], counts[1]), _scores(tgt, counts[1], counts[0]), strict=True)
-    return sum(int(((a < -_EVIDENCE) & (b < -_EVIDENCE)).sum()) for a, b in scores)
+    log_other = np.log(counts + 0.5)
+    log_own = np.log(np.maximum(counts - 1, 0) + 0.5)  # the line itself does not count
+    evidence = log_own - log_other[::-1]
+    swapped = 0
+    for batch in _batches(src, tgt):
+        scores = [_sums(evidence[side][words], lengths) for side, (words, lengths) in enumerate(batch)]
+        swapped += int(((scores[0] < -_EVIDENCE) & (scores[1] < -_EVIDENCE)).sum())
+    return swapped
 
 
-def _scores(path: Path, own: np.ndarray, other: np.ndarray) -> Iterator[np.ndarray]:
-    """Log-evidence of each line for its own side, a batch of lines at a time; the line itself does not count."""
-    evidence = np.log(np.maximum(own - 1, 0) + 0.5) - np.log(other + 0.5)
-    for words, lengths in _batches(path):
-        totals = np.concatenate([[0.0], np.cumsum(evidence[words])])
-        ends = np.cumsum(lengths)
-        yield totals[ends] - totals[ends - lengths]
+def _sums(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    totals = np.concatenate([[0.0], np.cumsum(values)])
+    ends = np.cumsum(lengths)
+    sums: np.ndarray = totals[ends] - totals[ends - lengths]
+    return sums
 
 
-def _batches(path: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Hashed words and the number of words of each line, a batch of lines at a time."""
-    with path.open("rb") as file:
-        while lines := list(islice(file, _BATCH)):
-            split = [line.lower().split() for line in lines]
-            lengths = np.fromiter(map(len, split), np.int64, len(split))
-            hashes = (crc32(word) % _BUCKETS for words in split for word in words)
-            yield np.fromiter(hashes, np.int64, int(lengths.sum())), lengths
+def _batches(src: Path, tgt: Path) -> Iterator[tuple[Words, Words]]:
+    """Words of both sides that the other side of the line lacks, a batch of lines at a time."""
+    with src.open("rb") as src_file, tgt.open("rb") as tgt_file:
+        while lines := list(islice(zip(src_file, tgt_file, strict=True), _BATCH)):
+            pairs = [(first.lower().split(), second.lower().split()) for first, second in lines]
+            yield _hashed([_without(a, b) for a, b in pairs]), _hashed([_without(b, a) for a, b in pairs])
+
+
+def _without(words: list[bytes], others: list[bytes]) -> list[bytes]:
+    excluded = set(others)
+    return [word for word in words if word not in excluded]
+
+
+def _hashed(lines: list[list[bytes]]) -> Words:
+    lengths = np.fromiter(map(len, lines), np.int64, len(lines))
+    hashes = (crc32(word) % _BUCKETS for words in lines for word in words)
+    return np.fromiter(hashes, np.int64, int(lengths.sum())), lengths

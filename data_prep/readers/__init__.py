@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from data_prep.readers.mediawiki import read_mediawiki
 from data_prep.readers.mo import read_mo
+from data_prep.readers.notes import Notes
 from data_prep.readers.po import read_po
 from data_prep.readers.sides import Side, SidePair
 from data_prep.readers.text_pair import read_text_pair
@@ -29,7 +29,7 @@ def source_files(source: Source) -> tuple[str, ...]:
 
 
 def read_source(
-    source: Source, pair: PairSpec, key_language: str, base: Path, noticed: Counter[str], *, refuse_invalid: bool
+    source: Source, pair: PairSpec, key_language: str, base: Path, notes: Notes, *, refuse_invalid: bool
 ) -> Iterator[SidePair]:
     """Reads a source.
 
@@ -38,7 +38,7 @@ def read_source(
         pair: the pair it belongs to.
         key_language: language of gettext's message ids where the source does not say.
         base: folder that relative paths are relative to.
-        noticed: counts of things that were mended (byte order marks, CRLF), added to.
+        notes: what was mended or is invalid, added to.
         refuse_invalid: refuse a file at its first line that is not UTF-8, instead of yielding it as unusable.
 
     Raises:
@@ -46,9 +46,9 @@ def read_source(
     """
     paths = [base / name for name in source_files(source)]
     if isinstance(source, TextPairSource):
-        yield from read_text_pair(paths[0], paths[1], noticed, refuse_invalid=refuse_invalid)
+        yield from read_text_pair(paths[0], paths[1], notes, refuse_invalid=refuse_invalid)
     elif isinstance(source, TsvSource):
-        yield from read_tsv(paths[0], source.columns, source.header, noticed, refuse_invalid=refuse_invalid)
+        yield from read_tsv(paths[0], source.columns, source.header, notes, refuse_invalid=refuse_invalid)
     elif isinstance(source, MediaWikiSource):
         yield from _stripped(read_mediawiki(paths[0], paths[1]), source.markup, "clean_mediawiki")
     elif isinstance(source, (MoSource, PoSource)):

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from data_prep.readers.notes import Notes
 from data_prep.readers.sides import Side, Unusable
 from smoe_ds.errors import DataError
 
@@ -56,10 +56,10 @@ class LineReader:
         num_lines: lines so far; a final line end begins no further line.
     """
 
-    def __init__(self, path: Path, noticed: Counter[str], *, refuse_invalid: bool) -> None:
+    def __init__(self, path: Path, notes: Notes, *, refuse_invalid: bool) -> None:
         self.path = path
         self.num_lines = 0
-        self._noticed = noticed
+        self._notes = notes
         self._refuse_invalid = refuse_invalid
         self._lone_cr = self._non_ascii = self._invalid = 0
         self._first_invalid = ""
@@ -84,7 +84,7 @@ class LineReader:
         self._check_encoding(line)
         offset = 0
         if line.startswith(_UTF8_MARK):
-            self._noticed["byte_order_mark"] += 1
+            self._notes.counts["byte_order_mark"] += 1
             line, offset = line[len(_UTF8_MARK) :], len(_UTF8_MARK)
             line = line or file.readline(MAX_LINE_BYTES)
         while line:
@@ -101,7 +101,7 @@ class LineReader:
 
     def _without_end(self, line: bytes) -> bytes:
         if line.endswith(b"\r\n"):
-            self._noticed["crlf"] += 1
+            self._notes.counts["crlf"] += 1
             line = line[:-2]
         elif line.endswith(b"\n"):
             line = line[:-1]
@@ -145,6 +145,8 @@ class LineReader:
             )
 
     def _check_whole_file(self) -> None:
+        if self._first_invalid:
+            self._notes.places.append(f"{self.path.name}: first line that is not UTF-8: {self._first_invalid}")
         if self._lone_cr > self.num_lines:
             raise DataError(
                 f"{self.path}: {self._lone_cr} lone CR characters in {self.num_lines} lines: old-Mac line ends; "

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from data_prep.readers.gettext_messages import charset_of, message_pairs
 from data_prep.readers.lines import LineReader
+from data_prep.readers.notes import Notes
 from data_prep.readers.sides import SidePair, Unusable
 from smoe_ds.errors import DataError
 
 _STATEMENT = re.compile(r'(msgctxt|msgid_plural|msgid|msgstr(?:\[(\d+)\])?)\s+"(.*)"$')
 _CONTINUED = re.compile(r'"(.*)"$')
-_ESCAPE = re.compile(r"\\(?:([0-7]{1,3})|x([0-9A-Fa-f]{1,2})|(.))")
+_ESCAPE = re.compile(r"((?:\\(?:[0-7]{1,3}|x[0-9A-Fa-f]{2}))+)|\\(.)")
+_BYTE = re.compile(r"\\(?:([0-7]{1,3})|x(..))")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
 
 
@@ -38,7 +39,7 @@ def read_po(path: Path) -> Iterator[SidePair]:
     Raises:
         DataError: the file cannot be read, is not in UTF-8, or a line is no gettext statement.
     """
-    reader = LineReader(path, Counter(), refuse_invalid=True)
+    reader = LineReader(path, Notes(), refuse_invalid=True)
     message, last = _Message(), ""
     for line in reader:
         text = "" if isinstance(line, Unusable) else line.strip()
@@ -55,12 +56,15 @@ def read_po(path: Path) -> Iterator[SidePair]:
 
 def _add_line(message: _Message, last: str, text: str, place: str) -> str:
     """Adds a statement or its continuation to the message; returns the keyword it belongs to."""
-    if match := _STATEMENT.match(text):
-        message.parts[match[1]] = _unescape(match[3])
-        return match[1]
-    if (match := _CONTINUED.match(text)) and last:
-        message.parts[last] += _unescape(match[1])
-        return last
+    try:
+        if match := _STATEMENT.match(text):
+            message.parts[match[1]] = _unescape(match[3])
+            return match[1]
+        if (match := _CONTINUED.match(text)) and last:
+            message.parts[last] += _unescape(match[1])
+            return last
+    except UnicodeDecodeError as error:
+        raise DataError(f"{place} has escaped bytes that are not UTF-8: {text[:60]!r}; convert the catalog") from error
     raise DataError(f"{place} is no gettext statement: {text[:60]!r}; check the file with msgfmt")
 
 
@@ -78,7 +82,8 @@ def _unescape(text: str) -> str:
 
 
 def _character(match: re.Match[str]) -> str:
-    octal, hexadecimal, letter = match.groups()
-    if letter:
+    """A letter's meaning, or the text that a run of octal or hexadecimal bytes encodes."""
+    numbers, letter = match.groups()
+    if letter is not None:
         return _ESCAPES.get(letter, letter)
-    return chr(int(octal, 8) if octal else int(hexadecimal, 16))
+    return bytes(int(octal, 8) & 255 if octal else int(hexa, 16) for octal, hexa in _BYTE.findall(numbers)).decode()

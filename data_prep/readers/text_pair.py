@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
 
 from data_prep.readers.lines import LineReader
+from data_prep.readers.notes import Notes
 from data_prep.readers.sides import SidePair
 from smoe_ds.errors import DataError
 
 
-def read_text_pair(src: Path, tgt: Path, noticed: Counter[str], *, refuse_invalid: bool) -> Iterator[SidePair]:
+def read_text_pair(src: Path, tgt: Path, notes: Notes, *, refuse_invalid: bool) -> Iterator[SidePair]:
     """Yields the lines of both files side by side.
 
     Raises:
         DataError: the files differ in their number of lines, or one of them cannot be read; see `LineReader`.
     """
-    readers = [LineReader(path, noticed, refuse_invalid=refuse_invalid) for path in (src, tgt)]
+    readers = [LineReader(path, notes, refuse_invalid=refuse_invalid) for path in (src, tgt)]
     matched, last = 0, [True, True]
     for first, second in zip_longest(*readers):
         if first is not None and second is not None:

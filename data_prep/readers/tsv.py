@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from data_prep.readers.lines import LineReader
+from data_prep.readers.notes import Notes
 from data_prep.readers.sides import SidePair, Unusable
 from smoe_ds.errors import DataError
 
 
 def read_tsv(
-    path: Path, columns: list[int] | None, header: bool, noticed: Counter[str], *, refuse_invalid: bool
+    path: Path, columns: list[int] | None, header: bool, notes: Notes, *, refuse_invalid: bool
 ) -> Iterator[SidePair]:
     """Yields two columns of every line.
 
@@ -20,7 +20,7 @@ def read_tsv(
         path: the file, plain or gzip.
         columns: numbers, from 0, of the two columns; None where every line has exactly two.
         header: leave out the first line.
-        noticed: counts of what was mended, added to.
+        notes: what was mended or is invalid, added to.
         refuse_invalid: see `LineReader`.
 
     Raises:
@@ -28,7 +28,7 @@ def read_tsv(
     """
     first, second = columns or (0, 1)
     expected = "exactly 2" if columns is None else f"at least {max(columns) + 1}"
-    reader = LineReader(path, noticed, refuse_invalid=refuse_invalid)
+    reader = LineReader(path, notes, refuse_invalid=refuse_invalid)
     for line in reader:
         if header and reader.num_lines == 1:
             continue

@@ -67,7 +67,7 @@ class Lengths:
             lengths[here] = offsets[local + 1] - offsets[local]
         return lengths
 
-    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[Any]:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         return self[:].astype(dtype or np.int32, copy=False)
 
 

@@ -1,0 +1,14 @@
+"""What readers mend or leave out on the way, for the report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Notes:
+    """Counts by name (byte order marks, CRLF, ...), and the places of the first invalid line of each file."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    places: list[str] = field(default_factory=list)

@@ -1,0 +1,90 @@
+"""``python -m data_prep``: report, exit codes, overrides, signals."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from data_prep.cli import main
+from data_prep.report import format_report
+from smoe_ds.data.corpus import Corpus
+from smoe_ds.errors import DataError
+from tests.helpers.prepared import small_spec, write_lines, write_spec
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_prepares_then_finds_it_prepared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_spec(tmp_path, small_spec(tmp_path))
+    assert main([str(path), "--set", "held_out.test=5", "--output", str(tmp_path / "else")]) == 0
+    first = capsys.readouterr()
+    assert first.out.splitlines()[0].split() == [
+        "pair", "text", "read", "held_out", "to", "held-out", "kept", "src", "tokens", "tgt", "tokens",
+    ]  # fmt: skip
+    assert [line.split()[-3] for line in first.out.splitlines() if line.startswith("eng-nso  test")] == ["5"]
+    assert f"prepared: {tmp_path / 'else'}: " in first.out and " training pairs, 3 languages, " in first.out
+    assert "training the vocabulary" in first.err
+    assert main([str(path), "--set", "held_out.test=5", "--output", str(tmp_path / "else"), "--quiet"]) == 0
+    second = capsys.readouterr()
+    assert "already prepared, verified" in second.out and second.err == ""
+    assert second.out.splitlines()[:-1] == first.out.splitlines()[:-1]
+    assert not (tmp_path / "corpus").exists()
+
+
+def test_report_shows_every_reason_and_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = small_spec(tmp_path, languages=("nso",))
+    lines = (["\0The house", "", "x"] * 3, ["\0The house", "y", "z" * 99] * 3)
+    files = {side: write_lines(tmp_path / side, text) for side, text in zip(("src", "tgt"), lines, strict=True)}
+    spec["pairs"][0]["train"].append(files)
+    spec["held_out"] = {"valid": 500, "test": 0, "max_fraction": 0.1}
+    assert main([str(write_spec(tmp_path, spec)), "--quiet"]) == 0
+    out = capsys.readouterr().out
+    header, row = (line.split() for line in out.splitlines()[:2])
+    assert header[2:6] == ["read", "empty", "length_ratio", "duplicate"] and row[2:6] == ["409", "3", "3", "2"]
+    assert "pairs with NUL or control characters, removed: 3" in out
+    assert "warning: eng-nso valid: 40 of 500 sentences drawn" in out
+    assert format_report(Corpus(tmp_path / "corpus").manifest) in out
+
+
+def test_errors_are_one_line_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = small_spec(tmp_path)
+    path = write_spec(tmp_path, spec)
+    (tmp_path / "train.eng-nso.eng").unlink()
+    assert main([str(path), "--quiet"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.startswith("error: no such file: ") and captured.err.count("\n") == 1
+    with pytest.raises(DataError):
+        main([str(path), "--quiet", "--debug"])
+    assert main([str(path), "--set", "sead=1"]) == 2
+    assert "sead: unknown key; did you mean seed?" in capsys.readouterr().err
+
+
+def test_keys_and_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--keys"]) == 0
+    out = capsys.readouterr().out
+    for text in ("max_ratio (default 6.0)", "source tsv", "length_ratio: one side", "swapped: pairs whose sides"):
+        assert text in out
+    for arguments in ([], ["spec.yaml", "--workers", "0"]):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 2
+
+
+def test_terminated_process_leaves_nothing(tmp_path: Path) -> None:
+    spec = small_spec(tmp_path, languages=("nso",))
+    lines = [f"line {number} of many" for number in range(400_000)]  # some ten seconds of reading
+    spec["pairs"][0]["train"].append({side: write_lines(tmp_path / side, lines) for side in ("src", "tgt")})
+    path = write_spec(tmp_path, spec)
+    process = subprocess.Popen([sys.executable, "-m", "data_prep", str(path), "--workers", "1"], cwd=ROOT)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("corpus.tmp-*/work/*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 128 + signal.SIGTERM
+    assert not any(entry.name.startswith("corpus") for entry in tmp_path.iterdir())

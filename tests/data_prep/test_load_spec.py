@@ -1,0 +1,119 @@
+"""The specification: what is refused, in one line each with the key and the remedy; overrides; the shipped example."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from data_prep.load_spec import check_files, load_spec
+from data_prep.spec import Spec
+from smoe_ds.errors import ConfigError, DataError
+
+EXAMPLE = Path(__file__).parents[2] / "data_prep" / "example.yaml"
+MINIMAL = "output: x\npairs: [{pair: eng-nso, train: [{src: a, tgt: b}]}]\n"
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "spec.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_example_spells_out_the_defaults() -> None:
+    spec = load_spec(EXAMPLE)
+    minimal = Spec.model_validate(yaml.safe_load(MINIMAL))
+    assert (spec.held_out, spec.clean, spec.sentencepiece, spec.shards, spec.seed) == (
+        minimal.held_out, minimal.clean, minimal.sentencepiece, minimal.shards, minimal.seed,
+    )  # fmt: skip
+    text = EXAMPLE.read_text(encoding="utf-8")
+    for section in ("held_out", "clean", "sentencepiece", "shards"):
+        assert all(f"{key}:" in text for key in type(getattr(spec, section)).model_fields), section
+    assert {type(source).__name__ for source in spec.pairs[0].train} == {
+        "TextPairSource", "TsvSource", "MoSource", "PoSource", "MediaWikiSource",
+    }  # fmt: skip
+
+
+def test_languages_and_key_language(tmp_path: Path) -> None:
+    spec = load_spec(write(tmp_path, MINIMAL))
+    assert spec.languages == ("eng", "nso") and spec.key_language(spec.pairs[0]) == "eng"
+    spec = load_spec(write(tmp_path, MINIMAL.replace("eng-nso", "nso-eng") + "pivot: eng\n"))
+    assert spec.key_language(spec.pairs[0]) == "eng" and spec.pairs[0].languages == ("nso", "eng")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (MINIMAL + "claen: {}\n", r"spec.yaml: claen: unknown key; did you mean clean\?"),
+        (MINIMAL + "clean: {max_word: 3}\n", r"clean.max_word: unknown key; did you mean max_words\?"),
+        (MINIMAL + "held_out: {zzz: 3}\n", r"held_out.zzz: unknown key; known here: valid, test, max_fraction"),
+        (MINIMAL.replace("tgt: b", "trg: b"), r"pairs\[0\].train\[0\].trg: unknown key; did you mean tgt\?"),
+        (MINIMAL.replace(", tgt: b", ""), r"pairs\[0\].train\[0\].tgt: missing; File of the pair's second language"),
+        (
+            MINIMAL.replace("src: a, tgt: b", "file: a"),
+            r"pairs\[0\].train\[0\]: a source is \{src: FILE, tgt: FILE\}, ",
+        ),
+        (
+            MINIMAL.replace("src: a, tgt: b", "tsv: a, columns: [1, 1]"),
+            r"columns \[1, 1\] must be two different numbers",
+        ),
+        (MINIMAL.replace("src: a, tgt: b", "mo: a, msgid: cat"), "msgid 'cat' is no language of the pair eng-nso"),
+        (MINIMAL.replace("[{src: a, tgt: b}]", "[]"), r"pairs\[0\].train: .*at least 1 item"),
+        (MINIMAL.replace("[{src: a, tgt: b}]", "a.tsv"), r"pairs\[0\].train: .*found \"a.tsv\""),
+        ("output: x\npairs: []\n", r"pairs: List should have at least 1 item"),
+        ("pairs: [{pair: eng-nso, train: [{tsv: a}]}]", "output: missing; Folder to write"),
+        (MINIMAL.replace("eng-nso", "eng_nso"), "'eng_nso' is not two language codes joined by '-'"),
+        (MINIMAL.replace("eng-nso", "eng-zho-Hant"), "'eng-zho-Hant' is not two language codes.*inside a code write _"),
+        (MINIMAL.replace("eng-nso", "eng-eng"), "'eng-eng' pairs a language with itself"),
+        (MINIMAL.replace("eng-nso", "no"), r"pairs\[0\].pair: .*found false .*quote them"),
+        (MINIMAL + "pivot: cat\n", "pair eng-nso lacks the pivot cat"),
+        ("output: x\npairs: [&a {pair: eng-nso, train: [{tsv: a}]}, *a]\n", "pair eng-nso is given twice"),
+        ("output: x\npairs: [{pair: eng-nso, train: [{tsv: a}]}, {pair: nso-eng, train: [{tsv: a}]}]\n", "given twice"),
+        (MINIMAL + "clean: {copies: remove}\n", r"clean.copies: Input should be 'drop' or 'keep', found \"remove\""),
+        (MINIMAL + "seed: '1'\n", r"seed: Input should be a valid integer, found \"1\" \(text\)"),
+        (MINIMAL + "sentencepiece: {vocab_size: 10}\n", r"sentencepiece.vocab_size: .*greater than or equal to 270"),
+        (MINIMAL + "output: y\n", r"no YAML: key 'output' is written twice.*line 3"),
+        ("output: [", "spec.yaml: no YAML: "),
+        ("- a\n", r"expected keys such as output and pairs, found \[\"a\"\]"),
+        ("", "found null"),
+    ],
+)
+def test_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_spec(write(tmp_path, text))
+
+
+def test_all_problems_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_spec(write(tmp_path, MINIMAL + "seed: -1\nclean: {a: 1}\n"))
+    assert len(caught.value.problems) == 2
+
+
+def test_missing_specification(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"gone.yaml: No such file or directory; expected a corpus specification"):
+        load_spec(tmp_path / "gone.yaml")
+
+
+def test_overrides(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL)
+    spec = load_spec(path, ["sentencepiece.vocab_size=4000", "clean.max_ratio=null", "output=y=z", "pivot=eng"])
+    assert (spec.sentencepiece.vocab_size, spec.clean.max_ratio, spec.output, spec.pivot) == (4000, None, "y=z", "eng")
+    for override, message in (
+        ("vocab_size", "expected KEY=VALUE"),
+        ("=3", "expected KEY=VALUE"),
+        ("output.x=3", "output is no section; sections are held_out, clean"),
+        ("seed=[", "value is no YAML"),
+        ("sentencepiece.vocabsize=3", r"sentencepiece.vocabsize: unknown key; did you mean vocab_size\?"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            load_spec(path, [override])
+
+
+def test_missing_files_are_named_together(tmp_path: Path) -> None:
+    spec = load_spec(write(tmp_path, MINIMAL + "sentencepiece: {model: t.model}\n"))
+    (tmp_path / "a").write_text("")
+    with pytest.raises(
+        DataError, match=r"no such file: \S+/b \(eng-nso\), \S+/t.model \(sentencepiece.model\); relative"
+    ):
+        check_files(spec, tmp_path)
