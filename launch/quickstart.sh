@@ -160,30 +160,29 @@ fetch_cldr() {
   fi
 }
 
+# data_prep verifies a corpus that is there, and does nothing else.
 prepare_corpus() {
-  if [[ -f "$corpus/manifest.json" && ! "$spec" -nt "$corpus/manifest.json" ]]; then
-    say "Corpus is there: $corpus"
-  else
-    step "Preparing the corpus: cleaning, held-out split, SentencePiece, shards" "$logs/prepare.log" \
-      "$VENV/bin/python" -m data_prep "$spec"
-  fi
+  local name="Preparing the corpus: cleaning, held-out split, SentencePiece, shards"
+  if [[ -f "$corpus/manifest.json" ]]; then name="Verifying the corpus $corpus"; fi
+  step "$name" "$logs/prepare.log" "$VENV/bin/python" -m data_prep "$spec"
 }
 
-# Minutes that earlier runs trained to their end.
-trained_minutes() {
-  if [[ -f "$run/trained_minutes" ]]; then cat -- "$run/trained_minutes"; else echo 0; fi
+# is_trained: whether an earlier run has trained to its end for at least $minutes.
+is_trained() {
+  [[ -f "$run/trained_minutes" ]] &&
+    awk -v want="$minutes" -v have="$(<"$run/trained_minutes")" 'BEGIN { exit !(have >= want) }'
 }
 
+# max_minutes is the time of the run over all its parts: an interrupted one goes on with what is left of it.
 train_model() {
-  local left status=0 ep_size=1 arguments command
-  left="$(awk -v want="$minutes" -v have="$(trained_minutes)" 'BEGIN { print (want > have) ? want - have : 0 }')"
-  if [[ "$left" == 0 ]]; then
+  local status=0 ep_size=1 arguments command
+  if is_trained; then
     say "Model is trained: $run"
     return
   fi
   if ((ranks % 2 == 0)); then ep_size=2; fi
   arguments=(train "$REPO/ds_configs/quickstart.json" --resume auto
-    --set "smoe.data.path=$corpus" --set "smoe.train.output_dir=$run" --set "smoe.train.max_minutes=$left"
+    --set "smoe.data.path=$corpus" --set "smoe.train.output_dir=$run" --set "smoe.train.max_minutes=$minutes"
     --set smoe.train.max_steps=1000000 --set "smoe.moe.ep_size=$ep_size"
     --set "train_batch_size=$((ranks > 2 ? ranks : 2))" ${overrides[@]+"${overrides[@]}"})
   if ((ranks == 1)); then
@@ -192,8 +191,7 @@ train_model() {
     command=("$VENV/bin/deepspeed" -q --num_accelerators "$ranks" --master_addr 127.0.0.1
       --master_port "$(free_port)" --module smoe_ds "${arguments[@]}")
   fi
-  say "Training for $left min on $ranks ranks (ep_size $ep_size); log: $logs/train.log"
-  rm -f -- "$run/scores.json"
+  say "Training for $minutes min in all on $ranks ranks (ep_size $ep_size); log: $logs/train.log"
   show "$logs/train.log" "${command[@]}" || status=$?
   if ((status)); then
     die "training ended with exit status $status" "log: $logs/train.log" \
@@ -202,19 +200,22 @@ train_model() {
   printf '%s\n' "$minutes" >"$run/trained_minutes"
 }
 
+# The table goes to the terminal and to a file that names the limit and the checkpoint it belongs to.
 evaluate_model() {
-  local status=0
-  if [[ -f "$run/scores.json" && -f "$run/scores.txt" && "$(cat -- "$run/scores_limit")" == "$limit" ]]; then
+  local table status=0
+  table="$run/scores-$limit-$(<"$run/checkpoints/latest").txt"
+  if [[ -f "$table" && -f "$run/scores.json" ]]; then
     say "Scores are there: $run/scores.json"
-    cat -- "$run/scores.txt"
+    cat -- "$table"
     return
   fi
   say "Translating up to $limit held-out sentences per direction with beam search"
-  OMP_NUM_THREADS="$(nproc)" show "$logs/evaluate.log" \
-    "$VENV/bin/smoe-ds" evaluate "$run" --split test --limit "$limit" --untrained || status=$?
+  OMP_NUM_THREADS="$(nproc)" "$VENV/bin/smoe-ds" evaluate "$run" --split test --limit "$limit" --untrained |
+    tee -i -- "$table.tmp" || status=$?
   if ((status)); then
-    die "evaluation ended with exit status $status" "log: $logs/evaluate.log"
+    die "evaluation ended with exit status $status; its reason is above"
   fi
+  mv -- "$table.tmp" "$table"
 }
 
 print_places() {

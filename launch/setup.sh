@@ -40,7 +40,7 @@ heartbeat() {
   local log="$1"
   (
     trap - EXIT
-    while sleep "$HEARTBEAT_SECONDS"; do
+    while sleep "$HEARTBEAT_SECONDS" >/dev/null 2>&1; do # must not hold a reader of our output
       say "  ... $(tail -n 1 -- "$log" 2>/dev/null | tr -d '\r' | cut -c 1-100)"
     done
   ) &
