@@ -20,12 +20,12 @@ SETUPS = [
     Setup(1, "bf16", clip=0.5),
     Setup(1, "bf16", ep_size=2, gradient_dtype="fp32"),
     Setup(2, "bf16", ep_size=2, clip=0.5),
-    Setup(1, "fp16", ep_size=2, initial_scale_power=17),  # overflows at first: skipped steps, a moving scale
-    Setup(2, "fp16", initial_scale_power=17),
+    Setup(1, "fp16", ep_size=2, initial_scale_power=18),  # overflows at first: skipped steps, a moving scale
+    Setup(2, "fp16", initial_scale_power=18),
     Setup(2, "fp16", ep_size=2, offload=True),
     Setup(1, ep_size=2, zero=(("round_robin_gradients", True),)),
 ]
-STOP, END = 3, 6
+STOP, END = 3, 5  # with fp16: after two overflows, before the hysteresis is refilled
 
 
 def _counters(engine: Any) -> tuple[Any, ...]:
@@ -98,5 +98,5 @@ def test_training_moves_and_fp16_skips(reports: list[list[dict[str, Any]]]) -> N
         assert after != report["states"][0]
         assert len(set(losses)) > 1
         skipped, scale = counters[3], counters[4]
-        assert (skipped > 0) == (setup.initial_scale_power == 17)
+        assert (skipped > 0) == (setup.initial_scale_power == 18)
         assert scale > 1 if setup.precision == "fp16" else scale == 1
