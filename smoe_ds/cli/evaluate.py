@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from smoe_ds.data.corpus import Corpus
     from smoe_ds.decode.evaluation import Average, DirectionResult, HeldOut
     from smoe_ds.decode.load import RunFolder
+    from smoe_ds.decode.metrics import Metrics
 
 HELP = "translate held-out text and score it"
 
@@ -34,7 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tokenize", choices=TOKENIZERS, default="13a", help="BLEU's tokenizer; flores200 gives spBLEU (default 13a)"
     )
-    parser.add_argument("--output", type=Path, metavar="FILE.json", help="default: RUN/scores.json")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE.json",
+        help="default: RUN/scores.json; translations go into the folder translations/ beside it",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,13 +51,14 @@ def run(args: argparse.Namespace) -> int:
     metrics = Metrics(args.tokenize)
     texts = _held_out(folder, args)
     checkpoint = folder.checkpoint(args.checkpoint)
-    results = _evaluate(folder, checkpoint, texts, metrics, args)
+    output = args.output or folder.folder / "scores.json"
+    translations = _make_folder(output.parent / "translations")
+    results = _evaluate(folder, checkpoint, texts, metrics, translations, args)
     samples = _samples(texts, results, args.samples)
     report = _report(folder, checkpoint, results, samples, args) | {"signatures": metrics.signatures}
-    output = args.output or folder.folder / "scores.json"
     _write_json(output, report)
     print(_as_text(results, samples, metrics.bleu_name, metrics.signatures), flush=True)
-    print(f"smoe-ds evaluate: scores in {output}, translations in {folder.folder / 'translations'}", file=sys.stderr)
+    print(f"smoe-ds evaluate: scores in {output}, translations in {translations}", file=sys.stderr)
     return 0
 
 
@@ -81,7 +88,12 @@ def _corpus(folder: RunFolder, data: Path | None) -> Corpus:
 
 
 def _evaluate(
-    folder: RunFolder, checkpoint: Path, texts: Sequence[HeldOut], metrics: Any, args: argparse.Namespace
+    folder: RunFolder,
+    checkpoint: Path,
+    texts: Sequence[HeldOut],
+    metrics: Metrics,
+    translations: Path,
+    args: argparse.Namespace,
 ) -> list[DirectionResult]:
     from smoe_ds.decode.evaluation import evaluate_direction, write_translations
 
@@ -95,7 +107,7 @@ def _evaluate(
             print(f"{place}: {done} of {len(text.sources)} sentences, {rate:.1f} sentences/s", file=sys.stderr)
 
         results.append(evaluate_direction(text, translator, untrained, metrics, progress))
-        write_translations(folder.folder / "translations", args.split, results[-1])
+        write_translations(translations, args.split, results[-1])
     return results
 
 
@@ -182,6 +194,17 @@ def _row(result: DirectionResult) -> list[Any]:
 def _average_row(mean: Average) -> list[Any]:
     name = f"mean of {mean.directions} {mean.name}"
     return [name, "", mean.bleu, mean.chrf, mean.copied_bleu, mean.untrained_bleu]
+
+
+def _make_folder(path: Path) -> Path:
+    """Made before the work begins, so that a place that cannot be written costs no time."""
+    from smoe_ds.errors import DataError
+
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be made: {error.strerror}; choose another place with --output") from error
+    return path
 
 
 def _write_json(path: Path, value: Any) -> None:

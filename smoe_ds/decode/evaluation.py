@@ -159,8 +159,7 @@ def sample_places(sizes: Sequence[int], num: int) -> Iterator[tuple[int, int]]:
 
 
 def write_translations(folder: Path, split: str, result: DirectionResult) -> Path:
-    """Write ``SPLIT.DIRECTION.txt``, one translation a line; returns its path."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write ``SPLIT.DIRECTION.txt`` into a folder, one translation a line; returns its path."""
     path = folder / f"{split}.{result.direction}.txt"
     path.write_bytes("".join(f"{translation.text}\n" for translation in result.translations).encode())
     return path

@@ -28,7 +28,7 @@ def decoded_lines(raw_lines: Iterable[bytes], source: str) -> Iterator[str]:
             yield raw.removesuffix(b"\n").decode("utf-8")
         except UnicodeDecodeError as error:
             raise DataError(
-                f"{source}: line {number}, byte {offset + error.start} of the input (byte {error.start} of the line): "
+                f"{source}: line {number}, byte offset {offset + error.start} ({error.start} in the line): "
                 f"0x{raw[error.start]:02x} is not UTF-8 ({error.reason}); convert the text to UTF-8"
             ) from None
         offset += len(raw)

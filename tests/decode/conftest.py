@@ -1,0 +1,29 @@
+"""One small corpus for all tests of decoding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from smoe_ds.data.corpus import Corpus
+from smoe_ds.decode.load import load_translator
+from smoe_ds.decode.translator import Translator
+from tests.helpers.prepared import small_corpus
+from tests.helpers.random_run import random_run
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return small_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="session")
+def run_dir(tmp_path_factory: pytest.TempPathFactory, corpus: Corpus) -> Path:
+    """A run with checkpoints 1 (best), 2 and 3 (last)."""
+    return random_run(tmp_path_factory.mktemp("run"), corpus, steps=(1, 2, 3))
+
+
+@pytest.fixture(scope="session")
+def translator(run_dir: Path) -> Translator:
+    return load_translator(run_dir, device="cpu")

@@ -1,0 +1,52 @@
+"""Lines: cut at line feeds alone, UTF-8 checked, nothing lost before an error."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from smoe_ds.decode.lines import chunked, decoded_lines, read_lines
+from smoe_ds.errors import DataError
+
+
+def lines_of(data: bytes) -> list[str]:
+    return list(decoded_lines(io.BytesIO(data), "stdin"))
+
+
+def test_only_line_feeds_end_a_line() -> None:
+    text = "a\r\nb\u2028c\x85d\x0ce\x00\n\n ž"
+    assert lines_of(text.encode()) == ["a\r", "b\u2028c\x85d\x0ce\x00", "", " ž"]
+    assert lines_of(b"") == []
+    assert lines_of(b"\n") == [""]
+
+
+def test_invalid_bytes_are_placed() -> None:
+    with pytest.raises(DataError, match=r"stdin: line 2, byte offset 4 \(1 in the line\): 0xff is not"):
+        lines_of("š\n".encode() + b"a\xffb\n")
+    with pytest.raises(DataError, match="line 1, byte offset 1 "):
+        lines_of("aš".encode()[:-1])
+
+
+def test_lines_before_an_error_come_first() -> None:
+    chunks = chunked(decoded_lines(io.BytesIO(b"1\n2\n3\n\xff\n5\n"), "stdin"), 2)
+    assert [next(chunks), next(chunks)] == [["1", "2"], ["3"]]
+    with pytest.raises(DataError, match="line 4"):
+        next(chunks)
+
+
+def test_chunks() -> None:
+    assert list(chunked(iter("abcde"), 2)) == [["a", "b"], ["c", "d"], ["e"]]
+    assert list(chunked(iter("abcd"), 2)) == [["a", "b"], ["c", "d"]]
+    assert list(chunked(iter(""), 2)) == []
+
+
+def test_read_lines_stops_at_the_limit(tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_bytes(b"1\n2\n\xff\n")
+    assert read_lines(path, 2) == ["1", "2"]
+    with pytest.raises(DataError, match="line 3"):
+        read_lines(path)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_lines(tmp_path / "missing")
