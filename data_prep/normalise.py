@@ -22,7 +22,7 @@ def tidy(text: str) -> tuple[str, bool]:
     Returns:
         the text, "" if nothing visible is left; and whether control characters were removed.
     """
-    cleaned = _REMOVED.sub("", text)
+    cleaned = text if text.isprintable() else _REMOVED.sub("", text)  # printable text holds none of them
     one_line = " ".join(cleaned.split())
     return (one_line if _VISIBLE.search(one_line) else ""), len(cleaned) != len(text)
 
@@ -45,8 +45,13 @@ def key(text: str) -> str:
 
     Text without any letter or digit is its own key.
     """
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(unicodedata.normalize("NFKC", folded).translate(_KEY_TABLE).split()) or folded
+    folded = text.lower() if text.isascii() else _fold(text)
+    return " ".join(folded.translate(_KEY_TABLE).split()) or folded
+
+
+def _fold(text: str) -> str:
+    """Compatibility-composed text without case; case folding may undo the composition, hence twice."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
 def digest(text: str) -> bytes:
