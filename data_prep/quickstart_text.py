@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from smoe_ds.errors import DataError
 PIVOT = "eng"
 MIN_ENGLISH_WORDS = 3
 MIN_RATIO, MAX_RATIO = 0.12, 4.0
+MAX_SHARED_WORDS = 0.5
 _WORD = re.compile(r"[^\W\d_]{2,}")
+_NO_SENTENCE = re.compile(r"\. \. \.|\w;\w+;|(?:^|\s)\|\s")  # tables of options, lists of keywords
 
 
 def is_sentence_pair(english: str, other: str) -> bool:
@@ -26,12 +29,16 @@ def is_sentence_pair(english: str, other: str) -> bool:
         other: its cleaned translation.
 
     Returns:
-        True for at least three English words, a translation that is not the English string, and a length ratio
-        English / translation (characters) within 0.12 to 4.
+        True for at least three English words, of which less than half are in the translation too (it would be left in
+        English for the most part), and a length ratio English / translation (characters) within 0.12 to 4.
     """
-    if not english or not other or len(_WORD.findall(english)) < MIN_ENGLISH_WORDS:
+    words, others = (Counter(_WORD.findall(text.casefold())) for text in (english, other))
+    if words.total() < MIN_ENGLISH_WORDS or not other or _NO_SENTENCE.search(english):
         return False
-    return english.casefold() != other.casefold() and MIN_RATIO <= len(english) / len(other) <= MAX_RATIO
+    if english.casefold() == other.casefold() or not MIN_RATIO <= len(english) / len(other) <= MAX_RATIO:
+        return False
+    shorter = min(words.total(), others.total())
+    return (words & others).total() < MAX_SHARED_WORDS * shorter
 
 
 def unique_pairs(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

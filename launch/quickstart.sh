@@ -188,7 +188,8 @@ train_model() {
   if ((ranks == 1)); then
     command=("$VENV/bin/python" -m smoe_ds "${arguments[@]}")
   else
-    command=("$VENV/bin/deepspeed" -q --num_accelerators "$ranks" --master_addr 127.0.0.1
+    # By its module: the script `deepspeed` does not start from a path with spaces.
+    command=("$VENV/bin/python" -m deepspeed.launcher.runner -q --num_accelerators "$ranks" --master_addr 127.0.0.1
       --master_port "$(free_port)" --module smoe_ds "${arguments[@]}")
   fi
   say "Training for $minutes min in all on $ranks ranks (ep_size $ep_size); log: $logs/train.log"
@@ -210,7 +211,7 @@ evaluate_model() {
     return
   fi
   say "Translating up to $limit held-out sentences per direction with beam search"
-  OMP_NUM_THREADS="$(nproc)" "$VENV/bin/smoe-ds" evaluate "$run" --split test --limit "$limit" --untrained |
+  OMP_NUM_THREADS="$(nproc)" "$VENV/bin/python" -m smoe_ds evaluate "$run" --split test --limit "$limit" --untrained |
     tee -i -- "$table.tmp" || status=$?
   if ((status)); then
     die "evaluation ended with exit status $status; its reason is above"

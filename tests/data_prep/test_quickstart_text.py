@@ -16,6 +16,10 @@ from smoe_ds.errors import DataError
     [
         ("Open the file", "Buka fail itu", True),
         ("Open file", "Buka fail", False),
+        ("Audio output pin", "Pin output audio", False),
+        ("The audio output is not there", "Output audio tidak ada di situ", True),
+        ("| title [X] . . . . set title", "| tajuk [X] . . . . set tajuk", False),
+        ("Network;IP;LAN;Proxy;", "Rangkaian;Internet;Kawasan;Proksi;", False),
         ("%s: %d (%s)", "%s: %d - (%s)", False),
         ("Left in English", "left in english", False),
         ("Open the file now please", "x", False),
