@@ -151,7 +151,9 @@ def _members(package: Path) -> Iterator[tuple[str, IO[bytes]]]:
         raise DataError(f"{damaged} (dpkg-deb: exit status {process.returncode})")
 
 
-def fetch_corpus_text(languages: Sequence[str], source_dir: Path, out: Path, output: str) -> Path:
+def fetch_corpus_text(
+    languages: Sequence[str], source_dir: Path, out: Path, output: str, max_plain_words: int | None = None
+) -> Path:
     """Downloads, unpacks, cleans and writes the text of English with each language.
 
     Args:
@@ -159,6 +161,7 @@ def fetch_corpus_text(languages: Sequence[str], source_dir: Path, out: Path, out
         source_dir: keeps the packages.
         out: receives ``text/``, ``origin.json`` and ``spec.yaml``.
         output: folder of the prepared corpus, written into the specification, relative to ``out``.
+        max_plain_words: only plain sentences of so many English words at most; None: all sentences.
 
     Returns:
         The specification for `python -m data_prep`.
@@ -171,7 +174,7 @@ def fetch_corpus_text(languages: Sequence[str], source_dir: Path, out: Path, out
             files = extract_catalogs(package, locales, Path(temporary) / package.stem)
             print(f"{package.name}: {len(files)} catalogs", flush=True)
         for language in languages:
-            pairs[language] = unique_pairs(catalog_pairs(Path(temporary), catalogs(language).locales))
+            pairs[language] = unique_pairs(catalog_pairs(Path(temporary), catalogs(language).locales), max_plain_words)
             print(f"eng-{language}: {len(pairs[language]):,} sentence pairs", flush=True)
     origin = {"source": "translation catalogs of Debian packages", "packages": [package.name for package in packages]}
     return write_corpus_text(out, pairs, output=output, origin=origin)
@@ -194,9 +197,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--source-dir", type=Path, required=True, help="folder that keeps the packages")
     parser.add_argument("--out", type=Path, required=True, help="folder for text/ and spec.yaml")
     parser.add_argument("--output", default="prepared", help="prepared corpus, relative to --out (default %(default)s)")
+    parser.add_argument(
+        "--max-plain-words",
+        type=int,
+        metavar="N",
+        help="only sentences of at most N English words, without placeholders, digits and file names (default: all)",
+    )
     arguments = parser.parse_args(argv)
     try:
-        spec = fetch_corpus_text(arguments.languages, arguments.source_dir, arguments.out, arguments.output)
+        spec = fetch_corpus_text(
+            arguments.languages, arguments.source_dir, arguments.out, arguments.output, arguments.max_plain_words
+        )
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 3 if isinstance(error, FetchError) else 2

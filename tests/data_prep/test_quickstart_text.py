@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.load_spec import load_spec
-from data_prep.quickstart_text import is_sentence_pair, unique_pairs, write_corpus_text
+from data_prep.quickstart_text import is_plain, is_sentence_pair, unique_pairs, write_corpus_text
 from smoe_ds.errors import DataError
 
 
@@ -30,6 +30,31 @@ from smoe_ds.errors import DataError
 )
 def test_is_sentence_pair(english: str, other: str, expected: bool) -> None:
     assert is_sentence_pair(english, other) is expected
+
+
+@pytest.mark.parametrize(
+    ("english", "expected"),
+    [
+        ("Open the file", True),
+        ("It isn't “there”, is it?", True),
+        ("Open the file %s", False),
+        ("Found $1 pages", False),
+        ("Open {0} files", False),
+        ("Open file.txt again", False),
+        ("Use --verbose here", False),
+        ("Open 3 files", False),
+        ("one two three four five", True),
+        ("one two three four five six", False),
+    ],
+)
+def test_is_plain(english: str, expected: bool) -> None:
+    assert is_plain(english, max_words=5) is expected
+
+
+def test_only_plain_pairs_if_asked() -> None:
+    pairs = [("Open the file", "Buka fail itu"), ("Could not open %s", "Tidak dapat membuka %s")]
+    assert unique_pairs(pairs) == pairs
+    assert unique_pairs(pairs, max_plain_words=12) == pairs[:1]
 
 
 def test_duplicates_go_whatever_their_case() -> None:
