@@ -25,9 +25,9 @@ A second run reuses what is there; after an interruption it goes on from the las
 Environment: VENV (virtual environment, default .venv in the repository), PYTHON (interpreter to make it with).
 
 Text: on Debian and Ubuntu apt-get downloads packages (76 MB; nothing is installed, no root needed) and the
-translations of their messages are the bitext: of these the plain sentences of at most 12 words, without placeholders
-and file names, which minutes can teach and copying does not solve. Elsewhere, dates and lists composed from CLDR stand in (Python package
-babel): enough to see that training works, no natural sentences.
+translations of their messages are the bitext. Of these it takes the plain sentences of at most 12 words, without
+placeholders and file names: minutes can teach them, and copying the source does not solve them. Elsewhere, dates and
+lists composed from CLDR stand in (Python package babel): enough to see that training works, no natural sentences.
 TEXT
 }
 
