@@ -8,7 +8,6 @@ it is fetched by whoever trains on it and is no part of this project.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import re
 import shutil
@@ -24,6 +23,7 @@ from data_prep.apt import Apt, FetchError
 from data_prep.catalog_packages import catalogs, packages_for
 from data_prep.catalog_pairs import catalog_pairs
 from data_prep.quickstart_text import unique_pairs, write_corpus_text
+from smoe_ds.data.shards import sha256_of
 from smoe_ds.errors import DataError
 
 
@@ -75,7 +75,7 @@ class PackageStore:
         if entry is None:
             return False
         path = self.folder / entry["file"]
-        if path.exists() and _sha256(path) == entry["sha256"]:
+        if path.exists() and sha256_of(path) == entry["sha256"]:
             return True
         print(f"{path}: missing or changed since it was downloaded; fetching it again", flush=True)
         del self._packages[name]
@@ -93,7 +93,7 @@ class PackageStore:
             if offered:
                 apt.download(offered, Path(partial))
             for file in sorted(Path(partial).glob("*.deb")):
-                entry = {"file": file.name, "sha256": _sha256(file)}
+                entry = {"file": file.name, "sha256": sha256_of(file)}
                 file.replace(self.folder / file.name)
                 self._packages[file.name.split("_")[0]] = entry
         missing = [name for name in offered if name not in self._packages]
@@ -178,14 +178,6 @@ def fetch_corpus_text(
             print(f"eng-{language}: {len(pairs[language]):,} sentence pairs", flush=True)
     origin = {"source": "translation catalogs of Debian packages", "packages": [package.name for package in packages]}
     return write_corpus_text(out, pairs, output=output, origin=origin)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

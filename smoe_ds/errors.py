@@ -9,7 +9,13 @@ from collections.abc import Sequence
 
 
 class SmoeError(Exception):
-    """Base of every error whose message is written for the user."""
+    """Base of every error whose message is written for the user.
+
+    Attributes:
+        agreed: every rank raises it with the same message, so that one of them is enough to print it.
+    """
+
+    agreed = False
 
 
 class ConfigError(SmoeError):

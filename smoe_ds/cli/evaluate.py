@@ -65,11 +65,16 @@ def run(args: argparse.Namespace) -> int:
 def _held_out(folder: RunFolder, args: argparse.Namespace) -> list[HeldOut]:
     """The text of every direction, read and checked before the model is."""
     from smoe_ds.decode.evaluation import read_held_out
+    from smoe_ds.errors import DataError
 
     corpus = _corpus(folder, args.data)
     directions = folder.config.smoe.data.directions or corpus.directions
     if args.directions is not None:
         directions = [name.strip() for name in args.directions.split(",") if name.strip()]
+        if not directions:
+            raise DataError(
+                f"--directions {args.directions!r}: names none; the corpus has {', '.join(corpus.directions)}"
+            )
     texts = [read_held_out(corpus, args.split, name, args.limit) for name in dict.fromkeys(directions)]
     for text in texts:
         folder.tokenizer.language_id(text.target_language)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from smoe_ds.cli.validate import add_run_arguments
+from smoe_ds.errors import LaunchError, SmoeError
 
 if TYPE_CHECKING:
     import torch
+
+    from smoe_ds.parallel.env import Env
 
 HELP = "train a model from a run file, or go on from its last checkpoint"
 
@@ -37,23 +41,48 @@ def run(args: argparse.Namespace) -> int:
     configuration = load_run(args.run_file, args.overrides)
     env = discover()
     check_world(configuration, env.world_size)
-    device = _device(env.local_rank)
+    device = _device(env)
+    if device.index is not None:
+        env = replace(env, local_rank=device.index)  # the engine takes the GPU of this number
     check_device(configuration, device.type, _compute_capability(device))
     env = init_distributed(env, device)
     try:
         from smoe_ds.train.trainer import Trainer
 
         return Trainer(configuration, env, device, resume=args.resume == "auto").fit()
+    except SmoeError as error:
+        if error.agreed and env.rank > 0:
+            return 2  # rank 0 says it for all
+        raise
     finally:
         shutdown()
 
 
-def _device(local_rank: int) -> torch.device:
+def _device(env: Env) -> torch.device:
     """This rank's GPU if there is one, unless DS_ACCELERATOR says cpu."""
     import torch
 
     chosen = os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device("cuda", local_rank) if chosen == "cuda" else torch.device(chosen)
+    if chosen not in ("cuda", "cpu"):
+        raise LaunchError(f"DS_ACCELERATOR is {chosen!r}, expected cuda or cpu")
+    if chosen == "cpu":
+        return torch.device("cpu")
+    return torch.device("cuda", gpu_of(env.local_rank, torch.cuda.device_count()))
+
+
+def gpu_of(local_rank: int, num_visible: int) -> int:
+    """The GPU of a rank: its local rank, or the only one where the launcher shows each process its own.
+
+    Raises:
+        LaunchError: more ranks on this host than GPUs that it shows.
+    """
+    if num_visible == 1:
+        return 0
+    if local_rank >= num_visible:
+        raise LaunchError(
+            f"local rank {local_rank}, but this host shows {num_visible} GPUs; start at most {num_visible} ranks a host"
+        )
+    return local_rank
 
 
 def _compute_capability(device: torch.device) -> tuple[int, int] | None:

@@ -56,12 +56,6 @@ def _expert_problems(engine: DeepSpeedSections, smoe: SmoeConfig) -> Iterator[Pr
         )
     if zero.reduce_scatter is False and zero.stage in (1, 2):
         yield Problem(("zero_optimization", "reduce_scatter"), "false is not supported with experts; set it to true")
-    if engine.gradient_clipping > 0 and zero.stage == 0 and smoe.moe.ep_size > 1:
-        yield Problem(
-            ("gradient_clipping",),
-            f"{engine.gradient_clipping:g} in ZeRO stage 0 with smoe.moe.ep_size {smoe.moe.ep_size} clips by a wrong "
-            "norm; set zero_optimization.stage to 1 or 2, ep_size to 1, or gradient_clipping to 0",
-        )
 
 
 def check_world(run: RunConfig, world_size: int) -> None:

@@ -26,7 +26,9 @@ def finalize_deepspeed(run: RunConfig, world_size: int, device: str | None = Non
     config = copy.deepcopy(run.deepspeed)
     config["train_micro_batch_size_per_gpu"] = 1
     config["gradient_accumulation_steps"] = run.train_batch_size // world_size
-    config["optimizer"]["params"].setdefault("torch_adam", (device or _device()) == "cpu")
+    params = config["optimizer"]["params"]
+    if params.get("torch_adam") is None:
+        params["torch_adam"] = (device or _device()) == "cpu"
     config.setdefault("steps_per_print", None)
     return config
 

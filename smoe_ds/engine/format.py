@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from smoe_ds.data.shards import sha256_of
 from smoe_ds.engine.commit import write_text_durably
 from smoe_ds.engine.part_file import FileEntry
 from smoe_ds.errors import CheckpointError
@@ -109,7 +110,7 @@ def verify_file(folder: Path, entry: FileEntry) -> None:
         size = path.stat().st_size
         if size != entry.bytes:
             raise CheckpointError(f"{path}: {size} bytes, expected {entry.bytes}; the file is truncated or not ours")
-        found = _sha256(path)
+        found = sha256_of(path)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: missing, but listed in {MANIFEST}") from None
     except OSError as error:
@@ -178,11 +179,3 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 def _digest(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    total = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
-        while block := file.read(1 << 20):
-            total.update(block)
-    return total.hexdigest()

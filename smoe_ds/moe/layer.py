@@ -12,7 +12,7 @@ from smoe_ds.moe.dispatch import Dispatcher, LocalDispatcher, RowCounts
 from smoe_ds.moe.experts import ExpertFFN, apply_experts
 from smoe_ds.moe.gate import choose, combine_weights, gate_probs
 from smoe_ds.moe.placement import Placement
-from smoe_ds.moe.routing import RowOrder, expert_capacity, order_rows
+from smoe_ds.moe.routing import RowOrder, count_values, expert_capacity, order_rows
 from smoe_ds.moe.seeding import uniform_, xavier_bound
 from smoe_ds.moe.stats import BlockStats, StratumStats
 
@@ -64,9 +64,8 @@ class StratifiedMoE(nn.Module):
         name: str = "moe",
         expert: Callable[[], nn.Module] | None = None,
     ) -> None:
-        nn.Module.__init__(
-            self
-        )  # not super(): a subclass may also inherit from DeepSpeed's MoE, whose __init__ builds experts
+        # Not super(): a subclass may also inherit from DeepSpeed's MoE, whose __init__ builds experts of its own.
+        nn.Module.__init__(self)
         self.placement = Placement(tuple(strata), ep_size)
         self.top_k = top_k
         self.dropout = dropout
@@ -173,7 +172,7 @@ class StratifiedMoE(nn.Module):
     def _apply_experts(self, i: int, h_TD: Tensor, order: RowOrder, after_T: Tensor) -> tuple[Tensor, RowCounts]:
         """The chosen experts' outputs by token and choice [T, K, D], zero where dropped; the counts."""
         num_tokens, num_choices = order.kept_TK.shape
-        after_counts = torch.bincount(after_T, minlength=len(self.placement.strata) + 1)
+        after_counts = count_values(after_T, len(self.placement.strata) + 1)
         per_rank = self.experts_per_rank[i]
         counts = self.dispatcher.exchange_counts(order.counts, per_rank, after_counts)
         flat_R = order.flat.index_select(0, torch.nonzero_static(order.kept, size=sum(counts.sent)).squeeze(1))

@@ -47,6 +47,11 @@ class RowOrder:
     requested_KE: Tensor
 
 
+def count_values(values: Tensor, size: int) -> Tensor:
+    """How often each of 0 .. size-1 occurs, int64 [size]; unlike ``bincount`` without a copy to the host."""
+    return torch.zeros(size, dtype=torch.long, device=values.device).scatter_add_(0, values, torch.ones_like(values))
+
+
 def order_rows(expert_TK: Tensor, slot_of_expert: Tensor, capacity: int) -> RowOrder:
     """Sort (token, choice) pairs by the exchange slot of their expert and mark those beyond the capacity.
 
@@ -61,7 +66,7 @@ def order_rows(expert_TK: Tensor, slot_of_expert: Tensor, capacity: int) -> RowO
     slots = slot_of_expert[expert_KT].flatten()
     sorted_slots, flat = torch.sort(slots, stable=True)
     choice_K1 = torch.arange(num_choices, device=slots.device).unsqueeze(1) * num_experts
-    requested_KE = torch.bincount((choice_K1 + expert_KT).flatten(), minlength=num_choices * num_experts)
+    requested_KE = count_values((choice_K1 + expert_KT).flatten(), num_choices * num_experts)
     requested_KE = requested_KE.view(num_choices, num_experts)
     wanted = torch.zeros(num_experts, dtype=torch.long, device=slots.device)
     wanted[slot_of_expert] = requested_KE.sum(0)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from smoe_ds.errors import SmoeError
+
 if TYPE_CHECKING:
     import torch
 
@@ -33,7 +35,7 @@ def gather_json(value: Any) -> list[Any]:
     return [json.loads(text) for text in texts]
 
 
-def agree(problem: str | None, error: type[Exception], what: str) -> None:
+def agree(problem: str | None, error: type[SmoeError], what: str) -> None:
     """Raises on all ranks if any rank has a problem. A collective.
 
     Args:
@@ -42,9 +44,20 @@ def agree(problem: str | None, error: type[Exception], what: str) -> None:
         what: what was attempted, the beginning of the message.
     """
     problems = gather_json(problem)
-    seen = [f"rank {rank}: {text}" for rank, text in enumerate(problems) if text is not None]
-    if seen:
-        raise error(f"{what} failed on {len(seen)} of {len(problems)} ranks: {'; '.join(seen)}")
+    ranks_of: dict[str, list[int]] = {}
+    for rank, text in enumerate(problems):
+        if text is not None:
+            ranks_of.setdefault(text, []).append(rank)
+    if not ranks_of:
+        return
+    texts = [text if len(ranks) == len(problems) else f"{_name(ranks)}: {text}" for text, ranks in ranks_of.items()]
+    raised = error(f"{what} failed: {'; '.join(texts)}")
+    raised.agreed = True
+    raise raised
+
+
+def _name(ranks: list[int]) -> str:
+    return f"rank{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))}"
 
 
 def collective_device() -> torch.device:

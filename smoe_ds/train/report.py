@@ -33,6 +33,7 @@ class Reporter:
 
     def __init__(self, folder: Path, rank: int, first_step: int) -> None:
         self._writer: SummaryWriter | None = None
+        self._skipped = 0
         self.active = rank == 0
         if self.active:
             from torch.utils.tensorboard import SummaryWriter
@@ -97,6 +98,19 @@ class Reporter:
             f"step {step}{'' if of is None else f'/{of}'} | loss {interval.loss:.3f} nll {interval.nll:.3f}{routing} | "
             f"lr {lr:.2e} | norm {norm:.2f} | {speed:,.0f} tok/s | ETA {format_duration(eta)}"
         )
+
+    def data(self, epochs: Mapping[str, float], skipped: Mapping[str, int], step: int) -> None:
+        """Log the epochs each direction has seen, and say how many sentence pairs were left out as too long."""
+        self.scalars({f"data_epochs/{direction}": value for direction, value in epochs.items()}, step)
+        total = sum(skipped.values())
+        self.scalars({"train/skipped_sentences": total}, step)
+        if total > self._skipped:
+            self._skipped = total
+            most = max(skipped, key=lambda direction: skipped[direction])
+            self.say(
+                f"step {step} | {total} sentence pairs left out so far, longer than smoe.model.max_positions or "
+                f"smoe.data.max_tokens; most in {most} ({skipped[most]})"
+            )
 
     def validation(self, nll: Mapping[str, float], mean: float, *, step: int, best: bool) -> None:
         """Log validation losses per target token [nat], by direction, and their mean."""

@@ -23,6 +23,11 @@ def checkpoint_root(folder: Path) -> Path:
     return folder / "checkpoints"
 
 
+def has_checkpoints(folder: Path) -> bool:
+    """Whether a run has saved anything that could be continued."""
+    return any(checkpoint_root(folder).glob("step_*[0-9]"))
+
+
 def write_run_folder(folder: Path, run: RunConfig, tokenizer_file: Path, world_size: int) -> None:
     """Write config.json, environment.json and tokenizer.model; one process calls it."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -55,13 +60,18 @@ def check_continues(folder: Path, run: RunConfig) -> None:
         ConfigError: naming each key that differs.
     """
     file = folder / "config.json"
-    if not file.is_file():
+    if not has_checkpoints(folder) or not file.is_file():
         return
-    before = json.loads(file.read_text(encoding="utf-8")).get("smoe", {})
+    try:
+        before = {section: dict(content) for section, content in json.loads(file.read_text("utf-8"))["smoe"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"{file}: is damaged ({error}); restore it, or choose another smoe.train.output_dir"
+        ) from error
     now = run.to_dict()["smoe"]
     problems = [
-        f"smoe.{section}.{key}: {now[section][key]!r}, but the run in {folder} has {before[section].get(key)!r}; "
-        "set it back, or choose another smoe.train.output_dir"
+        f"smoe.{section}.{key}: {now[section][key]!r}, but the run in {folder} has "
+        f"{before.get(section, {}).get(key)!r}; set it back, or choose another smoe.train.output_dir"
         for section in _MUST_AGREE
         for key in now[section]
         if key not in _MAY_DIFFER.get(section, ()) and now[section][key] != before.get(section, {}).get(key)

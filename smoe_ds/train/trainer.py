@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ from smoe_ds.parallel.env import Env
 from smoe_ds.train.meters import Meter
 from smoe_ds.train.micro_step import LossSettings, forward, seed_micro_batch, token_scale
 from smoe_ds.train.report import Reporter, format_duration
-from smoe_ds.train.run_folder import check_continues, checkpoint_root, write_run_folder
+from smoe_ds.train.run_folder import check_continues, checkpoint_root, has_checkpoints, write_run_folder
 from smoe_ds.train.schedule import inverse_sqrt_lr
 from smoe_ds.train.stopping import EXIT_PREEMPTED, StopSignals, any_rank
 from smoe_ds.train.validation import validation_nll
@@ -55,11 +56,19 @@ class Progress:
 
 @dataclass
 class Clock:
-    """Time of the run, continued over interruptions, and of the steps since the last log line [s]."""
+    """Time of the run, continued over interruptions, and of the steps since the last log line [s].
+
+    Attributes:
+        before: time of the run's earlier parts.
+        started: when this part began.
+        in_steps: time in steps since the last log line; validation and saving do not count.
+        steps: steps since the last log line.
+    """
 
     before: float
     started: float = field(default_factory=time.monotonic)
     in_steps: float = 0.0
+    steps: int = 0
 
     def total(self) -> float:
         """Time since the run first started, pauses between its parts excluded [s]."""
@@ -93,27 +102,28 @@ class Trainer:
         self.losses = self._loss_settings()
         if resume:
             self._restore()
-        if env.rank == 0:
-            write_run_folder(self.folder, run, self.corpus.tokenizer.model_file, env.world_size)
+        self._write_folder()
         self.report = Reporter(self.folder / "tensorboard", env.rank, self.progress.step)
         blocks = [name for name, module in self.engine.module.named_modules() if isinstance(module, StratifiedMoE)]
         names = [name.replace(".layers", "").removesuffix(".ffn") for name in blocks]
         self.meter = Meter(names, sum_over_ranks)
+        self.data = StepBatches([], 0, 0, {}, {})
         self.clock = Clock(self.progress.seconds)
 
     def fit(self) -> int:
         """Train until the last step, the end of the time or a signal; then validate, save, and return the exit code."""
         self._introduce()
         with StopSignals() as signals:
-            stopped, time_up = self._stop_reasons(signals)
-            while not (stopped or time_up or self.progress.step >= self.train.max_steps):
+            stopped, finished = self._stop_reasons(signals)
+            while not (stopped or finished):
                 self._step()
-                stopped, time_up = self._stop_reasons(signals)
-                ends = time_up or self.progress.step >= self.train.max_steps
-                self._after_step(save=stopped, ends=ends and not stopped)
+                stopped, finished = self._stop_reasons(signals)
+                self._after_step(stopped=stopped, finished=finished)
+            if finished:
+                self._finish()
         self.stream.close()
         self.report.close()
-        if stopped:
+        if not finished:
             self.report.say(f"stopped at step {self.progress.step} by a signal; the same command goes on from there")
             return EXIT_PREEMPTED
         self.report.say(f"done: {self.progress.step} steps in {format_duration(self.clock.total())}, see {self.folder}")
@@ -121,13 +131,14 @@ class Trainer:
 
     def _step(self) -> None:
         began = time.monotonic()
-        step_batches = self.stream.next_step()
+        self.data = self.stream.next_step()
         self.progress.step += 1
         set_learning_rate(self.engine, self._learning_rate())
-        self._forward_backward(step_batches)
+        self._forward_backward(self.data)
         if step_was_skipped(self.engine):
             self.progress.skipped_steps += 1
         self.clock.in_steps += time.monotonic() - began
+        self.clock.steps += 1
 
     def _forward_backward(self, step_batches: StepBatches) -> None:
         scale = token_scale(self.env.world_size, self.accumulation_steps, step_batches.num_tgt_tokens)
@@ -139,21 +150,26 @@ class Trainer:
             self.engine.step()
             self.meter.add(micro_step, batch)
 
-    def _after_step(self, *, save: bool, ends: bool) -> None:
-        """Log, validate and save where it is time, or where the run ends."""
+    def _after_step(self, *, stopped: bool, finished: bool) -> None:
+        """Log, validate and save where it is time; what a finished run still needs is for ``_finish``."""
         step = self.progress.step
-        if ends or step % self.train.log_every == 0:
+        if stopped or finished or step % self.train.log_every == 0:
             self._log()
-        best = False
-        if ends or step % self.train.validate_every == 0:
-            best = self._validate()
-        if best or save or ends or step % self.train.checkpoint_every == 0:
+        if finished:
+            return
+        best = step % self.train.validate_every == 0 and self._validate()
+        if best or stopped or step % self.train.checkpoint_every == 0:
             self._save(best)
+
+    def _finish(self) -> None:
+        """Validate and save the last step, unless a run that ended there before has done so."""
+        if self.progress.step and self.progress.last_validation != self.progress.step:
+            self._save(self._validate())
 
     def _log(self) -> None:
         interval = self.meter.take()
         seconds, self.clock.in_steps = self.clock.in_steps, 0.0
-        steps = self.progress.step % self.train.log_every or self.train.log_every
+        steps, self.clock.steps = self.clock.steps, 0
         self.report.interval(
             interval,
             step=self.progress.step,
@@ -164,6 +180,7 @@ class Trainer:
             of=self.train.max_steps if self.train.max_minutes is None else None,
             scale=loss_scale(self.engine) if self.run.precision == "fp16" else None,
         )
+        self.report.data(self.data.epochs, self.data.skipped, self.progress.step)
         if not math.isfinite(interval.loss):
             raise SmoeError(
                 f"step {self.progress.step}: the training loss is {interval.loss}; lower optimizer.params.lr, lengthen "
@@ -203,22 +220,31 @@ class Trainer:
             try:
                 if resume:
                     check_continues(self.folder, self.run)
-                elif any(checkpoint_root(self.folder).glob("step_*")):
+                elif has_checkpoints(self.folder):
                     problem = (
                         f"{checkpoint_root(self.folder)} already holds checkpoints; continue with --resume auto, "
                         "or choose another smoe.train.output_dir"
                     )
-            except SmoeError as error:
+            except (SmoeError, OSError) as error:
                 problem = str(error)
         agree(problem, CheckpointError, "opening the run folder")
+
+    def _write_folder(self) -> None:
+        problem = None
+        if self.env.rank == 0:
+            try:
+                write_run_folder(self.folder, self.run, self.corpus.tokenizer.model_file, self.env.world_size)
+            except OSError as error:
+                problem = f"{error}; choose another smoe.train.output_dir"
+        agree(problem, CheckpointError, "writing the run folder")
 
     def _open_corpus(self) -> Corpus:
         """Every host verifies the files it reads, once."""
         problem, corpus = None, None
         try:
             corpus = Corpus(Path(self.smoe.data.path), verify=self.env.local_rank == 0)
-            assert corpus.tokenizer.vocab_size > 0
-        except SmoeError as error:
+            _ = corpus.tokenizer  # loaded and compared with the manifest here, where all ranks hear of a problem
+        except (SmoeError, OSError) as error:
             problem = str(error)
         agree(problem, DataError, "opening the corpus")
         assert corpus is not None
@@ -285,11 +311,11 @@ class Trainer:
         return inverse_sqrt_lr(self.progress.step, self.run.peak_lr, self.train.warmup_steps, self.train.warmup_init_lr)
 
     def _stop_reasons(self, signals: StopSignals) -> tuple[bool, bool]:
-        """Whether any rank was signalled, and whether the time is up; the same answer on all ranks."""
+        """Whether any rank was signalled, and whether steps or time are used up; the same answer on all ranks."""
         limit = self.train.max_minutes
         time_up = limit is not None and self.clock.total() >= 60 * limit
-        stopped, over = any_rank([signals.received is not None, time_up], self.device)
-        return stopped, over
+        stopped, time_up = any_rank([signals.received is not None, time_up], self.device)
+        return stopped, time_up or self.progress.step >= self.train.max_steps
 
     def _seconds_left(self, seconds_per_step: float) -> float:
         by_steps = (self.train.max_steps - self.progress.step) * seconds_per_step
@@ -306,3 +332,7 @@ class Trainer:
             f"ZeRO {self.run.zero_stage}, ep_size {self.smoe.moe.ep_size}, strata {self.smoe.moe.strata}: "
             f"{local:,} parameters on rank 0, {len(self._directions())} directions, {started}"
         )
+        self.report.text("config", json.dumps(self.run.to_dict(), indent=2, ensure_ascii=False))
+        too_long = sum(batches.skipped for batches in self.validation_batches.values())
+        if too_long:
+            self.report.say(f"validation leaves out {too_long} sentence pairs beyond smoe.model.max_positions")

@@ -59,7 +59,6 @@ EXPERTS_OFF = "smoe.moe.strata=[]"
             "zero_optimization.reduce_scatter",
             "set it to true",
         ),
-        (["gradient_clipping=1.0", "smoe.moe.ep_size=2"], "gradient_clipping", "clips by a wrong norm"),
         (
             ["zero_optimization.offload_optimizer.device=cpu"],
             "zero_optimization.offload_optimizer",

@@ -55,7 +55,7 @@ def test_a_single_process_chooses_its_own_port() -> None:
 def _disagree(rank: int, world_size: int) -> list[str]:
     messages = []
     agree(None, CheckpointError, "nothing")
-    for problems in (["a", None], [None, "b"], ["a", "b"]):
+    for problems in (["a", None], [None, "b"], ["a", "b"], ["c", "c"]):
         with pytest.raises(CheckpointError) as error:
             agree(problems[rank], CheckpointError, "saving")
         messages.append(str(error.value))
@@ -67,12 +67,13 @@ def _disagree(rank: int, world_size: int) -> list[str]:
 
 def test_one_rank_with_a_problem_stops_all() -> None:
     for rank, messages in enumerate(run_ranks(_disagree, 2)):
-        assert messages[:3] == [
-            "saving failed on 1 of 2 ranks: rank 0: a",
-            "saving failed on 1 of 2 ranks: rank 1: b",
-            "saving failed on 2 of 2 ranks: rank 0: a; rank 1: b",
+        assert messages[:4] == [
+            "saving failed: rank 0: a",
+            "saving failed: rank 1: b",
+            "saving failed: rank 0: a; rank 1: b",
+            "saving failed: c",
         ]
-        assert f"promised rank {rank} of 5, the process group has rank {rank} of 2" in messages[3]
+        assert f"promised rank {rank} of 5, the process group has rank {rank} of 2" in messages[4]
 
 
 def _nobody_comes(rank: int, world_size: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from smoe_ds.cli.train import gpu_of
+from smoe_ds.errors import LaunchError
 from tests.helpers.ranks import free_port, run_ranks
 from tests.helpers.small_run import scalars, small_run, train_on_rank, write_run
 
@@ -68,9 +71,13 @@ def test_run_folder_and_tensorboard(tmp_path: Path, corpus_folder: Path) -> None
     assert logged["train/nll"][30] < logged["train/nll"][5] - 0.3  # it learns
     assert logged["valid/nll"][30] < logged["valid/nll"][10]
     assert sorted(logged["valid/nll/eng-nso"]) == [10, 20, 30]
-    for tag in ("requested_capacity/encoder.1", "load/decoder.1/stratum_1", "dropped/encoder.1/stratum_0"):
-        assert all(0 <= value <= 4 for value in logged[f"moe_{tag}"].values())
-    assert all(1 <= value <= 2 for value in logged["moe_requested_capacity/decoder.1"].values())
+    for side in ("encoder.1", "decoder.1"):
+        assert all(1 < value < 2 for value in logged[f"moe_requested_capacity/{side}"].values())
+        assert all(value == 1 for value in logged[f"moe_tokens/{side}/stratum_0"].values())
+        assert all(0 < value < 1 for value in logged[f"moe_tokens/{side}/stratum_1"].values())
+        assert all(1 <= value <= 4 for value in logged[f"moe_load/{side}/stratum_0"].values())
+        assert all(0 <= value < 1 for value in logged[f"moe_dropped/{side}/stratum_0"].values())
+    assert logged["data_epochs/eng-nso"][30] > 0
 
 
 def test_finished_run_is_left_as_it_is(tmp_path: Path, corpus_folder: Path) -> None:
@@ -146,6 +153,93 @@ def fail(tmp_path: Path, run: dict[str, Any], *overrides: str) -> str:
     assert process.returncode == 2, output
     assert "Traceback" not in output
     return output
+
+
+def test_signal_in_the_last_step_does_not_cost_the_last_validation(tmp_path: Path, corpus_folder: Path) -> None:
+    run = small_run(tmp_path / "run", corpus_folder, max_steps=2, validate_every=100)
+    file = write_run(tmp_path / "run.json", run)
+    assert run_ranks(_stop_in_the_last_step, 1, str(file), init=False) == [0]
+    assert sorted(scalars(tmp_path / "run")["valid/nll"]) == [2]
+    assert (tmp_path / "run" / "checkpoints" / "best").read_text().strip() == "step_00000002"
+
+
+def _stop_in_the_last_step(rank: int, world_size: int, file: str) -> int:
+    from smoe_ds.train.trainer import Trainer
+
+    one_step = Trainer._step
+
+    def signalled(self: Trainer) -> None:
+        one_step(self)
+        if self.progress.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    Trainer._step = signalled  # type: ignore[method-assign]
+    return train_on_rank(rank, world_size, file, [])
+
+
+@pytest.mark.multirank
+def test_balance_loss_of_two_ranks_is_that_of_both_micro_batches(tmp_path: Path, corpus_folder: Path) -> None:
+    """What the trainer logs for the default, global balance loss, against both micro-batches in one process."""
+    from smoe_ds.config import load_run
+    from smoe_ds.data.corpus import Corpus
+    from smoe_ds.data.stream import TrainStream
+    from smoe_ds.model.transformer import Transformer
+    from smoe_ds.train.micro_step import seed_micro_batch
+
+    run = small_run(tmp_path / "run", corpus_folder, max_steps=1)
+    run["smoe"]["model"] |= {"dropout": 0.0, "attention_dropout": 0.0}
+    logged = scalars(train(tmp_path, run, "smoe.moe.ep_size=2"))["train/load_balancing_loss"][1]
+    smoe = load_run(tmp_path / "run.json").smoe
+    corpus = Corpus(corpus_folder)
+    ids = {language: corpus.tokenizer.language_id(language) for language in corpus.languages}
+    stream = TrainStream(
+        {name: corpus.sentences("train", name) for name in corpus.directions},
+        ids,
+        smoe.data,
+        seed=smoe.train.seed,
+        max_positions=smoe.model.max_positions,
+        micro_batches_per_step=2,
+        rank=0,
+        world_size=1,
+        fingerprint=corpus.fingerprint,
+        prefetch=False,
+    )
+    model = Transformer(smoe.model, smoe.moe, corpus.tokenizer.vocab_size, seed=smoe.train.seed)
+    both = []
+    for batch in stream.next_step().batches:
+        seed_micro_batch(smoe.train.seed, batch.index)
+        both.append(model(batch.src, batch.tgt_in)[1])
+    gates = []
+    for blocks in zip(*both, strict=True):
+        for strata in zip(*(block.strata for block in blocks), strict=True):
+            tokens = sum(s.num_tokens for s in strata)
+            share = sum(s.first_choice_E for s in strata) / tokens
+            gates.append((share.numel() * share * sum(s.prob_sum_E for s in strata) / tokens).sum().item())
+    assert logged == pytest.approx(sum(gates) / len(gates), rel=1e-5)
+
+
+def test_folder_that_cannot_be_written_is_one_line(tmp_path: Path, corpus_folder: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    output = fail(tmp_path, small_run(tmp_path / "file" / "run", corpus_folder))
+    assert "choose another smoe.train.output_dir" in output
+    assert len(output.strip().splitlines()) == 1
+
+
+def test_a_run_that_saved_nothing_may_be_changed(tmp_path: Path, corpus_folder: Path) -> None:
+    run = small_run(tmp_path / "run", corpus_folder, max_steps=1)
+    train(tmp_path, run, world_size=1)
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    train(tmp_path, run, "smoe.moe.strata=[4]", world_size=1)
+
+
+@pytest.mark.parametrize(("local_rank", "visible", "gpu"), [(0, 8, 0), (3, 8, 3), (3, 1, 0)])
+def test_gpu_of_a_rank(local_rank: int, visible: int, gpu: int) -> None:
+    assert gpu_of(local_rank, visible) == gpu
+
+
+def test_more_ranks_than_gpus_are_refused() -> None:
+    with pytest.raises(LaunchError, match="shows 2 GPUs; start at most 2 ranks"):
+        gpu_of(2, 2)
 
 
 def test_another_model_in_the_same_folder_is_refused(tmp_path: Path, corpus_folder: Path) -> None:
