@@ -16,7 +16,7 @@ A second run reuses what is there; after an interruption it goes on from the las
   --ranks N            processes (default 2; an even number shares the experts between pairs of ranks, ep_size 2)
   --limit N            most test sentences translated per direction (default 100)
   --source S           auto (default), debian or cldr: where the text is from, see below
-  --spec FILE          your own text: a specification for `python -m data_prep`
+  --spec FILE          your own text, in whatever languages: a specification for `python -m data_prep`
   --set KEY=VALUE      change one key of ds_configs/quickstart.json; may be repeated
   --dir DIR            where data/ and runs/ are made (default: the repository)
   --fresh              throw away this setup's text, corpus and run first (downloaded packages stay)
@@ -77,7 +77,7 @@ name_folders() {
     name="${#language_list[@]}-languages-$(printf '%s' "$name" | sha256sum | cut -c 1-8)"
   fi
   if [[ "$source" == cldr ]]; then name="cldr-$name"; fi
-  if [[ -n "$spec" ]]; then
+  if [[ "$source" == own ]]; then
     name="$(basename -- "${spec%.*}")"
     corpus="$(spec_output "$spec")"
   else
@@ -103,7 +103,9 @@ PYTHON
 
 choose_source() {
   asked_source="$source"
-  if [[ "$source" == auto && -z "$spec" ]]; then
+  if [[ -n "$spec" ]]; then
+    source=own
+  elif [[ "$source" == auto ]]; then
     source=debian
     if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
       say "No apt-get here: this is not Debian or Ubuntu."
@@ -114,7 +116,7 @@ choose_source() {
 }
 
 fetch_text() {
-  if [[ -n "$spec" ]]; then
+  if [[ "$source" == own ]]; then
     say "Text: yours, by $spec"
     return
   fi
@@ -193,7 +195,7 @@ train_model() {
     command=("$VENV/bin/python" -m deepspeed.launcher.runner -q --num_accelerators "$ranks" --master_addr 127.0.0.1
       --master_port "$(free_port)" --module smoe_ds "${arguments[@]}")
   fi
-  say "Training for $minutes min in all on $ranks ranks (ep_size $ep_size); log: $logs/train.log"
+  say "Training for $minutes min in all on $ranks rank(s) (ep_size $ep_size); log: $logs/train.log"
   show "$logs/train.log" "${command[@]}" || status=$?
   if ((status)); then
     die "training ended with exit status $status" "log: $logs/train.log" \
@@ -241,7 +243,7 @@ start_over() {
   if [[ "$fresh" != yes ]]; then return; fi
   say "Starting over: removing $run"
   rm -rf -- "$run"
-  if [[ "$source" == debian || "$source" == cldr ]]; then
+  if [[ "$source" != own ]]; then
     rm -rf -- "$text" "$corpus"
   fi
 }

@@ -43,7 +43,7 @@ def test_from_text_to_scores_and_then_from_what_is_there(tmp_path: Path) -> None
     scores = json.loads((run / "scores.json").read_text())
     assert set(scores["directions"]) == {"eng-msa", "msa-eng"}
     assert "smoke-test data" in first.stdout
-    assert "on 2 ranks (ep_size 2)" in first.stdout
+    assert "on 2 rank(s) (ep_size 2)" in first.stdout
     for place in ("tensorboard", "checkpoints", "config.json", "scores.json"):
         assert str(run / place) in first.stdout
         assert (run / place).exists()
