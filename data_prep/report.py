@@ -40,7 +40,7 @@ def _unusual_shares(where: str, counts: dict[str, Any]) -> Iterator[str]:
             yield f"{where}: {name} {number / kept:.0%} ({number:,} of {kept:,} pairs): {NOTICES.get(name, name)}"
     for name, limit in _DROPPED_SHARES.items():
         number = counts["dropped"].get(name, 0)
-        if number > limit * read:
+        if read and number > limit * read:
             yield f"{where}: dropped as {name} {number / read:.0%} ({number:,} of {read:,} pairs): {DROP_REASONS[name]}"
 
 

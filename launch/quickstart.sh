@@ -78,7 +78,7 @@ name_folders() {
   fi
   if [[ "$source" == cldr ]]; then name="cldr-$name"; fi
   if [[ "$source" == own ]]; then
-    name="$(basename -- "${spec%.*}")"
+    name="$(basename -- "${spec%.*}")-$(realpath -- "$spec" | sha256sum | cut -c 1-6)"
     corpus="$(spec_output "$spec")"
   else
     text="$dir/data/quickstart-source/$name"
@@ -94,10 +94,14 @@ spec_output() {
 import sys
 from pathlib import Path
 
-import yaml
+from data_prep.load_spec import load_spec
+from smoe_ds.errors import SmoeError
 
 spec = Path(sys.argv[1]).resolve()
-print(spec.parent / yaml.safe_load(spec.read_text(encoding="utf-8"))["output"])
+try:
+    print(spec.parent / load_spec(spec).output)
+except SmoeError as error:
+    sys.exit(f"error: {error}")
 PYTHON
 }
 
@@ -167,7 +171,26 @@ fetch_cldr() {
 prepare_corpus() {
   local name="Preparing the corpus: cleaning, held-out split, SentencePiece, shards"
   if [[ -f "$corpus/manifest.json" ]]; then name="Verifying the corpus $corpus"; fi
-  step "$name" "$logs/prepare.log" "$VENV/bin/python" -m data_prep "$spec"
+  local again=()
+  if [[ "$fresh" == yes && "$source" == own ]]; then again=(--overwrite); fi
+  step "$name" "$logs/prepare.log" "$VENV/bin/python" -m data_prep "$spec" ${again[@]+"${again[@]}"}
+}
+
+# settings: changes when a model trained before answers another question: text, configuration, ranks.
+settings() {
+  {
+    cat -- "$corpus/manifest.json" "$REPO/ds_configs/quickstart.json" "$REPO/ds_configs/engine/cpu_fp32.json"
+    printf '%s\n' "$ranks" ${overrides[@]+"${overrides[@]}"}
+  } | sha256sum | cut -d ' ' -f 1
+}
+
+# check_settings: an earlier run in this folder must have had the same ones, else its model would be shown for this one.
+check_settings() {
+  if [[ -f "$run/settings" && "$(<"$run/settings")" != "$(settings)" ]]; then
+    die "$run was trained on other text or with other settings (ranks, --set, ds_configs/quickstart.json)" \
+      "add --fresh to train it anew, or choose another --dir"
+  fi
+  settings >"$run/settings"
 }
 
 # is_trained: whether an earlier run has trained to its end for at least $minutes.
@@ -179,6 +202,7 @@ is_trained() {
 # max_minutes is the time of the run over all its parts: an interrupted one goes on with what is left of it.
 train_model() {
   local status=0 ep_size=1 arguments command
+  check_settings
   if is_trained; then
     say "Model is trained: $run"
     return

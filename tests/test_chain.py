@@ -14,10 +14,13 @@ from tests.helpers.prepared import small_corpus, small_spec, write_spec
 from tests.helpers.ranks import free_port
 from tests.helpers.small_run import scalars, small_run, write_run
 
+MPIRUN = Path(sys.executable).parent / "mpirun"  # from the package mpich
 
-def command(*arguments: str, stdin: str | None = None, **environ: str) -> str:
+
+def command(*arguments: str, stdin: str | None = None, before: tuple[str, ...] = (), **environ: str) -> str:
+    """What ``python -m ARGUMENTS`` prints, started by the program in ``before`` if there is one."""
     done = subprocess.run(
-        [sys.executable, "-m", *arguments],
+        [*before, sys.executable, "-m", *arguments],
         input=stdin,
         capture_output=True,
         text=True,
@@ -60,7 +63,7 @@ def test_from_text_to_bleu(tmp_path: Path) -> None:
 
 @pytest.mark.multirank
 def test_launchers_train_alike(tmp_path: Path) -> None:
-    """The same command under the deepspeed launcher, torchrun and plain python: equal losses, whoever starts it."""
+    """The same command under deepspeed, torchrun, mpirun and plain python: equal losses, whoever starts it."""
     corpus = small_corpus(tmp_path).path
     local = ["--set", "smoe.moe.load_balancing_batch=local"]  # one rank accumulates what two ranks do side by side
     deepspeed = ("deepspeed.launcher.runner", "-q", "--num_accelerators", "2", "--master_addr", "127.0.0.1")
@@ -68,14 +71,16 @@ def test_launchers_train_alike(tmp_path: Path) -> None:
         "python": (),
         "torchrun": ("torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port()), "-m"),
         "deepspeed": (*deepspeed, "--master_port", str(free_port()), "--module"),
+        **({"mpirun": ()} if MPIRUN.exists() else {}),
     }
     losses = {}
     for name, launcher in launchers.items():
         file = write_run(tmp_path / f"{name}.json", small_run(tmp_path / name, corpus, max_steps=5))
-        ep_size = ["--set", f"smoe.moe.ep_size={2 if launcher else 1}"]
-        output = command(*launcher, "smoe_ds", "train", str(file), *local, *ep_size)
+        ep_size = ["--set", f"smoe.moe.ep_size={1 if name == 'python' else 2}"]
+        before = (str(MPIRUN), "-n", "2") if name == "mpirun" else ()
+        output = command(*launcher, "smoe_ds", "train", str(file), *local, *ep_size, before=before)
         assert "Traceback" not in output
         losses[name] = [value for _, value in sorted(scalars(tmp_path / name)["train/loss"].items())]
-    assert losses["deepspeed"] == losses["torchrun"]
+    assert losses["deepspeed"] == losses["torchrun"] == losses.get("mpirun", losses["torchrun"])
     assert losses["python"] == pytest.approx(losses["torchrun"], rel=1e-5)
     assert len(losses["python"]) == 5

@@ -62,6 +62,11 @@ def test_from_text_to_scores_and_then_from_what_is_there(tmp_path: Path) -> None
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == checkpoints
     assert table_of(second.stdout) == table_of(first.stdout) != []
 
+    other = quickstart(folder, "--set", "smoe.moe.strata=[8]")
+    assert other.returncode == 1
+    assert "was trained on other text or with other settings" in other.stderr
+    assert "--fresh" in other.stderr
+
 
 def table_of(output: str) -> list[str]:
     """The lines of the score table."""
