@@ -46,12 +46,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluates, prints the table, writes the files."""
     from smoe_ds.decode.metrics import Metrics
+    from smoe_ds.errors import DataError
 
     folder = open_run(args)
     metrics = Metrics(args.tokenize)
     texts = _held_out(folder, args)
     checkpoint = folder.checkpoint(args.checkpoint)
     output = args.output or folder.folder / "scores.json"
+    if output.is_dir():
+        raise DataError(f"--output {output}: is a folder; name a file, e.g. {output / 'scores.json'}")
     translations = _make_folder(output.parent / "translations")
     results = _evaluate(folder, checkpoint, texts, metrics, translations, args)
     samples = _samples(texts, results, args.samples)

@@ -137,6 +137,8 @@ def _both(run_dir: Path) -> tuple[Translator, Translator]:
         (["--set", "smoe.data.path=/nowhere/corpus"], "name the prepared corpus with --data DIR"),
         (["--output", "/proc/scores/here.json"], "choose another place with --output"),
         (["--split", "train"], "invalid choice"),
+        (["--directions", ","], "names none; the corpus has cat-eng"),
+        (["--output", "/tmp"], "is a folder; name a file"),
     ],
 )
 def test_mistakes_are_named(
