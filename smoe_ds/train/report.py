@@ -104,7 +104,7 @@ class Reporter:
         self.scalars({f"data_epochs/{direction}": value for direction, value in epochs.items()}, step)
         total = sum(skipped.values())
         self.scalars({"train/skipped_sentences": total}, step)
-        if total > self._skipped:
+        if total >= max(2 * self._skipped, 1):  # said when it has doubled, not at every line
             self._skipped = total
             most = max(skipped, key=lambda direction: skipped[direction])
             self.say(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -10,7 +12,7 @@ from smoe_ds.model.loss import TranslationLoss
 from smoe_ds.moe.stats import BlockStats, StratumStats
 from smoe_ds.train.meters import Meter
 from smoe_ds.train.micro_step import MicroStep
-from smoe_ds.train.report import format_duration
+from smoe_ds.train.report import Reporter, format_duration
 
 
 @pytest.mark.parametrize(
@@ -68,6 +70,19 @@ def test_meter_shows_imbalance_and_starts_anew() -> None:
     meter.add(micro_step(6.0, 6.0, 1.0, [stratum(10, [[5, 5]], 0, 0.0)]), batch(1, 2))
     again = meter.take()
     assert (again.loss, again.strata["encoder.1"][0].load) == (3.0, 1.0)
+
+
+def test_sentences_left_out_are_told_when_they_double(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = Reporter(tmp_path, rank=0, first_step=0)
+    for step, skipped in enumerate(
+        [{}, {"a-b": 1}, {"a-b": 1}, {"a-b": 1, "b-a": 2}, {"a-b": 2, "b-a": 3}, {"b-a": 9}]
+    ):
+        report.data({"a-b": 0.5}, skipped, step)
+    report.close()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" | ")[0] for line in lines] == ["step 1", "step 3", "step 5"]
+    assert "3 sentence pairs left out so far" in lines[1] and "most in b-a (2)" in lines[1]
+    assert Reporter(tmp_path, rank=1, first_step=0).active is False
 
 
 def test_dense_model_and_padding_only() -> None:
