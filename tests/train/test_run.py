@@ -102,10 +102,17 @@ def test_dense_switch_and_vanilla_train(tmp_path: Path, corpus_folder: Path) -> 
         assert ("train/load_balancing_loss" in logged) == (name != "dense")
 
 
-def test_bf16_trains(tmp_path: Path, corpus_folder: Path) -> None:
-    run = small_run(tmp_path / "run", corpus_folder) | {"bf16": {"enabled": True}}
+@pytest.mark.multirank
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_trains_as_float32_does(tmp_path: Path, corpus_folder: Path, precision: str) -> None:
+    float32 = scalars(train(tmp_path, small_run(tmp_path / "fp32", corpus_folder), "smoe.moe.ep_size=2"))
+    scale = {"initial_scale_power": 8} if precision == "fp16" else {}
+    run = small_run(tmp_path / precision, corpus_folder) | {precision: {"enabled": True, **scale}}
     logged = scalars(train(tmp_path, run, "smoe.moe.ep_size=2"))
     assert logged["train/nll"][6] < logged["train/nll"][1]
+    for step, nll in float32["train/nll"].items():
+        assert logged["train/nll"][step] == pytest.approx(nll, rel=0.02)
+    assert ("train/loss_scale" in logged) == (precision == "fp16")
 
 
 def start(run_file: Path, *overrides: str) -> subprocess.Popen[str]:
