@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from smoe_ds.cli.validate import add_overrides
+
 if TYPE_CHECKING:
     from smoe_ds.decode.load import RunFolder
     from smoe_ds.decode.translator import Translation, Translator
@@ -47,14 +49,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--length-penalty", type=float, metavar="A", help="score = log-probability / length^A")
     parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
     parser.add_argument("--device", choices=["cpu", "cuda"], help="default: the GPU if there is one")
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override one key of the run, e.g. smoe.decode.max_tokens=2048; may be repeated",
-    )
+    add_overrides(parser, "override one key of the run, e.g. smoe.decode.max_tokens=2048; may be repeated")
 
 
 def positive(text: str) -> int:

@@ -26,15 +26,16 @@ def add_run_arguments(parser: argparse.ArgumentParser, *, optional: bool = False
         nargs="?" if optional else None,
         help="run file, e.g. ds_configs/quickstart.json",
     )
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override one key, e.g. smoe.moe.strata=[4,12]; extends=engine/cpu_fp32.json swaps the engine "
+    add_overrides(
+        parser,
+        "override one key, e.g. smoe.moe.strata=[4,12]; extends=engine/cpu_fp32.json swaps the engine "
         "(relative to RUN.json); may be repeated",
     )
+
+
+def add_overrides(parser: argparse.ArgumentParser, text: str) -> None:
+    """Adds ``--set KEY=VALUE`` (``overrides``) with its help text."""
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help=text)
 
 
 def run(args: argparse.Namespace) -> int:

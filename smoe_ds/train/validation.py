@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import nn
@@ -35,14 +34,8 @@ def validation_nll(
                 nll += translation_loss(logits, tgt_out, 0.0).nll
             sums.append(nll)
     model.train(was_training)
-    totals = _sum(torch.stack(sums)).tolist()
+    totals = sum_over_ranks(torch.stack(sums)).tolist()
     return {
         direction: total / of_direction.num_tgt_tokens
         for (direction, of_direction), total in zip(batches.items(), totals, strict=True)
     }
-
-
-def _sum(values: torch.Tensor) -> Any:
-    import torch.distributed as dist
-
-    return sum_over_ranks(values) if dist.is_initialized() else values
