@@ -68,7 +68,7 @@ def unique_pairs(pairs: Iterable[tuple[str, str]], max_plain_words: int | None =
 def write_corpus_text(
     folder: Path, pairs: Mapping[str, list[tuple[str, str]]], *, output: str, origin: Mapping[str, Any]
 ) -> Path:
-    """Writes ``text/eng-XXX.{eng,XXX}``, ``origin.json`` and, last of all, ``spec.yaml``.
+    """Writes ``text/eng-LANG.{eng,LANG}``, ``origin.json`` and, last of all, ``spec.yaml``.
 
     Args:
         folder: where to write; what is there is replaced.

@@ -27,7 +27,11 @@ def _value(value: str, text: str) -> Any:
     try:
         return json.loads(value)
     except json.JSONDecodeError:
-        pass  # not JSON: hjson when bracketed, plain text otherwise
+        return _not_json(value, text)
+
+
+def _not_json(value: str, text: str) -> Any:
+    """hjson when bracketed, plain text otherwise."""
     if value[:1] not in ("[", "{"):
         return value
     try:
