@@ -47,8 +47,3 @@ class RunConfig:
     def zero_stage(self) -> int:
         """ZeRO stage."""
         return int(self.deepspeed["zero_optimization"]["stage"])
-
-    @property
-    def offloads_optimizer(self) -> bool:
-        """Whether the optimizer's state and step are on the host."""
-        return bool(self.deepspeed["zero_optimization"].get("offload_optimizer", {}).get("device") == "cpu")
