@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 from pydantic import Field
 
@@ -17,6 +18,11 @@ class ModelConfig(Section):
     num_heads: int = Field(default=8, gt=0, description="Attention heads H; must divide d_model.")
     encoder_layers: int = Field(default=6, gt=0, description="Encoder layers; every smoe.moe.every-th has experts.")
     decoder_layers: int = Field(default=6, gt=0, description="Decoder layers; every smoe.moe.every-th has experts.")
+    activation: Literal["relu", "gelu", "swiglu"] = Field(
+        default="relu",
+        description="Non-linearity of feed-forward networks and experts; swiglu has a third matrix, so it has half "
+        "more parameters at the same d_ffn.",
+    )
     dropout: float = Field(
         default=0.3, ge=0, lt=1, description="Dropout on embeddings, sub-layer outputs and expert outputs."
     )

@@ -11,7 +11,10 @@ from smoe_ds.config.section import Section
 
 
 class MoeConfig(Section):
-    """One algorithm for all: dense is ``strata: []``, vanilla MoE ``[16]``, Switch ``[16]`` with ``top_k: 1``."""
+    """One algorithm for all: dense is ``strata: []``, vanilla MoE ``[16]``, Switch ``[16]`` with ``top_k: 1``.
+
+    MoE+EOM is ``expert_output_masking: 0.1``, CMR ``shared_expert: cmr``, Stacking ``stacked: true`` on any of them.
+    """
 
     strata: list[int] = Field(
         default=[4, 4], description="Experts per stratum, first stratum first; [] makes a dense model."
@@ -19,7 +22,12 @@ class MoeConfig(Section):
     num_experts: int | None = Field(
         default=None, description="If set, must equal the sum of strata (a check against slips)."
     )
-    top_k: Literal[1, 2] = Field(default=2, description="Experts per token and stratum (K).")
+    stacked: bool = Field(
+        default=False,
+        description="Strata are plain mixtures of experts in a row (Stacking m): every token passes all of them, each "
+        "gate sees its own stratum only, no LayerNorm or residual in between.",
+    )
+    top_k: int = Field(default=2, gt=0, description="Experts per token and stratum (K).")
     every: int = Field(
         default=2, gt=0, description="Every n-th layer's feed-forward network is a mixture-of-experts block."
     )
@@ -44,10 +52,65 @@ class MoeConfig(Section):
         description="An expert of stratum i takes at most capacity_factor * T_i / E_i rows of a micro-batch in "
         "training; null: no limit. Evaluation and decoding never drop.",
     )
+    capacity_order: Literal["position", "probability"] = Field(
+        default="position",
+        description="Who finds room in a full expert, first choices always before second: earlier positions, or tokens "
+        "whose first choice is more probable (batch-prioritised routing).",
+    )
+    expert_output_masking: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of (token, expert) outputs that are set to zero in training (EOM); evaluation scales them "
+        "by the rest.",
+    )
+    shared_expert: Literal["none", "add", "cmr"] = Field(
+        default="none",
+        description="One more expert that every token of the block passes, in the first stratum. add: its output is "
+        "added; cmr: a sigmoid gate mixes it with the routed experts (CMR).",
+    )
+    cmr_budget: float = Field(
+        default=0.8, ge=0, le=1, description="CMR: share of the routed experts that the mean gate is pulled to."
+    )
+    cmr_weight: float = Field(default=0.01, ge=0, description="CMR: weight of the loss |mean gate - cmr_budget|.")
+    cmr_gate_dropout: float = Field(
+        default=0.1, ge=0, lt=1, description="CMR: share of tokens that take the shared expert alone in training."
+    )
+    jitter: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="The gate's input is multiplied by U(1 - jitter, 1 + jitter) in training.",
+    )
+    gating_dropout: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Probability that a micro-batch leaves a block's gates aside in training.",
+    )
+    gating_dropout_mode: Literal["skip", "local"] = Field(
+        default="skip",
+        description="skip: such a micro-batch passes the block unchanged; local: its tokens choose among the experts on "
+        "their own rank, so nothing is exchanged (without effect where ep_size is 1).",
+    )
+    bias_balancing: float = Field(
+        default=0.0,
+        ge=0,
+        description="Auxiliary-loss-free balancing: after each step an expert's bias, added to its probability for the "
+        "choice only, moves by this much towards balance; 0 switches it off.",
+    )
     load_balancing_weight: float = Field(default=0.01, ge=0, description="Weight of the load-balancing loss (Eq. 8).")
+    router_z_weight: float = Field(
+        default=0.0, ge=0, description="Weight of the router z-loss, the mean squared log-sum-exp of the gates' logits."
+    )
     load_balancing_batch: Literal["global", "local"] = Field(
         default="global",
         description="Batch over which the balance loss is taken: the micro-batches of all ranks, or one rank's.",
+    )
+    expert_backend: Literal["auto", "loop", "grouped"] = Field(
+        default="auto",
+        description="How built-in experts are computed: one matrix product after the other, grouped matrix products, or "
+        "grouped where the device has a fast kernel for them.",
     )
 
     def rules(self) -> Iterator[tuple[str, str]]:
@@ -55,6 +118,13 @@ class MoeConfig(Section):
             yield "strata", f"{self.strata} holds a stratum without experts; give every stratum at least one"
             return
         total = sum(self.strata)
+        fewest = min(self.strata if self.stacked else self.strata[-1:], default=self.top_k)
+        if self.top_k > fewest:
+            yield (
+                "top_k",
+                f"{self.top_k} choices among {fewest} visible experts in a stratum of {self.strata}; "
+                f"set top_k to {fewest} or give that stratum more experts",
+            )
         if self.num_experts is not None and self.num_experts != total:
             yield (
                 "strata",

@@ -26,6 +26,15 @@ class TrainConfig(Section):
         lt=1,
         description="Share of the target's probability that is spread evenly over the vocabulary.",
     )
+    activation_checkpointing: bool = Field(
+        default=False,
+        description="Keep only each layer's input and compute the layer again in the backward pass: less memory, a "
+        "third more time, the same result.",
+    )
+    compile: bool = Field(
+        default=False,
+        description="Compile attention and dense feed-forward networks with torch.compile; the routing stays eager.",
+    )
     log_every: int = Field(default=100, gt=0, description="Steps between console and TensorBoard lines.")
     validate_every: int = Field(default=2000, gt=0, description="Steps between validations; one more at the end.")
     validate_batches: int = Field(default=20, gt=0, description="Most micro-batches per direction in one validation.")
