@@ -36,3 +36,7 @@ class CheckpointError(SmoeError):
 
 class LaunchError(SmoeError):
     """Processes that were not started as they should be, or that cannot find each other."""
+
+
+class NonFiniteError(SmoeError):
+    """Numbers that are NaN or infinite where a computation cannot go on with them."""

@@ -90,8 +90,8 @@ class MoeConfig(Section):
     )
     gating_dropout_mode: Literal["skip", "local"] = Field(
         default="skip",
-        description="skip: such a micro-batch passes the block unchanged; local: its tokens choose among the experts on "
-        "their own rank, so nothing is exchanged (without effect where ep_size is 1).",
+        description="skip: such a micro-batch passes the block unchanged; local: its tokens choose among the experts "
+        "on their own rank, so nothing is exchanged (without effect where ep_size is 1).",
     )
     bias_balancing: float = Field(
         default=0.0,
@@ -109,8 +109,8 @@ class MoeConfig(Section):
     )
     expert_backend: Literal["auto", "loop", "grouped"] = Field(
         default="auto",
-        description="How built-in experts are computed: one matrix product after the other, grouped matrix products, or "
-        "grouped where the device has a fast kernel for them.",
+        description="How built-in experts are computed: one matrix product after the other, grouped matrix products, "
+        "or grouped where the device has a fast kernel for them.",
     )
 
     def rules(self) -> Iterator[tuple[str, str]]:

@@ -13,6 +13,24 @@ from smoe_ds.moe.experts import ExpertFFN
 from smoe_ds.moe.layer import StratifiedMoE
 from smoe_ds.moe.stats import BlockStats
 
+LAYER_SETTINGS = {
+    "norm",
+    "combine_weights",
+    "second_expert",
+    "capacity_factor",
+    "capacity_order",
+    "stacked",
+    "expert_output_masking",
+    "shared_expert",
+    "cmr_gate_dropout",
+    "jitter",
+    "gating_dropout",
+    "gating_dropout_mode",
+    "bias_balancing",
+    "expert_backend",
+}
+"""Settings of ``smoe.moe`` that are arguments of the layer, under the same name."""
+
 MoeFactory = Callable[[str], StratifiedMoE]
 
 
@@ -22,7 +40,7 @@ class DenseFeedForward(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(config.d_model)
-        self.ffn = ExpertFFN(config.d_model, config.d_ffn)
+        self.ffn = ExpertFFN(config.d_model, config.d_ffn, config.activation)
         self.dropout = config.dropout
 
     def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> tuple[Tensor, BlockStats | None]:
@@ -38,6 +56,7 @@ def moe_factory(
     ep_rank: int = 0,
     ep_size: int = 1,
     cls: type[StratifiedMoE] | None = None,
+    check_finite: bool = True,
 ) -> MoeFactory:
     """Builder of the run's stratified blocks, by name.
 
@@ -48,6 +67,7 @@ def moe_factory(
         ep_rank: this rank's number in its expert-parallel group.
         ep_size: size of that group; 1 where one process holds all experts, as in decoding.
         cls: class to build, for an engine that wants a subclass.
+        check_finite: see :class:`smoe_ds.moe.layer.StratifiedMoE`.
     """
 
     def make(name: str) -> StratifiedMoE:
@@ -56,11 +76,10 @@ def moe_factory(
             model.d_ffn,
             moe.strata,
             moe.top_k,
+            activation=model.activation,
             dropout=model.dropout,
-            norm=moe.norm,
-            weights=moe.combine_weights,
-            second_expert=moe.second_expert,
-            capacity_factor=moe.capacity_factor,
+            check_finite=check_finite,
+            **moe.model_dump(include=LAYER_SETTINGS),
             ep_size=ep_size,
             ep_rank=ep_rank,
             seed=seed,

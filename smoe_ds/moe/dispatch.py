@@ -17,12 +17,19 @@ class RowCounts:
     Attributes:
         sent: rows of this rank per slot of the exchange order.
         received: rows per source rank and local visible expert; on a single rank one list equal to ``sent``.
+        alarms: what each rank of the group raised as its alarm; 0 is none.
         extra: whatever the caller sent along to save a second device-to-host copy.
     """
 
     sent: list[int]
     received: list[list[int]]
+    alarms: list[int]
     extra: list[int]
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of this rank's tokens."""
+        return sum(self.sent)
 
     @property
     def per_expert(self) -> list[int]:
@@ -33,18 +40,21 @@ class RowCounts:
 class Dispatcher(Protocol):
     """Moves rows between tokens and experts. Every rank of the group calls every method once per stratum."""
 
-    def exchange_counts(self, counts: Tensor, experts_per_rank: Sequence[int], extra: Tensor) -> RowCounts:
+    def exchange_counts(
+        self, counts: Tensor, experts_per_rank: Sequence[int], alarm: Tensor, extra: Tensor
+    ) -> RowCounts:
         """Tell every rank how many rows it will get; the one device-to-host copy of a stratum.
 
         Args:
             counts: kept rows per slot of the exchange order [E], int64.
             experts_per_rank: visible experts on each rank of the group.
+            alarm: int64 [1], shown to every rank of the group.
             extra: further int64 numbers wanted on the host, returned as they are.
         """
         ...
 
-    def to_experts(self, h_TD: Tensor, token_R: Tensor, counts: RowCounts, experts_per_rank: Sequence[int]) -> Tensor:
-        """Rows ``h_TD[token_R]``, in exchange order, to the ranks of their experts.
+    def to_experts(self, rows_RD: Tensor, counts: RowCounts, experts_per_rank: Sequence[int]) -> Tensor:
+        """Rows in exchange order to the ranks of their experts.
 
         Returns:
             Rows for the local experts, grouped by expert, then source rank.
@@ -57,15 +67,17 @@ class Dispatcher(Protocol):
 
 
 class LocalDispatcher:
-    """All experts on this rank: a row is a copy of its token, already grouped by expert."""
+    """All experts on this rank: the rows are already grouped by expert."""
 
-    def exchange_counts(self, counts: Tensor, experts_per_rank: Sequence[int], extra: Tensor) -> RowCounts:
-        host = torch.cat([counts, extra]).tolist()
-        sent = host[: counts.numel()]
-        return RowCounts(sent, [sent], host[counts.numel() :])
+    def exchange_counts(
+        self, counts: Tensor, experts_per_rank: Sequence[int], alarm: Tensor, extra: Tensor
+    ) -> RowCounts:
+        host = torch.cat([alarm, counts, extra]).tolist()
+        sent = host[1 : 1 + counts.numel()]
+        return RowCounts(sent, [sent], host[:1], host[1 + counts.numel() :])
 
-    def to_experts(self, h_TD: Tensor, token_R: Tensor, counts: RowCounts, experts_per_rank: Sequence[int]) -> Tensor:
-        return h_TD.index_select(0, token_R)
+    def to_experts(self, rows_RD: Tensor, counts: RowCounts, experts_per_rank: Sequence[int]) -> Tensor:
+        return rows_RD
 
     def from_experts(self, rows: Tensor, counts: RowCounts, experts_per_rank: Sequence[int]) -> Tensor:
         return rows

@@ -43,6 +43,9 @@ def _without(values: Sequence[Any], index: int) -> list[Any]:
 class ExpertParallelDispatcher:
     """Experts spread over the ranks of ``group``.
 
+    In the exchange order the experts of the other ranks come first, by rank, and this rank's own ones last, so that the
+    rows that travel are one contiguous piece.
+
     Args:
         group: expert-parallel process group; rank r of it holds the experts that ``Placement`` gives to r.
     """
@@ -52,20 +55,31 @@ class ExpertParallelDispatcher:
         self.rank = dist.get_rank(group)
         self.size = dist.get_world_size(group)
 
-    def exchange_counts(self, counts: Tensor, experts_per_rank: Sequence[int], extra: Tensor) -> RowCounts:
+    def exchange_counts(
+        self, counts: Tensor, experts_per_rank: Sequence[int], alarm: Tensor, extra: Tensor
+    ) -> RowCounts:
         local = experts_per_rank[self.rank]
-        received = counts.new_empty(self.size * local)
-        dist.all_to_all_single(received, counts, [local] * self.size, list(experts_per_rank), group=self.group)
-        host = torch.cat([counts, received, extra]).tolist()
-        sent, rest = host[: counts.numel()], host[counts.numel() :]
-        by_source = [rest[source * local : (source + 1) * local] for source in range(self.size)]
-        return RowCounts(sent, by_source, rest[self.size * local :])
+        others = _without(list(experts_per_rank), self.rank)
+        per_rank = counts.split([*others, local])  # own experts are last in the exchange order
+        message = torch.cat([part for counts_E in per_rank[:-1] for part in (counts_E, alarm)])
+        received = counts.new_empty((self.size - 1) * (local + 1))
+        out_splits, in_splits = [local + 1] * self.size, [n + 1 for n in experts_per_rank]
+        out_splits[self.rank] = in_splits[self.rank] = 0
+        dist.all_to_all_single(received, message, out_splits, in_splits, group=self.group)
+        host = torch.cat([alarm, counts, received, extra]).tolist()
+        own_alarm, sent, rest = host[0], host[1 : 1 + counts.numel()], host[1 + counts.numel() :]
+        by_source = [rest[i * (local + 1) : (i + 1) * (local + 1)] for i in range(self.size - 1)]
+        by_source.insert(self.rank, [*sent[len(sent) - local :], own_alarm])
+        return RowCounts(
+            sent,
+            [numbers[:-1] for numbers in by_source],
+            [numbers[-1] for numbers in by_source],
+            rest[received.numel() :],
+        )
 
-    def to_experts(self, h_TD: Tensor, token_R: Tensor, counts: RowCounts, experts_per_rank: Sequence[int]) -> Tensor:
+    def to_experts(self, rows_RD: Tensor, counts: RowCounts, experts_per_rank: Sequence[int]) -> Tensor:
         send, receive = self._splits(counts, experts_per_rank)
-        tokens = token_R.split(send)
-        own = h_TD.index_select(0, tokens[self.rank])
-        remote = h_TD.index_select(0, torch.cat(_without(tokens, self.rank)))
+        remote, own = rows_RD.split([rows_RD.shape[0] - send[self.rank], send[self.rank]])
         arrived = self._exchange(remote, receive, send)
         by_source = list(arrived.split(_without(receive, self.rank)))
         by_source.insert(self.rank, own)
@@ -76,15 +90,14 @@ class ExpertParallelDispatcher:
         by_source = self._by_source(rows, counts)
         own = by_source[self.rank]
         returned = self._exchange(torch.cat(_without(by_source, self.rank)), send, receive)
-        by_owner = list(returned.split(_without(send, self.rank)))
-        by_owner.insert(self.rank, own)
-        return torch.cat(by_owner)
+        return torch.cat([returned, own])
 
     def _splits(self, counts: RowCounts, experts_per_rank: Sequence[int]) -> tuple[list[int], list[int]]:
         """Rows this rank sends to and receives from each rank, itself included."""
         slots = iter(counts.sent)
-        send = [sum(next(slots) for _ in range(n)) for n in experts_per_rank]
-        return send, [sum(rows) for rows in counts.received]
+        others = [sum(next(slots) for _ in range(n)) for n in _without(list(experts_per_rank), self.rank)]
+        own = sum(slots)
+        return [*others[: self.rank], own, *others[self.rank :]], [sum(rows) for rows in counts.received]
 
     def _exchange(self, rows: Tensor, out_splits: Sequence[int], in_splits: Sequence[int]) -> Tensor:
         """All-to-all in which the share of this rank itself is empty."""
@@ -114,3 +127,8 @@ def sum_over_ranks(values: Tensor, group: dist.ProcessGroup | None = None) -> Te
     total = values.detach().clone()
     dist.all_reduce(total, group=group)
     return total
+
+
+def rank_or_none() -> int | None:
+    """This process's rank, None where there is no process group."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else None

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from smoe_ds.errors import NonFiniteError
+from smoe_ds.moe.checks import check_input, check_settings, check_sizes
 from smoe_ds.moe.dispatch import Dispatcher, LocalDispatcher, RowCounts
 from smoe_ds.moe.experts import ExpertFFN, apply_experts
-from smoe_ds.moe.gate import choose, combine_weights, gate_probs
+from smoe_ds.moe.gate import choose, gate_logits, jittered, normalised_weights
+from smoe_ds.moe.grouped import apply_experts_grouped, choose_backend
 from smoe_ds.moe.placement import Placement
 from smoe_ds.moe.routing import RowOrder, count_values, expert_capacity, order_rows
+from smoe_ds.moe.rows import RowIndex, rows_of_tokens, sum_by_token
 from smoe_ds.moe.seeding import uniform_, xavier_bound
 from smoe_ds.moe.stats import BlockStats, StratumStats
 
@@ -22,29 +27,65 @@ class StratifiedMoE(nn.Module):
 
     A token starts in stratum 0. In stratum i its gate sees the experts of strata i and later; the token gets the
     weighted output of its top-K experts added, and goes on to the stratum after its first choice's, until none is left.
-    ``strata`` of one entry is a plain mixture of experts; with ``top_k=1`` it is a Switch layer.
+    ``strata`` of one entry is a plain mixture of experts; with ``top_k=1`` it is a Switch layer (arXiv 2101.03961).
+
+    With ``ep_size`` above 1 the experts are spread over that many ranks: build the layer after
+    ``deepspeed.init_distributed()`` and hand the model to ``deepspeed.initialize``, as with DeepSpeed's own ``MoE``.
 
     Args:
         d_model: width D.
         d_ffn: inner width F of the built-in experts.
         strata: experts per stratum, first stratum first.
-        top_k: experts per token and stratum, 1 or 2.
+        top_k: experts per token and stratum, K.
+        activation: of the built-in experts: ``relu`` (as in the paper), ``gelu`` or ``swiglu``.
         dropout: dropout on the experts' outputs.
         norm: ``paper``: the residual is the input. ``released``: after the first stratum the residual is the normalised
             input, and the block's output is normalised (what the authors' code does).
-        weights: see :func:`smoe_ds.moe.gate.combine_weights`.
-        second_expert: ``sample`` draws the second expert in training; ``argmax`` never does. Evaluation never draws.
+        combine_weights: ``after_drop``, ``before_drop`` or ``raw``: see :func:`smoe_ds.moe.gate.normalised_weights`.
+        second_expert: ``sample`` draws all choices but the first in training (GShard, arXiv 2006.16668, 2.2);
+            ``argmax`` never does. Evaluation never draws.
         capacity_factor: an expert takes at most ``ceil(capacity_factor * T_i / E_i)`` rows of a training batch in
-            stratum i, first choices before second, in position order. None: no limit. Evaluation never drops.
+            stratum i, first choices before second. None: no limit. Evaluation never drops.
+        capacity_order: who goes first where an expert is full: ``position``, or ``probability`` of the first choice
+            (batch-prioritised routing, arXiv 2106.05974, 4.1).
+        stacked: every token passes all strata as plain mixtures of experts in a row; each gate sees its own stratum
+            only, with no LayerNorm and no residual in between (the paper's baseline "Stacking MoE layers").
+        expert_output_masking: share of (token, expert) outputs set to zero in training; evaluation scales all of them
+            by the rest (EOM, NLLB, arXiv 2207.04672, 6.2.1).
+        shared_expert: one more expert that all tokens pass in the first stratum. ``add``: added to the routed ones
+            (arXiv 2401.06066, 3.2). ``cmr``: a sigmoid gate g mixes ``g * routed + (1 - g) * shared`` (CMR, NLLB,
+            6.2.2). Its budget loss is :func:`smoe_ds.moe.losses.cmr_budget_loss`.
+        cmr_gate_dropout: share of tokens whose CMR gate is 0 in training.
+        jitter: the gate's input is multiplied by U(1 - jitter, 1 + jitter) in training (arXiv 2101.03961, 2.2).
+        gating_dropout: probability that a training batch leaves the gates aside (arXiv 2205.14336).
+        gating_dropout_mode: ``skip``: such a batch passes the block unchanged ("gate-expert-drop"). ``local``: its
+            tokens choose among the experts of their own rank ("gate-drop"), where these are at least K.
+        bias_balancing: step of the balancing biases, see :mod:`smoe_ds.moe.balancing`; 0 for none.
+        expert_backend: ``loop``, ``grouped`` or ``auto``, see :func:`smoe_ds.moe.grouped.choose_backend`.
+        check_finite: raise where the input holds NaN or infinite numbers. Switch it off where a loss scaler is to skip
+            such steps.
         ep_size: ranks that share one copy of the experts.
-        ep_rank: this rank's number among them; it holds the experts e with ``e % ep_size == ep_rank``.
+        ep_rank: this rank's number among them; it holds the experts e with ``e % ep_size == ep_rank``. None: from
+            ``torch.distributed``, with the exchange set up by ``deepspeed.initialize``. If given, the exchange is the
+            caller's: set ``dispatcher``.
         seed: seed of the initial weights; with ``name`` it decides them whatever the ``ep_size``.
         name: the block's name in its model; blocks with different names start with different weights.
-        expert: makes one expert, any module [n, D] -> [n, D]; default :class:`ExpertFFN`. A custom expert initialises
-            itself.
+        expert: makes one expert, any module [n, D] -> [n, D], n may be 0; default :class:`ExpertFFN`. A custom expert
+            initialises itself.
 
-    Source: Eq. 4-11 of arXiv 2305.02176.
+    Raises:
+        ValueError: an argument that cannot work, with the remedy.
+
+    Source: Eq. 4-11 of arXiv 2305.02176; options as named above.
     """
+
+    def __new__(cls, *args: Any, ep_size: int = 1, ep_rank: int | None = None, **settings: Any) -> StratifiedMoE:
+        """With ``ep_size`` above 1 and no ``ep_rank`` the subclass that DeepSpeed's engine knows how to handle."""
+        if cls is StratifiedMoE and ep_size != 1 and ep_rank is None:
+            from smoe_ds.moe.deepspeed_layer import ExpertParallelMoE
+
+            return super().__new__(ExpertParallelMoE)
+        return super().__new__(cls)
 
     def __init__(
         self,
@@ -53,60 +94,105 @@ class StratifiedMoE(nn.Module):
         strata: Sequence[int],
         top_k: int = 2,
         *,
+        activation: str = "relu",
         dropout: float = 0.0,
         norm: str = "paper",
-        weights: str = "after_drop",
+        combine_weights: str = "after_drop",
         second_expert: str = "sample",
         capacity_factor: float | None = 2.0,
+        capacity_order: str = "position",
+        stacked: bool = False,
+        expert_output_masking: float = 0.0,
+        shared_expert: str = "none",
+        cmr_gate_dropout: float = 0.1,
+        jitter: float = 0.0,
+        gating_dropout: float = 0.0,
+        gating_dropout_mode: str = "skip",
+        bias_balancing: float = 0.0,
+        expert_backend: str = "auto",
+        check_finite: bool = True,
         ep_size: int = 1,
-        ep_rank: int = 0,
+        ep_rank: int | None = None,
         seed: int = 1,
         name: str = "moe",
         expert: Callable[[], nn.Module] | None = None,
     ) -> None:
+        check_settings(locals())
+        check_sizes(d_model, d_ffn, strata, top_k, ep_size, stacked)
         # Not super(): a subclass may also inherit from DeepSpeed's MoE, whose __init__ builds experts of its own.
         nn.Module.__init__(self)
-        self.placement = Placement(tuple(strata), ep_size)
+        self.placement = Placement(tuple(strata), ep_size, stacked)
+        self.d_model = d_model
         self.top_k = top_k
         self.dropout = dropout
         self.norm = norm
-        self.weights = weights
+        self.combine_weights = combine_weights
         self.second_expert = second_expert
         self.capacity_factor = capacity_factor
-        self.ep_rank = ep_rank
+        self.capacity_order = capacity_order
+        self.stacked = stacked
+        self.expert_output_masking = expert_output_masking
+        self.shared_expert = shared_expert
+        self.cmr_gate_dropout = cmr_gate_dropout
+        self.jitter = jitter
+        self.gating_dropout = gating_dropout
+        self.gating_dropout_mode = gating_dropout_mode
+        self.bias_balancing = bias_balancing
+        self.expert_backend = expert_backend
+        self.check_finite = check_finite
+        self.ep_rank = self._own_ep_rank(ep_size) if ep_rank is None else ep_rank
+        self.name = name
         self.dispatcher: Dispatcher = LocalDispatcher()
 
         num_strata = len(strata)
-        visible = [self.placement.num_experts - self.placement.first_expert(i) for i in range(num_strata)]
-        self.norms = nn.ModuleList(nn.LayerNorm(d_model) for _ in range(num_strata))
+        visible = [len(self.placement.visible_experts(i)) for i in range(num_strata)]
+        self.norms = nn.ModuleList(nn.LayerNorm(d_model) for _ in range(1 if stacked else num_strata))
         self.gates = nn.ParameterList(nn.Parameter(torch.empty(n, d_model)) for n in visible)
         self.output_norm = nn.LayerNorm(d_model) if norm == "released" else None
-        make_expert = expert or (lambda: ExpertFFN(d_model, d_ffn))
-        self.experts = nn.ModuleDict({str(e): make_expert() for e in self.placement.local_experts(ep_rank)})
-        self._initialize(seed, name)
+        make_expert = expert or (lambda: ExpertFFN(d_model, d_ffn, activation))
+        self.experts = nn.ModuleDict({str(e): make_expert() for e in self.placement.experts_on(self.ep_rank)})
+        self.shared = make_expert() if shared_expert != "none" else None
+        self.cmr_gate = nn.Linear(d_model, 1) if shared_expert == "cmr" else None
+        self._initialize(seed)
         self._register_routing_tables()
+        if bias_balancing:
+            for i, num_visible in enumerate(visible):
+                self.register_buffer(f"balance_steps_{i}", torch.zeros(num_visible, dtype=torch.long))
 
-    def _initialize(self, seed: int, name: str) -> None:
+    def _own_ep_rank(self, ep_size: int) -> int:
+        """This rank's number where the caller gave none."""
+        return 0
+
+    def _initialize(self, seed: int) -> None:
         for i, gate in enumerate(self.gates):
-            uniform_(gate, xavier_bound(gate.shape[1], gate.shape[0]), seed, name, "gates", i)
+            uniform_(gate, xavier_bound(gate.shape[1], gate.shape[0]), seed, self.name, "gates", i)
         for number, expert in self.experts.items():
             if isinstance(expert, ExpertFFN):
-                expert.initialize(seed, name, "experts", number)
+                expert.initialize(seed, self.name, "experts", number)
+        if isinstance(self.shared, ExpertFFN):
+            self.shared.initialize(seed, self.name, "shared")
+        if self.cmr_gate is not None:
+            uniform_(self.cmr_gate.weight, xavier_bound(self.d_model, 1), seed, self.name, "cmr_gate")
+            nn.init.zeros_(self.cmr_gate.bias)
 
     def _register_routing_tables(self) -> None:
         """Constant tables of each stratum, as buffers so that they move with the module."""
         placement = self.placement
-        self.experts_per_rank = [
-            [len(placement.local_experts(rank, i)) for rank in range(placement.ep_size)]
-            for i in range(len(placement.strata))
-        ]
-        for i in range(len(placement.strata)):
-            order = placement.exchange_order(i)
-            first = placement.first_expert(i)
-            slots = torch.tensor([order.index(e) for e in range(first, placement.num_experts)])
-            next_stratum = torch.tensor([placement.stratum_of(e) + 1 for e in range(first, placement.num_experts)])
-            self.register_buffer(f"slot_of_expert_{i}", slots, persistent=False)
-            self.register_buffer(f"stratum_after_{i}", next_stratum, persistent=False)
+        num_strata, ranks = len(placement.strata), range(placement.ep_size)
+        self.experts_per_rank = [[len(placement.local_experts(r, i)) for r in ranks] for i in range(num_strata)]
+        for i in range(num_strata):
+            order, visible = placement.exchange_order(i, self.ep_rank), placement.visible_experts(i)
+            tables = {
+                "slot_of_expert": [order.index(e) for e in visible],
+                "stratum_after": [placement.stratum_of(e) + 1 for e in visible],
+                "is_remote": [int(e % placement.ep_size != self.ep_rank) for e in visible],
+            }
+            for name, values in tables.items():
+                self.register_buffer(f"{name}_{i}", torch.tensor(values), persistent=False)
+
+    def bias_steps(self) -> list[Tensor]:
+        """The balancing bias of each gate's experts, in steps of ``bias_balancing``; empty without."""
+        return [getattr(self, f"balance_steps_{i}") for i in range(len(self.gates))] if self.bias_balancing else []
 
     def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> tuple[Tensor, BlockStats]:
         """Route every position that is not padding through the strata.
@@ -118,68 +204,156 @@ class StratifiedMoE(nn.Module):
         Returns:
             The block's output in the shape of ``x``, residual included (padding positions pass unrouted), and what the
             routing did.
+
+        Raises:
+            ValueError: shapes that do not fit.
+            NonFiniteError: NaN or infinite numbers at a position that is no padding, on all ranks of the group.
         """
-        shape = x.shape
-        x_ND = x.reshape(-1, shape[-1])
+        check_input(x, padding_mask, self.d_model)
+        x_ND = x.reshape(-1, self.d_model)
         num_strata = len(self.placement.strata)
+        gates_aside = self.training and self.gating_dropout > 0 and float(torch.rand(())) < self.gating_dropout
         next_stratum_N = torch.zeros(x_ND.shape[0], dtype=torch.long, device=x.device)
         num_tokens = x_ND.shape[0]
-        if padding_mask is not None:
+        if gates_aside and self.gating_dropout_mode == "skip":
+            next_stratum_N.fill_(num_strata)
+            num_tokens = 0
+        elif padding_mask is not None:
             next_stratum_N.masked_fill_(padding_mask.reshape(-1), num_strata)
             num_tokens = int((next_stratum_N == 0).sum())
-        tokens_in = [num_tokens] + [0] * num_strata
+        waiting = [num_tokens] + [0] * num_strata
         passes_N = torch.zeros_like(next_stratum_N)
-        strata = []
+        strata, cmr_gate_sum, h_TD = [], None, x_ND
         for i in range(num_strata):
-            index_T = torch.nonzero_static(next_stratum_N == i, size=tokens_in[i]).squeeze(1)
-            x_ND, after_T, counts, stats = self._stratum(i, x_ND, index_T)
-            next_stratum_N = next_stratum_N.index_copy(0, index_T, after_T)
-            passes_N = passes_N.index_add(0, index_T, torch.ones_like(index_T))
-            tokens_in = [waiting + new for waiting, new in zip(tokens_in, counts.extra, strict=True)]
+            index_T = None
+            if waiting[i] != x_ND.shape[0]:
+                index_T = torch.nonzero_static(next_stratum_N == i, size=waiting[i]).squeeze(1)
+            if i == 0 or not self.stacked:
+                h_TD = self.norms[i](_take(x_ND, index_T))
+            y_TD, after_T, stats, arriving = self._mixture(i, h_TD, local_only=gates_aside)
+            if i == 0 and self.shared is not None:
+                y_TD, cmr_gate_sum = self._with_shared_expert(h_TD, y_TD)
+            _put(next_stratum_N, index_T, after_T)
+            _put(passes_N, index_T, _take(passes_N, index_T) + 1)
+            waiting = [old + new for old, new in zip(waiting, arriving, strict=True)]
             strata.append(stats)
+            if self.stacked and i < num_strata - 1:
+                h_TD = y_TD
+            else:
+                x_ND = self._add(x_ND, index_T, h_TD if self.norm == "released" and i > 0 else None, y_TD)
         if self.output_norm is not None:
             x_ND = self.output_norm(x_ND)
-        return x_ND.reshape(shape), BlockStats(strata, passes_N.reshape(shape[:-1]))
+        return x_ND.reshape(x.shape), BlockStats(strata, passes_N.reshape(x.shape[:-1]), cmr_gate_sum)
 
-    def _stratum(self, i: int, x_ND: Tensor, index_T: Tensor) -> tuple[Tensor, Tensor, RowCounts, StratumStats]:
-        """One pass: new x, next stratum by token [T], counts (extra: tokens per next stratum), statistics."""
-        x_TD = x_ND.index_select(0, index_T)
-        h_TD = self.norms[i](x_TD)
-        probs_TE = gate_probs(h_TD, self.gates[i])
-        choices = choose(probs_TE, self.top_k, self.training and self.second_expert == "sample")
-        capacity_factor = self.capacity_factor if self.training else None
-        capacity = expert_capacity(index_T.numel(), probs_TE.shape[1], capacity_factor)
-        order = order_rows(choices.expert_TK, getattr(self, f"slot_of_expert_{i}"), capacity)
-        after_T = getattr(self, f"stratum_after_{i}")[choices.expert_TK[:, 0]]
+    def _add(self, x_ND: Tensor, index_T: Tensor | None, residual_TD: Tensor | None, y_TD: Tensor) -> Tensor:
+        """x with y added at the tokens ``index_T`` (None: all), or with ``residual + y`` in their place."""
+        y_TD = y_TD.to(x_ND.dtype)
+        if residual_TD is not None and not self.stacked:
+            y_TD = residual_TD.to(x_ND.dtype) + y_TD
+            return y_TD if index_T is None else x_ND.index_copy(0, index_T, y_TD)
+        return x_ND + y_TD if index_T is None else x_ND.index_add(0, index_T, y_TD)
 
-        rows_TKD, counts = self._apply_experts(i, h_TD, order, after_T)
-        rows_TKD = F.dropout(rows_TKD, self.dropout, self.training)
-        weights_TK = combine_weights(probs_TE.gather(1, choices.expert_TK), order.kept_TK, self.weights)
-        y_TD = (rows_TKD.to(weights_TK.dtype) * weights_TK.unsqueeze(2)).sum(dim=1).to(x_ND.dtype)
-        if self.norm == "released" and i > 0:
-            x_ND = x_ND.index_copy(0, index_T, h_TD + y_TD)
-        else:
-            x_ND = x_ND.index_add(0, index_T, y_TD)
+    def _mixture(self, i: int, h_TD: Tensor, *, local_only: bool) -> tuple[Tensor, Tensor, StratumStats, list[int]]:
+        """One pass: output [T, D], next stratum by token [T], statistics, tokens that go on to each stratum."""
+        logits_TE = gate_logits(jittered(h_TD, self.jitter) if self.training else h_TD, self.gates[i])
+        z_sum = logits_TE.logsumexp(dim=-1).square().sum()
+        if local_only and self.experts_per_rank[i][self.ep_rank] >= self.top_k:
+            logits_TE = logits_TE.masked_fill(getattr(self, f"is_remote_{i}").bool(), -torch.inf)
+        probs_TE = torch.softmax(logits_TE, dim=-1)
+        prob_sum_E = probs_TE.sum(0)
+        order, expert_TK = self._choose(i, probs_TE)
+        after_T = getattr(self, f"stratum_after_{i}")[expert_TK[:, 0]]
+        counts = self._exchange_counts(i, order, after_T, prob_sum_E)
+        index = order.row_index(counts.num_rows)
+        rows_RD = self._apply_experts(i, rows_of_tokens(h_TD, index), counts)
+        weights_TK, keep_PD = self._weights(probs_TE.gather(1, expert_TK), index, rows_RD)
         stats = StratumStats(
-            num_tokens=index_T.numel(),
-            prob_sum_E=probs_TE.sum(0),
+            num_tokens=h_TD.shape[0],
+            prob_sum_E=prob_sum_E,
             requested_KE=order.requested_KE,
-            num_dropped=choices.expert_TK.numel() - sum(counts.sent),
+            num_dropped=expert_TK.numel() - counts.num_rows,
             entropy_sum=torch.special.entr(probs_TE.detach()).sum(),
+            z_sum=z_sum,
         )
-        return x_ND, after_T, counts, stats
+        return sum_by_token(rows_RD, weights_TK, index, keep_PD), after_T, stats, counts.extra
 
-    def _apply_experts(self, i: int, h_TD: Tensor, order: RowOrder, after_T: Tensor) -> tuple[Tensor, RowCounts]:
-        """The chosen experts' outputs by token and choice [T, K, D], zero where dropped; the counts."""
-        num_tokens, num_choices = order.kept_TK.shape
+    def _choose(self, i: int, probs_TE: Tensor) -> tuple[RowOrder, Tensor]:
+        """The rows of stratum i by expert, and the chosen experts [T, K]."""
+        scores_TE = probs_TE
+        if self.bias_balancing:
+            scores_TE = probs_TE + self.bias_balancing * self.bias_steps()[i].to(probs_TE.dtype)
+        expert_TK = choose(scores_TE, self.top_k, self.training and self.second_expert == "sample")
+        capacity_factor = self.capacity_factor if self.training else None
+        capacity = expert_capacity(probs_TE.shape[0], probs_TE.shape[1], capacity_factor)
+        priority_T = None
+        if self.capacity_order == "probability" and capacity is not None:
+            priority_T = probs_TE.detach().gather(1, expert_TK[:, :1]).squeeze(1)
+        return order_rows(expert_TK, getattr(self, f"slot_of_expert_{i}"), capacity, priority_T), expert_TK
+
+    def _exchange_counts(self, i: int, order: RowOrder, after_T: Tensor, prob_sum_E: Tensor) -> RowCounts:
+        """Row counts on the host; the extra ones are the tokens that go on to each stratum."""
+        alarm = torch.zeros(1, dtype=torch.long, device=after_T.device)
+        if self.check_finite:
+            alarm = (~torch.isfinite(prob_sum_E.detach()).all()).long().view(1)
         after_counts = count_values(after_T, len(self.placement.strata) + 1)
+        counts = self.dispatcher.exchange_counts(order.counts, self.experts_per_rank[i], alarm, after_counts)
+        if any(counts.alarms):
+            ranks = ", ".join(str(rank) for rank, raised in enumerate(counts.alarms) if raised)
+            where = f" on rank {ranks} of its expert-parallel group" if len(counts.alarms) > 1 else ""
+            raise NonFiniteError(
+                f"{self.name}: the input of stratum {i} holds NaN or infinite numbers{where}; look for the first layer "
+                "that makes them, or lower the learning rate (check_finite=False lets them pass)"
+            )
+        return counts
+
+    def _apply_experts(self, i: int, rows_RD: Tensor, counts: RowCounts) -> Tensor:
+        """The experts' outputs for the rows of this rank's tokens."""
         per_rank = self.experts_per_rank[i]
-        counts = self.dispatcher.exchange_counts(order.counts, per_rank, after_counts)
-        flat_R = order.flat.index_select(0, torch.nonzero_static(order.kept, size=sum(counts.sent)).squeeze(1))
-        inputs = self.dispatcher.to_experts(h_TD, flat_R % max(num_tokens, 1), counts, per_rank)
+        inputs = self.dispatcher.to_experts(rows_RD, counts, per_rank)
         experts = [self.experts[str(e)] for e in self.placement.local_experts(self.ep_rank, i)]
-        outputs = apply_experts(experts, inputs, counts.per_expert)
-        rows_RD = self.dispatcher.from_experts(outputs, counts, per_rank)
-        rows = rows_RD.new_zeros((num_choices * num_tokens, rows_RD.shape[1])).index_copy(0, flat_R, rows_RD)
-        rows_TKD = rows.view(num_choices, num_tokens, rows_RD.shape[1]).transpose(0, 1)
-        return rows_TKD, counts
+        backend = choose_backend(self.expert_backend, experts, inputs.device, inputs.dtype) if experts else "loop"
+        if backend == "grouped" and inputs.shape[0]:
+            outputs = apply_experts_grouped(cast(list[ExpertFFN], experts), inputs, counts.per_expert)
+        else:
+            outputs = apply_experts(experts, inputs, counts.per_expert)
+        return self.dispatcher.from_experts(outputs, counts, per_rank)
+
+    def _weights(self, probs_TK: Tensor, index: RowIndex, rows_RD: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Weights of the chosen experts' outputs, and the dropout mask; noise is drawn by token, wherever the experts
+        are, so that every topology draws the same."""
+        kept_TK = None if index.missing_KT is None else ~index.missing_KT.t()
+        weights_TK = normalised_weights(probs_TK, kept_TK, self.combine_weights)
+        masking = self.expert_output_masking
+        if masking and self.training:
+            weights_TK = weights_TK * torch.empty_like(weights_TK).bernoulli_(1 - masking)
+        elif masking:
+            weights_TK = weights_TK * (1 - masking)
+        if not (self.dropout and self.training):
+            return weights_TK, None
+        keep = torch.empty(weights_TK.numel(), rows_RD.shape[1], dtype=torch.bool, device=rows_RD.device)
+        return weights_TK / (1 - self.dropout), keep.bernoulli_(1 - self.dropout)
+
+    def _with_shared_expert(self, h_TD: Tensor, y_TD: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The routed output with that of the shared expert, and the sum of CMR's gate."""
+        assert self.shared is not None
+        shared_TD = F.dropout(self.shared(h_TD), self.dropout, self.training)
+        if self.cmr_gate is None:
+            return y_TD + shared_TD, None
+        gate_T1 = torch.sigmoid(gate_logits(h_TD, self.cmr_gate.weight) + self.cmr_gate.bias)
+        gate_sum = gate_T1.sum()
+        if self.training and self.cmr_gate_dropout:
+            gate_T1 = gate_T1 * torch.empty_like(gate_T1).bernoulli_(1 - self.cmr_gate_dropout)
+        return (gate_T1 * y_TD + (1 - gate_T1) * shared_TD).to(y_TD.dtype), gate_sum
+
+
+def _take(values: Tensor, index_T: Tensor | None) -> Tensor:
+    """Rows ``index_T``; all of them for None."""
+    return values if index_T is None else values.index_select(0, index_T)
+
+
+def _put(values: Tensor, index_T: Tensor | None, new: Tensor) -> None:
+    """Overwrite rows ``index_T``, all of them for None."""
+    if index_T is None:
+        values.copy_(new)
+    else:
+        values.index_copy_(0, index_T, new)

@@ -13,12 +13,18 @@ class Placement:
     Experts are known by their logical number: stratum 0 holds ``0 .. strata[0]-1``, stratum 1 the next ones, and so on.
     Round-robin spreads every stratum over all ranks, so that no rank idles while one stratum is computed.
 
+    Attributes:
+        strata: experts per stratum.
+        ep_size: ranks in the group.
+        stacked: a gate sees its own stratum only, not the later ones.
+
     Raises:
         ValueError: if a stratum is empty or ``ep_size`` does not divide the number of experts.
     """
 
     strata: tuple[int, ...]
     ep_size: int = 1
+    stacked: bool = False
 
     def __post_init__(self) -> None:
         if not self.strata or min(self.strata) < 1:
@@ -38,10 +44,21 @@ class Placement:
         """Stratum that holds logical expert ``expert``."""
         return next(i for i, end in enumerate(accumulate(self.strata)) if expert < end)
 
+    def visible_experts(self, stratum: int) -> range:
+        """Logical numbers of the experts that the gate of ``stratum`` sees."""
+        first = self.first_expert(stratum)
+        return range(first, first + self.strata[stratum] if self.stacked else self.num_experts)
+
+    def experts_on(self, ep_rank: int) -> list[int]:
+        """Logical numbers, ascending, of all experts on ``ep_rank``."""
+        return list(range(ep_rank, self.num_experts, self.ep_size))
+
     def local_experts(self, ep_rank: int, stratum: int = 0) -> list[int]:
         """Logical numbers, ascending, of the experts on ``ep_rank`` that the gate of ``stratum`` sees."""
-        return [e for e in range(self.first_expert(stratum), self.num_experts) if e % self.ep_size == ep_rank]
+        return [e for e in self.visible_experts(stratum) if e % self.ep_size == ep_rank]
 
-    def exchange_order(self, stratum: int) -> list[int]:
-        """Experts that ``stratum`` sees, by logical number, sorted by (rank, expert): the order of rows on the wire."""
-        return [e for rank in range(self.ep_size) for e in self.local_experts(rank, stratum)]
+    def exchange_order(self, stratum: int, ep_rank: int = 0) -> list[int]:
+        """Experts that ``stratum`` sees, by logical number, in the order of ``ep_rank``'s rows: those of the other
+        ranks by (rank, expert), then its own."""
+        ranks = [*(rank for rank in range(self.ep_size) if rank != ep_rank), ep_rank]
+        return [e for rank in ranks for e in self.local_experts(rank, stratum)]

@@ -1,4 +1,4 @@
-"""What a block reports about one forward pass: the input of the balance loss, of the log and of the analysis."""
+"""What a block reports about one forward pass: the input of the auxiliary losses, of the log and of the analysis."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ class StratumStats:
         requested_KE: rows wanted per choice and visible expert [K, E_i], before capacity, int64.
         num_dropped: rows without room in their expert, summed over the choices.
         entropy_sum: gate entropy summed over tokens [nat], a 0-dim tensor without gradient.
+        z_sum: squared log-sum-exp of the gate's logits summed over tokens, a 0-dim tensor with gradient.
     """
 
     num_tokens: int
@@ -25,6 +26,7 @@ class StratumStats:
     requested_KE: Tensor
     num_dropped: int
     entropy_sum: Tensor
+    z_sum: Tensor
 
     @property
     def first_choice_E(self) -> Tensor:
@@ -39,10 +41,12 @@ class BlockStats:
     Attributes:
         strata: one entry per stratum.
         requested_capacity: strata each position passed, in the shape of the input without D; 0 for padding, int64.
+        cmr_gate_sum: CMR's gate summed over tokens, before its dropout, a 0-dim tensor with gradient; None without.
     """
 
     strata: Sequence[StratumStats]
     requested_capacity: Tensor
+    cmr_gate_sum: Tensor | None = None
 
     @property
     def num_tokens(self) -> int:
@@ -52,3 +56,20 @@ class BlockStats:
     def num_passes(self) -> int:
         """Sum of requested capacity over the tokens; divided by ``num_tokens`` it is their mean RC."""
         return sum(stratum.num_tokens for stratum in self.strata)
+
+    @property
+    def balance_loss(self) -> Tensor:
+        """Load-balancing loss of this block over this rank's tokens, 1 when balanced; to be weighted by about 0.01.
+
+        For a loss over all blocks or all ranks see :func:`smoe_ds.moe.losses.load_balancing_loss`.
+        """
+        from smoe_ds.moe.losses import load_balancing_loss
+
+        return load_balancing_loss([self])
+
+    @property
+    def z_loss(self) -> Tensor:
+        """Router z-loss of this block over this rank's tokens; to be weighted by about 0.001."""
+        from smoe_ds.moe.losses import router_z_loss
+
+        return router_z_loss([self])

@@ -13,7 +13,7 @@ from smoe_ds.moe.losses import load_balancing_loss
 from tests.helpers.ranks import run_ranks
 
 D, F, N = 6, 10, 17
-STRATA = [[8], [4, 4], [3, 5], [2, 2, 2, 2], [1, 3]]
+STRATA = [[8], [4, 4], [3, 5], [2, 2, 2, 2], [1, 3], [3, 1, 4]]
 CASES = [
     (strata, capacity_factor, empty) for strata in STRATA for capacity_factor in (None, 0.6) for empty in (None, 0)
 ]
@@ -105,10 +105,9 @@ def count_exchanged(rank: int, world_size: int) -> tuple[int, int]:
         sent.append(rows.shape[0])
         return exchange(rows, *splits)
 
-    def spy_counts(kept: Tensor, experts_per_rank: list[int], extra: Tensor) -> object:
-        per_rank = [int(part.sum()) for part in kept.split(experts_per_rank)]
-        needed.append(sum(per_rank) - per_rank[rank])
-        return counts(kept, experts_per_rank, extra)
+    def spy_counts(kept: Tensor, experts_per_rank: list[int], *rest: Tensor) -> object:
+        needed.append(int(kept[: len(kept) - experts_per_rank[rank]].sum()))
+        return counts(kept, experts_per_rank, *rest)
 
     dispatcher._exchange, dispatcher.exchange_counts = spy_exchange, spy_counts
     layer(make_input(rank, None)[0])

@@ -39,9 +39,9 @@ def _capacity(layer: StratifiedMoE, num_tokens: int, num_visible: int) -> float:
 
 def _mix(layer: StratifiedMoE, probs: Tensor, chosen: list[int], first: int, kept: list[bool], h: Tensor) -> Tensor:
     """Weighted sum of the kept experts' outputs for one token."""
-    if len(chosen) == 1 or layer.weights == "raw":
+    if len(chosen) == 1 or layer.combine_weights == "raw":
         total = torch.ones((), dtype=h.dtype)
-    elif layer.weights == "before_drop":
+    elif layer.combine_weights == "before_drop":
         total = sum(probs[e] for e in chosen)
     else:
         total = sum((probs[e] for e, keep in zip(chosen, kept, strict=True) if keep), torch.zeros((), dtype=h.dtype))

@@ -12,7 +12,7 @@ from smoe_ds.moe import StratifiedMoE
 from smoe_ds.moe.losses import load_balancing_loss
 from tests.helpers.naive_moe import naive_stratified_moe
 
-STRATA = [[8], [4, 4], [4, 4, 8], [2, 2, 2, 2], [1, 1], [3, 5]]
+STRATA = [[8], [4, 4], [4, 4, 8], [2, 2, 2, 2], [3, 5]]
 D, F, N = 6, 10, 23
 TOLERANCE = 1e-12
 
@@ -63,7 +63,7 @@ def test_equals_per_token_loop(strata: list[int], top_k: int, capacity_factor: f
 )
 @pytest.mark.parametrize("top_k", [1, 2])
 def test_settings_equal_per_token_loop(norm: str, weights: str, top_k: int) -> None:
-    layer = make_layer([3, 2, 3], top_k, norm=norm, weights=weights, capacity_factor=0.7)
+    layer = make_layer([3, 2, 3], top_k, norm=norm, combine_weights=weights, capacity_factor=0.7)
     assert_equals_naive(layer, make_input(1).requires_grad_(), [n in (0, 7, 8) for n in range(N)])
 
 

@@ -1,0 +1,130 @@
+"""Experts as grouped matrix products: one kernel for all experts of a stratum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import accumulate
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from smoe_ds.moe.experts import ExpertFFN
+
+BACKENDS = ("auto", "loop", "grouped")
+_ALIGNMENT = 16  # bytes that a row must be a multiple of
+
+
+@lru_cache
+def grouped_mm_problem(device: torch.device, dtype: torch.dtype) -> str | None:
+    """Why grouped matrix products do not work here, found out by trying one forward and backward pass; None if they do.
+
+    Args:
+        device: where.
+        dtype: of rows and weights.
+    """
+    if not hasattr(F, "grouped_mm"):
+        return f"torch {torch.__version__} has no grouped_mm"
+    rows = torch.ones(24, 16, device=device, dtype=dtype, requires_grad=True)
+    weights = torch.ones(3, 16, 16, device=device, dtype=dtype, requires_grad=True)
+    ends = torch.tensor([8, 8, 24], device=device, dtype=torch.int32)
+    try:
+        out = F.grouped_mm(rows, weights.transpose(1, 2), offs=ends)
+        grads = torch.autograd.grad(out, [rows, weights], torch.ones_like(out))
+        right = all(
+            bool((found == expected).all())
+            for found, expected in zip([out, grads[0], *grads[1].unbind()], [16.0, 16.0, 8.0, 0.0, 16.0], strict=True)
+        )
+    except (RuntimeError, NotImplementedError) as error:
+        return str(error).splitlines()[0]
+    return None if right else "it computes wrong numbers"
+
+
+def is_fast(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether torch has a fast kernel: bfloat16 on compute capability 9.0; elsewhere it loops inside, as we do."""
+    return device.type == "cuda" and dtype == torch.bfloat16 and torch.cuda.get_device_capability(device) >= (9, 0)
+
+
+def choose_backend(setting: str, experts: Sequence[nn.Module], device: torch.device, dtype: torch.dtype) -> str:
+    """``loop`` or ``grouped`` for these experts. The choice follows from device and dtype alone, never from a clock:
+    the two round differently, and a run has to be repeatable.
+
+    Args:
+        setting: ``auto``, ``loop`` or ``grouped``.
+        experts: the experts of the layer on this rank.
+        device: where the rows are.
+        dtype: of the rows.
+
+    Raises:
+        ValueError: ``grouped`` is asked for where it cannot work; says why.
+    """
+    if setting == "loop" or (setting == "auto" and not is_fast(device, dtype)):
+        return "loop"
+    problem = _problem(experts, device, dtype)
+    if problem is None:
+        return "grouped"
+    if setting == "grouped":
+        raise ValueError(f"expert_backend 'grouped' does not work for {dtype} on {device}: {problem}; use 'loop'")
+    return "loop"
+
+
+def _problem(experts: Sequence[nn.Module], device: torch.device, dtype: torch.dtype) -> str | None:
+    if not all(isinstance(expert, ExpertFFN) for expert in experts):
+        return "the experts are not the built-in ones"
+    if torch.is_autocast_enabled(device.type):
+        return "it does not know autocast"
+    widths = {size for expert in experts for size in cast(ExpertFFN, expert).w1.shape}
+    if any(size * dtype.itemsize % _ALIGNMENT for size in widths):
+        return f"d_model and d_ffn must be multiples of {_ALIGNMENT // dtype.itemsize}"
+    return grouped_mm_problem(device, dtype)
+
+
+def apply_experts_grouped(experts: Sequence[ExpertFFN], rows_RD: Tensor, counts: Sequence[int]) -> Tensor:
+    """What :func:`smoe_ds.moe.experts.apply_experts` does, with two (SwiGLU: three) grouped matrix products.
+
+    Args:
+        experts: built-in experts of one activation.
+        rows_RD: rows grouped by expert, at least one.
+        counts: rows per expert; sums to R.
+
+    Returns:
+        [R, D], in the order of ``rows_RD``.
+    """
+    device = rows_RD.device
+    ends = torch.tensor(list(accumulate(counts)), dtype=torch.int32, device=device)
+    expert_R = torch.repeat_interleave(
+        torch.arange(len(counts), device=device), torch.tensor(counts, device=device), output_size=rows_RD.shape[0]
+    )
+
+    def linear(x: Tensor, weight: str, bias: str) -> Tensor:
+        weights = torch.stack([getattr(expert, weight) for expert in experts])
+        biases = torch.stack([getattr(expert, bias) for expert in experts])
+        return _with_bias(F.grouped_mm(x, weights.transpose(1, 2), offs=ends), biases, expert_R, list(counts))
+
+    hidden = linear(rows_RD, "w1", "b1")
+    activation = experts[0].activation
+    if activation == "swiglu":
+        hidden = F.silu(hidden) * linear(rows_RD, "w3", "b3")
+    else:
+        hidden = F.relu(hidden) if activation == "relu" else F.gelu(hidden)
+    return linear(hidden, "w2", "b2")
+
+
+def _with_bias(x: Tensor, bias_ED: Tensor, expert_R: Tensor, counts: list[int]) -> Tensor:
+    out: Tensor = _AddBias.apply(x, bias_ED, expert_R, counts)
+    return out
+
+
+class _AddBias(torch.autograd.Function):
+    """``x + bias[expert of the row]``; the bias's gradient is summed expert by expert, without atomics."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, bias_ED: Tensor, expert_R: Tensor, counts: list[int]) -> Tensor:  # type: ignore[no-untyped-def]
+        ctx.counts = counts
+        return x + bias_ED.index_select(0, expert_R)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[no-untyped-def]
+        return grad.contiguous(), torch.stack([part.sum(0) for part in grad.split(ctx.counts)]), None, None
