@@ -13,6 +13,7 @@ from smoe_ds.config.run import RunConfig
 from smoe_ds.data.tokenizer import Tokenizer
 from smoe_ds.decode.translator import Translator
 from smoe_ds.engine.format import LATEST, read_weights, resolve_checkpoint, step_of
+from smoe_ds.engine.state import persistent_buffers
 from smoe_ds.errors import CheckpointError
 from smoe_ds.model.transformer import Transformer
 
@@ -112,7 +113,7 @@ def load_weights(model: Transformer, weights: Mapping[str, Tensor], source: Path
     Raises:
         CheckpointError: names or shapes differ; the message lists the first ones.
     """
-    parameters = dict(model.named_parameters())
+    parameters = {**dict(model.named_parameters()), **persistent_buffers(model)}
     problems = [
         *_listed("missing", [name for name in parameters if name not in weights]),
         *_listed("not in this model", [name for name in weights if name not in parameters]),

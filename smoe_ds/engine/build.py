@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from smoe_ds.engine.gradients import GradientNormHook
+from smoe_ds.engine.state import persistent_buffers
 from smoe_ds.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,13 +31,14 @@ def build_engine(model: nn.Module, ds_config: dict[str, Any]) -> Any:
         deepspeed.DeepSpeedEngine.
 
     Raises:
-        ConfigError: the optimizer is not Adam or AdamW, a parameter is frozen, or the model has persistent buffers,
-            which no checkpoint would carry.
+        ConfigError: the optimizer is not Adam or AdamW, a parameter is frozen, or the model has persistent buffers of
+            floating point, which half precision would round.
     """
     import deepspeed
 
     _check_model(model)
     config = _without_compilation(_checked_optimizer(copy.deepcopy(ds_config)))
+    _allow_fp16_on_every_cpu(config)
     stage = int(config.get("zero_optimization", {}).get("stage", 0))
     clip = float(config.get("gradient_clipping", 1.0))  # DeepSpeed's default
     if stage == 0:
@@ -100,15 +102,17 @@ def _natural(name: str) -> list[Any]:
 
 def _check_model(model: nn.Module) -> None:
     frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
-    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-    buffers = sorted(set(model.state_dict()) - parameters)
+    buffers = sorted(name for name, buffer in persistent_buffers(model).items() if buffer.is_floating_point())
     problems = []
     if frozen:
         problems.append(
             f"model: {len(frozen)} parameters are frozen, the first is {frozen[0]}; train them or drop them"
         )
     if buffers:
-        problems.append(f"model: state beside the parameters ({buffers[0]}); register it with persistent=False")
+        problems.append(
+            f"model: state beside the parameters that half precision would round ({buffers[0]}); "
+            "keep it as whole numbers, or register it with persistent=False"
+        )
     if problems:
         raise ConfigError(problems)
 
@@ -126,6 +130,15 @@ def _without_compilation(config: dict[str, Any]) -> dict[str, Any]:
     if get_accelerator().device_name() == "cpu":
         config["optimizer"].setdefault("params", {}).setdefault("torch_adam", True)
     return config
+
+
+def _allow_fp16_on_every_cpu(config: dict[str, Any]) -> None:
+    """DeepSpeed refuses fp16 on processors without instructions for it; torch computes it there too, only slower."""
+    from deepspeed.accelerator import get_accelerator
+
+    accelerator = get_accelerator()
+    if accelerator.device_name() == "cpu" and config.get("fp16", {}).get("enabled"):
+        accelerator.is_fp16_supported = lambda: True
 
 
 def _undo_first_step(engine: Any) -> None:

@@ -24,7 +24,14 @@ from smoe_ds.engine.commit import (
 from smoe_ds.engine.fragments import MASTER, MOMENTS
 from smoe_ds.engine.part_file import FileEntry, PartFile
 from smoe_ds.engine.part_reader import PartReader
-from smoe_ds.engine.state import engine_counters, gather_state, owned_parameters, restore_counters, restore_state
+from smoe_ds.engine.state import (
+    engine_counters,
+    gather_state,
+    owned_parameters,
+    persistent_buffers,
+    restore_counters,
+    restore_state,
+)
 from smoe_ds.errors import CheckpointError
 from smoe_ds.parallel.agreement import agree, gather_json
 
@@ -126,14 +133,18 @@ def _open_together(root: Path, final: Path, what: str) -> Path:
 
 def _write_parts(engine: Any, folder: Path) -> tuple[list[FileEntry], str | None]:
     """Writes this rank's part files; what went wrong comes back as text, after all collectives were gone through."""
+    import torch
+
     problem: str | None = None
     model = optimizer = None
     owned = owned_parameters(engine)
+    buffers = persistent_buffers(engine.module) if _rank() == 0 else {}
     try:
         if owned:
             steps = {"steps": json.dumps({item.name: item.step for item in owned})}
             moments = [(f"{key}/{item.name}", item.shape) for item in owned for key in MOMENTS]
-            model = PartFile(folder / fmt.part_name("model", _rank()), [(i.name, i.shape) for i in owned], {})
+            shapes = [(i.name, i.shape) for i in owned] + [(name, tuple(b.shape)) for name, b in buffers.items()]
+            model = PartFile(folder / fmt.part_name("model", _rank()), shapes, {})
             optimizer = PartFile(folder / fmt.part_name("optimizer", _rank()), moments, steps)
     except OSError as error:
         problem = str(error)
@@ -143,6 +154,12 @@ def _write_parts(engine: Any, folder: Path) -> tuple[list[FileEntry], str | None
                 model.write(name, tensor) if key == MASTER else optimizer.write(f"{key}/{name}", tensor)
             except OSError as error:
                 problem = f"{name}: {error}"
+    try:
+        if problem is None and model is not None:
+            for name, buffer in buffers.items():
+                model.write(name, buffer.to("cpu", torch.float32))
+    except OSError as error:
+        problem = str(error)
     parts = [part for part in (model, optimizer) if part is not None]
     try:
         if problem is None:
@@ -224,7 +241,9 @@ def _verify_together(folder: Path) -> str | None:
 
 def _load(engine: Any, folder: Path) -> dict[str, Any]:
     reader = PartReader(folder, fmt.read_manifest(folder))
-    shapes = {name: tuple(parameter.shape) for name, parameter in engine.module.named_parameters()}
+    buffers = persistent_buffers(engine.module)
+    held = {**dict(engine.module.named_parameters()), **buffers}
+    shapes = {name: tuple(tensor.shape) for name, tensor in held.items()}
     agree(reader.misfit(shapes), CheckpointError, f"loading {folder} into this model")
     unused = gather_json(sorted(set(reader.names) - set(shapes)))
     nowhere = sorted(set.intersection(*(set(names) for names in unused)))
@@ -235,6 +254,8 @@ def _load(engine: Any, folder: Path) -> dict[str, Any]:
         )
     state = fmt.read_state(folder)
     restore_state(engine, reader.tensor, reader.steps)
+    for name, buffer in buffers.items():
+        buffer.copy_(reader.tensor(name, MASTER))
     restore_counters(engine, state["engine"])
     extra: dict[str, Any] = state["extra"]
     return extra

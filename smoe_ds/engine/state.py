@@ -23,7 +23,7 @@ from smoe_ds.parallel.agreement import collective_device
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
 KEYS = (MASTER, *MOMENTS)
 _COUNTERS = ("global_steps", "global_samples", "skipped_steps")
@@ -108,6 +108,16 @@ def restore_state(engine: Any, reader: Reader, steps: Mapping[str, int]) -> None
                 whole = reader(name, key).reshape(-1)
                 fragment.view(optimizer, key).copy_(whole.narrow(0, fragment.start, fragment.numel))
     publish_masters(engine)
+
+
+def persistent_buffers(module: nn.Module) -> dict[str, Tensor]:
+    """The model's state beside its parameters, by name: the same on every rank, whole numbers below 2^24 or fp32."""
+    return {
+        f"{prefix}.{name}" if prefix else name: buffer
+        for prefix, part in module.named_modules()
+        for name, buffer in part.named_buffers(recurse=False)
+        if name not in part._non_persistent_buffers_set
+    }
 
 
 def engine_counters(engine: Any) -> dict[str, Any]:

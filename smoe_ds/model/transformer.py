@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from smoe_ds.config.model import ModelConfig
 from smoe_ds.config.moe import MoeConfig
@@ -70,6 +72,9 @@ class Transformer(nn.Module):
         vocab_size: V.
         seed: the initial weights are a function of (seed, parameter name) alone.
         make_moe: builds the block of a given name; default: all experts on this device.
+
+    Attributes:
+        activation_checkpointing: keep only each layer's inputs for the backward pass; may be set at any time.
     """
 
     def __init__(
@@ -77,6 +82,7 @@ class Transformer(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
+        self.activation_checkpointing = False
         make = make_moe or moe_factory(config, moe, seed)
 
         def ffn(side: str, layer: int) -> nn.Module:
@@ -112,7 +118,7 @@ class Transformer(nn.Module):
         x = self._embed(tgt_in)
         stats = list(encoded.stats)
         for layer in self.decoder.layers:
-            x, block = layer(x, encoded.memory, memory_mask, padding_mask)
+            x, block = self._through(layer, x, encoded.memory, memory_mask, padding_mask)
             if block is not None:
                 stats.append(block)
         return self.embedding.project(self.decoder.norm(x)), stats
@@ -123,7 +129,7 @@ class Transformer(nn.Module):
         mask = attention_mask(padding_mask)
         x, stats = self._embed(src), []
         for layer in self.encoder.layers:
-            x, block = layer(x, mask, padding_mask)
+            x, block = self._through(layer, x, mask, padding_mask)
             if block is not None:
                 stats.append(block)
         return Encoded(self.encoder.norm(x), padding_mask, stats)
@@ -150,6 +156,15 @@ class Transformer(nn.Module):
             x = layer.step(x, layer_cache, cache.memory_mask)
         cache.position += 1
         return self.embedding.project(self.decoder.norm(x)).squeeze(1)
+
+    def _through(self, layer: nn.Module, *inputs: Tensor) -> tuple[Tensor, BlockStats | None]:
+        """One layer; with activation checkpointing only its inputs are kept, and the backward pass computes it again
+        with the same random numbers, hence the same routing."""
+        if self.activation_checkpointing and self.training and torch.is_grad_enabled():
+            out: tuple[Tensor, BlockStats | None] = checkpoint(layer, *inputs, use_reentrant=False)
+            return out
+        out = layer(*inputs)
+        return out
 
     @property
     def _decoder_layers(self) -> list[DecoderLayer]:

@@ -12,7 +12,7 @@ from smoe_ds.data.batch import Batch
 from smoe_ds.moe.stats import BlockStats
 from smoe_ds.train.micro_step import MicroStep
 
-_HEAD = ("smoothed", "nll", "balance", "micro_batches", "src_tokens", "tgt_tokens")
+_HEAD = ("smoothed", "nll", "micro_batches", "src_tokens", "tgt_tokens")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Interval:
     Attributes:
         loss: label-smoothed cross-entropy per target token [nat].
         nll: negative log-likelihood per target token [nat].
-        balance_loss: load-balancing loss; None in a dense model.
+        auxiliary: auxiliary losses by name, unweighted; empty in a dense model.
         tokens: source and target tokens, padding excluded.
         requested_capacity: mean strata per token, by block.
         strata: load of each stratum, by block.
@@ -47,10 +47,15 @@ class Interval:
 
     loss: float
     nll: float
-    balance_loss: float | None
     tokens: int
+    auxiliary: dict[str, float] = field(default_factory=dict)
     requested_capacity: dict[str, float] = field(default_factory=dict)
     strata: dict[str, list[StratumLoad]] = field(default_factory=dict)
+
+    @property
+    def balance_loss(self) -> float | None:
+        """Load-balancing loss; None in a dense model."""
+        return self.auxiliary.get("load_balancing_loss")
 
     @property
     def mean_rc(self) -> float | None:
@@ -72,16 +77,17 @@ class Meter:
         self._sum_over_ranks = sum_over_ranks
         self._total: Tensor | None = None
         self._sizes: list[list[tuple[int, int]]] = []
+        self._auxiliary: list[str] = []
 
     def add(self, micro_step: MicroStep, batch: Batch) -> None:
         """Count one micro-batch of this rank."""
-        balance = micro_step.balance
         head = [
             micro_step.translation.smoothed.detach(),
             micro_step.translation.nll,
-            torch.zeros(()) if balance is None else balance,
             *(torch.tensor(float(n)) for n in (1, batch.num_src_tokens, batch.num_tgt_tokens)),
+            *micro_step.auxiliary.values(),
         ]
+        self._auxiliary = list(micro_step.auxiliary)
         device = head[0].device
         parts = [torch.stack([value.to(device, torch.float64) for value in head])]
         self._sizes = []
@@ -96,7 +102,7 @@ class Meter:
         assert self._total is not None
         numbers = iter(self._sum_over_ranks(self._total).tolist())
         self._total = None
-        head = {name: next(numbers) for name in _HEAD}
+        head = {name: next(numbers) for name in (*_HEAD, *self._auxiliary)}
         rc, strata = {}, {}
         for name, sizes in zip(self._block_names, self._sizes, strict=True):
             rows = [[next(numbers) for _ in range(3 + k * e)] for k, e in sizes]
@@ -107,8 +113,8 @@ class Meter:
         return Interval(
             loss=head["smoothed"] / tgt_tokens,
             nll=head["nll"] / tgt_tokens,
-            balance_loss=head["balance"] / head["micro_batches"] if rc else None,
             tokens=int(head["src_tokens"] + head["tgt_tokens"]),
+            auxiliary={name: head[name] / head["micro_batches"] for name in self._auxiliary},
             requested_capacity=rc,
             strata=strata,
         )

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from smoe_ds.config.moe import MoeConfig
 from smoe_ds.data.batch import Batch
 from smoe_ds.model.loss import TranslationLoss, translation_loss
-from smoe_ds.moe.losses import load_balancing_loss
+from smoe_ds.moe.losses import SumCounts, cmr_budget_loss, load_balancing_loss, router_z_loss
 from smoe_ds.moe.seeding import derive_seed
 from smoe_ds.moe.stats import BlockStats
 
@@ -21,14 +21,14 @@ class LossSettings:
 
     Attributes:
         label_smoothing: see :func:`smoe_ds.model.loss.translation_loss`.
-        load_balancing_weight: factor of the balance loss.
-        sum_counts: sums routing counts over the ranks; None for a balance loss over each rank's own tokens.
+        moe: weights of the auxiliary losses.
+        sum_counts: sums routing counts over the ranks; None for auxiliary losses over each rank's own tokens.
         num_ranks: ranks that ``sum_counts`` sums over.
     """
 
     label_smoothing: float
-    load_balancing_weight: float
-    sum_counts: Callable[[Tensor], Tensor] | None = None
+    moe: MoeConfig
+    sum_counts: SumCounts | None = None
     num_ranks: int = 1
 
 
@@ -39,13 +39,13 @@ class MicroStep:
     Attributes:
         loss: to be given to the engine's backward.
         translation: summed smoothed loss and NLL of this micro-batch.
-        balance: load-balancing loss, without gradient; None in a dense model.
+        auxiliary: auxiliary losses by name, unweighted and without gradient; empty in a dense model.
         stats: routing of each block.
     """
 
     loss: Tensor
     translation: TranslationLoss
-    balance: Tensor | None
+    auxiliary: dict[str, Tensor]
     stats: list[BlockStats]
 
 
@@ -78,15 +78,28 @@ def forward(model: nn.Module, batch: Batch, settings: LossSettings, device: torc
         batch: micro-batch; may be all padding.
         settings: smoothing, balance.
         device: where to compute.
-        scale: factor on the summed token loss, see :func:`token_scale`; the balance loss is a mean already.
+        scale: factor on the summed token loss, see :func:`token_scale`; auxiliary losses are means already.
     """
     src, tgt_in, tgt_out = (ids.to(device, non_blocking=True) for ids in (batch.src, batch.tgt_in, batch.tgt_out))
     logits, stats = model(src, tgt_in)
     translation = translation_loss(logits, tgt_out, settings.label_smoothing)
     loss = translation.smoothed * scale
-    balance = None
-    if stats:
-        balance = load_balancing_loss(stats, settings.sum_counts, settings.num_ranks)
-        loss = loss + settings.load_balancing_weight * balance
-        balance = balance.detach()
-    return MicroStep(loss, translation, balance, stats)
+    auxiliary = {}
+    for name, (value, weight) in _auxiliary_losses(stats, settings).items():
+        loss = loss + weight * value
+        auxiliary[name] = value.detach()
+    return MicroStep(loss, translation, auxiliary, stats)
+
+
+def _auxiliary_losses(stats: list[BlockStats], settings: LossSettings) -> dict[str, tuple[Tensor, float]]:
+    """Value and weight of what the run's blocks add to the loss."""
+    moe, over_ranks = settings.moe, (settings.sum_counts, settings.num_ranks)
+    losses: dict[str, tuple[Tensor, float]] = {}
+    if not stats:
+        return losses
+    losses["load_balancing_loss"] = load_balancing_loss(stats, *over_ranks), moe.load_balancing_weight
+    if moe.router_z_weight:
+        losses["router_z_loss"] = router_z_loss(stats, *over_ranks), moe.router_z_weight
+    if moe.shared_expert == "cmr":
+        losses["cmr_budget_loss"] = cmr_budget_loss(stats, moe.cmr_budget, *over_ranks), moe.cmr_weight
+    return losses

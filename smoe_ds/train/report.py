@@ -129,7 +129,7 @@ class Reporter:
 
 
 def _moe_scalars(interval: Interval) -> dict[str, float]:
-    scalars = {} if interval.balance_loss is None else {"train/load_balancing_loss": interval.balance_loss}
+    scalars = {f"train/{name}": value for name, value in interval.auxiliary.items()}
     scalars |= {f"moe_requested_capacity/{block}": rc for block, rc in interval.requested_capacity.items()}
     for block, strata in interval.strata.items():
         for i, stratum in enumerate(strata):

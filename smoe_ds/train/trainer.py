@@ -22,7 +22,10 @@ from smoe_ds.engine.adapter import build_model
 from smoe_ds.engine.build import build_engine, gradient_norm, loss_scale, set_learning_rate, step_was_skipped
 from smoe_ds.engine.checkpoint import load_checkpoint, save_checkpoint
 from smoe_ds.errors import CheckpointError, DataError, SmoeError
+from smoe_ds.model.compilation import compile_dense_parts
+from smoe_ds.moe.balancing import BiasBalancer
 from smoe_ds.moe.expert_parallel import sum_over_ranks
+from smoe_ds.moe.grouped import choose_backend
 from smoe_ds.moe.layer import StratifiedMoE
 from smoe_ds.parallel.agreement import agree
 from smoe_ds.parallel.env import Env
@@ -104,9 +107,11 @@ class Trainer:
             self._restore()
         self._write_folder()
         self.report = Reporter(self.folder / "tensorboard", env.rank, self.progress.step)
-        blocks = [name for name, module in self.engine.module.named_modules() if isinstance(module, StratifiedMoE)]
-        names = [name.replace(".layers", "").removesuffix(".ffn") for name in blocks]
+        modules = self.engine.module.named_modules()
+        self.blocks = {name: module for name, module in modules if isinstance(module, StratifiedMoE)}
+        names = [name.replace(".layers", "").removesuffix(".ffn") for name in self.blocks]
         self.meter = Meter(names, sum_over_ranks)
+        self.balancer = BiasBalancer(list(self.blocks.values()), sum_over_ranks)
         self.data = StepBatches([], 0, 0, {}, {})
         self.clock = Clock(self.progress.seconds)
 
@@ -149,6 +154,8 @@ class Trainer:
             self.engine.backward(micro_step.loss)
             self.engine.step()
             self.meter.add(micro_step, batch)
+            self.balancer.add(micro_step.stats)
+        self.balancer.step()
 
     def _after_step(self, *, stopped: bool, finished: bool) -> None:
         """Log, validate and save where it is time; what a finished run still needs is for ``_finish``."""
@@ -257,7 +264,11 @@ class Trainer:
             self.corpus.tokenizer.vocab_size,
             seed=self.train.seed,
             rank=self.env.rank,
+            check_finite=self.run.precision != "fp16",  # there the loss scaler skips such steps
         )
+        model.activation_checkpointing = self.train.activation_checkpointing
+        if self.train.compile:
+            compile_dense_parts(model)
         return build_engine(model, finalize_deepspeed(self.run, self.env.world_size, self.device.type))
 
     def _directions(self) -> tuple[str, ...]:
@@ -302,10 +313,18 @@ class Trainer:
         over_ranks = self.smoe.moe.load_balancing_batch == "global" and self.env.world_size > 1
         return LossSettings(
             label_smoothing=self.train.label_smoothing,
-            load_balancing_weight=self.smoe.moe.load_balancing_weight,
+            moe=self.smoe.moe,
             sum_counts=partial(sum_over_ranks, group=dist.group.WORLD) if over_ranks else None,
             num_ranks=self.env.world_size if over_ranks else 1,
         )
+
+    def _expert_backend(self) -> str:
+        """How the experts are computed on this device."""
+        block = next(iter(self.blocks.values()))
+        experts = list(block.experts.values())
+        dtype = next(experts[0].parameters()).dtype
+        backend = choose_backend(self.smoe.moe.expert_backend, experts, self.device, dtype)
+        return f"{backend} ({self.smoe.moe.expert_backend}), {dtype} on {self.device.type}".replace("torch.", "")
 
     def _learning_rate(self) -> float:
         return inverse_sqrt_lr(self.progress.step, self.run.peak_lr, self.train.warmup_steps, self.train.warmup_init_lr)
@@ -332,6 +351,8 @@ class Trainer:
             f"ZeRO {self.run.zero_stage}, ep_size {self.smoe.moe.ep_size}, strata {self.smoe.moe.strata}: "
             f"{local:,} parameters on rank 0, {len(self._directions())} directions, {started}"
         )
+        if self.blocks:
+            self.report.say(f"experts: {self._expert_backend()}")
         self.report.text("config", json.dumps(self.run.to_dict(), indent=2, ensure_ascii=False))
         too_long = sum(batches.skipped for batches in self.validation_batches.values())
         if too_long:

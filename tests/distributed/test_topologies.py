@@ -77,7 +77,7 @@ def one_process(moe: MoeConfig, dropout: float, steps_of: str) -> tuple[list[flo
     """The reference: plain PyTorch, Adam, gradients added up over the micro-batches of a step or one big batch."""
     model = Transformer(sizes(dropout), moe, VOCAB, seed=3)
     optimizer = torch.optim.Adam(model.parameters(), lr=LR, betas=(0.9, 0.98), eps=1e-6)
-    settings = LossSettings(label_smoothing=0.1, load_balancing_weight=0.01)
+    settings = LossSettings(label_smoothing=0.1, moe=moe)
     losses = []
     for step in range(STEPS):
         batches = [whole(step)]
@@ -125,7 +125,7 @@ def on_ranks(rank: int, world_size: int, runs: list) -> list[tuple]:
         model = build_model(sizes(dropout), moe, VOCAB, seed=3, rank=rank)
         engine = build_engine(model, engine_config(stage, world_size))
         over_ranks = moe.load_balancing_batch == "global" and world_size > 1
-        settings = LossSettings(0.1, 0.01, sum_over_ranks if over_ranks else None, world_size if over_ranks else 1)
+        settings = LossSettings(0.1, moe, sum_over_ranks if over_ranks else None, world_size if over_ranks else 1)
         accumulation = MICRO_BATCHES // world_size
         losses, empty_here_only = [], False
         for step in range(STEPS):

@@ -34,13 +34,14 @@ def test_format_duration(seconds: float, text: str) -> None:
 
 def stratum(tokens: int, requested: list[list[int]], dropped: int, entropy: float) -> StratumStats:
     requested_KE = torch.tensor(requested)
-    return StratumStats(tokens, torch.zeros(requested_KE.shape[1]), requested_KE, dropped, torch.tensor(entropy))
+    zero_E = torch.zeros(requested_KE.shape[1])
+    return StratumStats(tokens, zero_E, requested_KE, dropped, torch.tensor(entropy), torch.tensor(0.0))
 
 
 def micro_step(smoothed: float, nll: float, balance: float | None, strata: list[StratumStats]) -> MicroStep:
     stats = [BlockStats(strata, torch.zeros(0))] if strata else []
-    value = None if balance is None else torch.tensor(balance)
-    return MicroStep(torch.tensor(0.0), TranslationLoss(torch.tensor(smoothed), torch.tensor(nll)), value, stats)
+    auxiliary = {} if balance is None else {"load_balancing_loss": torch.tensor(balance)}
+    return MicroStep(torch.tensor(0.0), TranslationLoss(torch.tensor(smoothed), torch.tensor(nll)), auxiliary, stats)
 
 
 def batch(src: int, tgt: int) -> Batch:
