@@ -56,7 +56,7 @@ def moe_factory(
     ep_rank: int = 0,
     ep_size: int = 1,
     cls: type[StratifiedMoE] | None = None,
-    check_finite: bool = True,
+    check_finite: bool = False,
 ) -> MoeFactory:
     """Builder of the run's stratified blocks, by name.
 

@@ -210,7 +210,7 @@ def test_every_problem_at_once_with_the_file_that_wrote_it(tmp_path: Path) -> No
             "smoe": {"model": {"num_heads": 7}, "train": {"max_step": 3}},
         },
     )
-    assert problems(top, "smoe.moe.top_k=3") == [
+    assert problems(top, "smoe.moe.norm=post") == [
         f"{top}: scheduler: would fight with the schedule of smoe_ds; remove it and set smoe.train.warmup_steps and "
         "warmup_init_lr (inverse square root decay from optimizer.params.lr)",
         f"{top}: train_batch_size: expected a value > 0, found 0 (whole number)",
@@ -218,7 +218,7 @@ def test_every_problem_at_once_with_the_file_that_wrote_it(tmp_path: Path) -> No
         f'{engine}: fp16.enabled: expected true or false, found "yes" (text)',
         f"{engine}: zero_optimisation: unknown key; did you mean zero_optimization?",
         f"{top}: smoe.model.num_heads: 7 does not divide d_model 512; choose one of [1, 2, 4, 8, 16, 32, 64]",
-        "--set: smoe.moe.top_k: expected 1 or 2, found 3 (whole number)",
+        "--set: smoe.moe.norm: expected 'paper' or 'released', found \"post\" (text)",
         f"{top}: smoe.data: missing; The prepared corpus: at least its path.",
         f"{top}: smoe.train.output_dir: missing; Run folder: configuration, TensorBoard log, checkpoints.",
         f"{top}: smoe.train.max_step: unknown key; did you mean smoe.train.max_steps?",

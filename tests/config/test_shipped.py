@@ -129,7 +129,7 @@ CHOICES: dict[str, list[Any]] = {
     "wall_clock_breakdown": [True],
     "csv_monitor": [{"enabled": True, "output_path": "csv"}],
     "smoe.model.dropout": [0, 0.1],
-    "smoe.moe.strata": [[], [8], [2, 2, 2, 2], [1, 1]],
+    "smoe.moe.strata": [[], [8], [2, 2, 2, 2], [3, 2]],
     "smoe.moe.top_k": [1, 2],
     "smoe.moe.capacity_factor": [None, 1, 1.25],
     "smoe.data.directions": [None, ["eng-nso"]],
