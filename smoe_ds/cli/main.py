@@ -20,6 +20,7 @@ from smoe_ds.errors import SmoeError
 
 COMMANDS = {
     "validate": "print the resolved configuration of a run, or everything that is wrong with it",
+    "plan": "parameters, FLOPs, exchange and memory of a run before it starts",
     "train": "train a model from a run file, or go on from its last checkpoint",
     "translate": "translate text with a trained model",
     "evaluate": "translate held-out text and score it",

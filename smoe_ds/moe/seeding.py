@@ -17,8 +17,12 @@ def derive_seed(*parts: object) -> int:
 def uniform_(tensor: Tensor, bound: float, *name: object) -> None:
     """Fill ``tensor`` with U(-bound, bound), drawn on the CPU in float32 from a generator seeded by ``name``.
 
+    A tensor on the meta device has no numbers and is left alone.
+
     Every rank and device gets the same numbers for the same name, whatever else was drawn before.
     """
+    if tensor.is_meta:
+        return
     generator = torch.Generator().manual_seed(derive_seed(*name))
     values = torch.empty(tensor.shape, dtype=torch.float32).uniform_(-bound, bound, generator=generator)
     with torch.no_grad():

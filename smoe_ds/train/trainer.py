@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from smoe_ds.analysis.plan import placement_warnings
 from smoe_ds.config.finalize import finalize_deepspeed
 from smoe_ds.config.run import RunConfig
 from smoe_ds.data.corpus import Corpus
@@ -351,6 +352,8 @@ class Trainer:
             f"ZeRO {self.run.zero_stage}, ep_size {self.smoe.moe.ep_size}, strata {self.smoe.moe.strata}: "
             f"{local:,} parameters on rank 0, {len(self._directions())} directions, {started}"
         )
+        for warning in placement_warnings(self.run):
+            self.report.say(f"warning: {warning}")
         if self.blocks:
             self.report.say(f"experts: {self._expert_backend()}")
         self.report.text("config", json.dumps(self.run.to_dict(), indent=2, ensure_ascii=False))

@@ -1,8 +1,8 @@
 """Time and memory of the layer against the floor and against DeepSpeed's MoE: ``python -m tests.benchmarks.layer``.
 
 The floor is what cannot be saved: the same experts applied to ready rows, as many as the layer gave them, forward and
-backward. DeepSpeed's layer has the same experts, gate, choices and capacity, and its input is normalised already (it has
-no LayerNorm). All three run interleaved in one process.
+backward. DeepSpeed's layer has the same experts, gate, choices and capacity, and its input is normalised already
+(it has no LayerNorm). All three run interleaved in one process.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from smoe_ds.moe import StratifiedMoE
-from smoe_ds.moe.experts import ExpertFFN
 from smoe_ds.moe.stats import BlockStats
 from tests.benchmarks.measure import interleaved, peak_memory, ratio, report
 
@@ -60,9 +59,7 @@ def kept_rows(layer: StratifiedMoE, stats: BlockStats) -> list[tuple[int, int]]:
 
 def floor(layer: StratifiedMoE, rows: list[tuple[int, int]], x: Tensor) -> Callable[[], None]:
     """The experts alone, on ready rows."""
-    work = [
-        (layer.experts[str(e)], torch.randn(n, x.shape[1], device=x.device, dtype=x.dtype)) for e, n in rows if n
-    ]
+    work = [(layer.experts[str(e)], torch.randn(n, x.shape[1], device=x.device, dtype=x.dtype)) for e, n in rows if n]
     grads = [torch.randn_like(inputs) for _, inputs in work]
 
     def run() -> None:

@@ -19,7 +19,9 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def interleaved(candidates: dict[str, Callable[[], object]], repeats: int, device: torch.device) -> dict[str, list[float]]:
+def interleaved(
+    candidates: dict[str, Callable[[], object]], repeats: int, device: torch.device
+) -> dict[str, list[float]]:
     """Seconds of each candidate, one run of each per round in random order, after one round that does not count."""
     order, shuffle = list(candidates), random.Random(0)
     times: dict[str, list[float]] = {name: [] for name in candidates}
