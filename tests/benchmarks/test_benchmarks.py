@@ -1,0 +1,54 @@
+"""The benchmarks run, and count and measure what they say."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.benchmarks.measure import peak_memory
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(module: str, *arguments: str) -> str:
+    command = [sys.executable, "-m", f"tests.benchmarks.{module}", *arguments]
+    environment = {**os.environ, "DS_ACCELERATOR": "cpu"}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+def test_peak_memory_of_a_known_chain() -> None:
+    def chain() -> None:
+        a = torch.zeros(1 << 20)  # 4 MiB
+        b = a + 1  # 8 MiB held
+        del a
+        c = b * 2  # 8 MiB held again
+        del b, c
+
+    assert peak_memory(chain, torch.device("cpu")) == pytest.approx(8 << 20, rel=0.01)
+
+
+@pytest.mark.multirank
+def test_layer_benchmark(tmp_path: Path) -> None:
+    file = tmp_path / "rows.json"
+    out = run("layer", "--width", "m4", "--tokens", "64", "--repeats", "2", "--strata", "8", "--json", str(file))
+    rows = json.loads(file.read_text())
+    assert [row["case"] for row in rows] == ["balanced", "skewed"]
+    assert rows[1]["skew"] == pytest.approx(3, rel=0.1)
+    assert rows[1]["rows"] == 128
+    assert "over_floor" in out
+
+
+@pytest.mark.multirank
+def test_exchange_benchmark(tmp_path: Path) -> None:
+    file = tmp_path / "rows.json"
+    run("exchange", "--tokens", "256", "--ep-size", "2", "--json", str(file))
+    rows = {row["system"]: row for row in json.loads(file.read_text())}
+    assert rows["8"]["row_bytes"] == rows["8"]["needed_bytes"]
+    assert rows["2-2-2-2"]["own_bytes"] == 0
+    assert rows["DeepSpeed MoE"]["with_own"] > 1.5

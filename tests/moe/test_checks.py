@@ -1,0 +1,58 @@
+"""Arguments and inputs that cannot work."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from smoe_ds.errors import LaunchError, NonFiniteError
+from smoe_ds.moe import StratifiedMoE
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"strata": []}, "at least one expert"),
+        ({"strata": [4, 0]}, "at least one expert"),
+        ({"strata": [4, 1]}, "top_k 2 is above the 1 experts"),
+        ({"strata": [4], "top_k": 5}, "set top_k to 4 or less"),
+        ({"strata": [1, 4], "stacked": True}, "top_k 2 is above the 1 experts"),
+        ({"strata": [3, 2], "ep_size": 2}, r"ep_size 2 does not divide the 5 experts; choose one of \[1, 5\]"),
+        ({"strata": [4], "top_k": 0}, "top_k is 0"),
+        ({"strata": [4], "norm": "post"}, "norm is 'post'; expected one of paper, released"),
+        ({"strata": [4], "activation": "tanh"}, "expected one of relu, gelu, swiglu"),
+        ({"strata": [4], "dropout": 1.0}, "dropout is 1.0; expected a number from 0 to below 1"),
+        ({"strata": [4], "capacity_factor": 0.0}, "capacity_factor is 0.0"),
+        ({"strata": [4], "bias_balancing": -1.0}, "bias_balancing is -1.0"),
+    ],
+)
+def test_bad_arguments(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        StratifiedMoE(8, 16, **arguments)
+
+
+def test_expert_parallelism_without_a_process_group() -> None:
+    with pytest.raises(LaunchError, match=r"Call deepspeed\.init_distributed\(\) before"):
+        StratifiedMoE(8, 16, [4], ep_size=2)
+
+
+def test_bad_shapes() -> None:
+    layer = StratifiedMoE(8, 16, [4])
+    with pytest.raises(ValueError, match=r"x has shape \[3, 7\].*d_model 8"):
+        layer(torch.zeros(3, 7))
+    with pytest.raises(ValueError, match=r"padding_mask has shape \[2\]; expected \[3\]"):
+        layer(torch.zeros(3, 8), torch.zeros(2, dtype=torch.bool))
+    with pytest.raises(ValueError, match="must keep the number of rows"):
+        StratifiedMoE(8, 16, [4], expert=lambda: torch.nn.Linear(8, 9))(torch.zeros(3, 8))
+
+
+def test_not_a_number() -> None:
+    layer = StratifiedMoE(8, 16, [2, 2], name="encoder.1")
+    x = torch.randn(5, 8)
+    x[3, 2] = torch.nan
+    with pytest.raises(NonFiniteError, match=r"encoder\.1: the input of stratum 0 holds NaN"):
+        layer(x)
+    y, _ = layer(x, torch.tensor([False, False, False, True, False]))
+    assert torch.isfinite(y[[0, 1, 2, 4]]).all()
+    layer.check_finite = False
+    assert layer(x)[0].isnan().any()
