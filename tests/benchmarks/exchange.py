@@ -1,7 +1,8 @@
 """Bytes and messages of one training pass at ``ep_size`` 2 and 4: ``python -m tests.benchmarks.exchange``.
 
 Real gloo ranks on this machine; every ``all_to_all_single`` is counted. Needed are the rows whose expert is on another
-rank, once per direction in forward and in backward. DeepSpeed's layer exchanges all of its padded rows, its own among them.
+rank, once per direction in forward and in backward. DeepSpeed's layer exchanges all of its padded
+rows, its own among them.
 """
 
 from __future__ import annotations
