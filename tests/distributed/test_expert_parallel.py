@@ -118,3 +118,39 @@ def count_exchanged(rank: int, world_size: int) -> tuple[int, int]:
 def test_only_rows_for_other_ranks_travel() -> None:
     for sent, needed in run_ranks(count_exchanged, 2):
         assert sent == needed > 0
+
+
+OPTIONS = [
+    {"capacity_order": "probability", "capacity_factor": 0.6},
+    {"shared_expert": "cmr", "cmr_gate_dropout": 0.3},
+    {"shared_expert": "add", "stacked": True},
+    {"top_k": 1, "bias_balancing": 0.05},
+    {"expert_output_masking": 0.2, "jitter": 0.1, "dropout": 0.1, "second_expert": "sample"},
+    {"activation": "swiglu", "gating_dropout": 0.5},
+]
+
+
+def option_on_rank(rank: int, world_size: int, ep_size: int) -> list:
+    """Output and input gradient of every option, with noise that depends on the rank's tokens alone."""
+    groups = [dist.new_group(list(range(r, r + ep_size))) for r in range(0, world_size, ep_size)]
+    results = []
+    for options in OPTIONS:
+        settings = {"second_expert": "argmax", **options}
+        layer = StratifiedMoE(D, F, [2, 2], ep_size=ep_size, ep_rank=rank % ep_size, seed=3, **settings).double()
+        if ep_size > 1:
+            layer.dispatcher = ExpertParallelDispatcher(groups[rank // ep_size])
+        x, padding = make_input(rank, None)
+        torch.manual_seed(10 + rank)
+        y, stats = layer(x, padding)
+        objective(y, stats.balance_loss + stats.z_loss).backward()
+        results.append((y.detach(), x.grad))
+    return results
+
+
+@pytest.mark.multirank
+@pytest.mark.parametrize("ep_size", [2, 4])
+def test_options_do_not_depend_on_the_expert_parallel_size(ep_size: int) -> None:
+    for local, spread in zip(run_ranks(option_on_rank, 4, 1), run_ranks(option_on_rank, 4, ep_size), strict=True):
+        for expected, got in zip(local, spread, strict=True):
+            for one, other in zip(expected, got, strict=True):
+                torch.testing.assert_close(other, one, rtol=1e-11, atol=1e-12)
