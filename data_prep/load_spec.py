@@ -13,6 +13,7 @@ from data_prep.readers import source_files
 from data_prep.spec import (
     Clean,
     HeldOut,
+    JsonLinesSource,
     MediaWikiFiles,
     MediaWikiSource,
     MoSource,
@@ -22,6 +23,7 @@ from data_prep.spec import (
     Shards,
     Spec,
     TextPairSource,
+    TmxSource,
     TsvSource,
 )
 from smoe_ds.config.nearest import nearest
@@ -38,6 +40,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
 SOURCES: dict[str, type[BaseModel]] = {
     "text": TextPairSource,
     "tsv": TsvSource,
+    "tmx": TmxSource,
+    "jsonl": JsonLinesSource,
     "mo": MoSource,
     "po": PoSource,
     "mediawiki": MediaWikiSource,

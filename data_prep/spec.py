@@ -10,18 +10,27 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator
 from smoe_ds.config.section import Section
 
 LANGUAGE = re.compile(r"[A-Za-z][A-Za-z0-9_]{1,31}")
-KIND_OF_KEY = {"src": "text", "tgt": "text", "tsv": "tsv", "mo": "mo", "po": "po", "mediawiki": "mediawiki"}
+KIND_OF_KEY = {
+    "src": "text",
+    "tgt": "text",
+    "tsv": "tsv",
+    "tmx": "tmx",
+    "jsonl": "jsonl",
+    "mo": "mo",
+    "po": "po",
+    "mediawiki": "mediawiki",
+}
 
 
 class TextPairSource(Section):
-    """Two files, plain or gzip (`.gz`); line N of one is the translation of line N of the other."""
+    """Two files, plain, .gz, .xz, .bz2 or .zst; line N of one is the translation of line N of the other."""
 
     src: str = Field(description="File of the pair's first language.")
     tgt: str = Field(description="File of the pair's second language.")
 
 
 class TsvSource(Section):
-    """One file, plain or gzip, a sentence pair a line, the columns divided by single tabs; no quoting."""
+    """One file, plain or compressed, a sentence pair a line, the columns divided by single tabs; no quoting."""
 
     tsv: str = Field(description="The file.")
     columns: list[int] | None = Field(
@@ -35,6 +44,44 @@ class TsvSource(Section):
         if columns is not None and (len(columns) != 2 or min(columns) < 0 or columns[0] == columns[1]):
             raise ValueError(f"columns {columns} must be two different numbers from 0, e.g. [0, 1]")
         return columns
+
+
+class TmxSource(Section):
+    """A translation memory, plain or compressed; several variants in a unit give a pair each, markup is taken out."""
+
+    tmx: str = Field(description="The file.")
+    languages: list[str] | None = Field(
+        None,
+        description="The file's codes (xml:lang) of the pair's first and second language, regional variants included: "
+        "en matches en-US; null: the pair's own codes.",
+    )
+
+    @field_validator("languages")
+    @classmethod
+    def _two_languages(cls, languages: list[str] | None) -> list[str] | None:
+        return _two_different("languages", languages, "[en, nso]")
+
+
+class JsonLinesSource(Section):
+    """One file, plain or compressed, with a JSON object a line."""
+
+    jsonl: str = Field(description="The file.")
+    keys: list[str] | None = Field(
+        None,
+        description="Keys of the pair's first and second language, a dot leading into an object: "
+        "[translation.en, translation.nso]; null: the pair's own codes.",
+    )
+
+    @field_validator("keys")
+    @classmethod
+    def _two_keys(cls, keys: list[str] | None) -> list[str] | None:
+        return _two_different("keys", keys, "[translation.en, translation.nso]")
+
+
+def _two_different(name: str, values: list[str] | None, example: str) -> list[str] | None:
+    if values is not None and (len(values) != 2 or values[0] == values[1] or not all(values)):
+        raise ValueError(f"{name} {values} must be two different texts, e.g. {example}")
+    return values
 
 
 class MoSource(Section):
@@ -78,14 +125,16 @@ def _kind(value: Any) -> str | None:
 Source = Annotated[
     Annotated[TextPairSource, Tag("text")]
     | Annotated[TsvSource, Tag("tsv")]
+    | Annotated[TmxSource, Tag("tmx")]
+    | Annotated[JsonLinesSource, Tag("jsonl")]
     | Annotated[MoSource, Tag("mo")]
     | Annotated[PoSource, Tag("po")]
     | Annotated[MediaWikiSource, Tag("mediawiki")],
     Discriminator(
         _kind,
         custom_error_type="source_kind",
-        custom_error_message="a source is {src: FILE, tgt: FILE}, {tsv: FILE}, {mo: FILE}, {po: FILE} "
-        "or {mediawiki: {src: FILE, tgt: FILE}}",
+        custom_error_message="a source is {src: FILE, tgt: FILE}, {tsv: FILE}, {tmx: FILE}, {jsonl: FILE}, {mo: FILE}, "
+        "{po: FILE} or {mediawiki: {src: FILE, tgt: FILE}}",
     ),
 ]
 """Where sentence pairs are read from."""

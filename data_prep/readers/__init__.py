@@ -5,14 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from data_prep.readers.jsonl import read_jsonl
 from data_prep.readers.mediawiki import read_mediawiki
 from data_prep.readers.mo import read_mo
 from data_prep.readers.notes import Notes
 from data_prep.readers.po import read_po
 from data_prep.readers.sides import Side, SidePair
 from data_prep.readers.text_pair import read_text_pair
+from data_prep.readers.tmx import read_tmx
 from data_prep.readers.tsv import read_tsv
-from data_prep.spec import MediaWikiSource, MoSource, PairSpec, PoSource, Source, TextPairSource, TsvSource
+from data_prep.spec import (
+    JsonLinesSource,
+    MediaWikiSource,
+    MoSource,
+    PairSpec,
+    PoSource,
+    Source,
+    TextPairSource,
+    TmxSource,
+    TsvSource,
+)
 
 __all__ = ["Side", "SidePair", "read_source", "source_files"]
 
@@ -23,6 +35,10 @@ def source_files(source: Source) -> tuple[str, ...]:
         return source.src, source.tgt
     if isinstance(source, TsvSource):
         return (source.tsv,)
+    if isinstance(source, TmxSource):
+        return (source.tmx,)
+    if isinstance(source, JsonLinesSource):
+        return (source.jsonl,)
     if isinstance(source, MediaWikiSource):
         return source.mediawiki.src, source.mediawiki.tgt
     return (source.mo,) if isinstance(source, MoSource) else (source.po,)
@@ -49,6 +65,10 @@ def read_source(
         yield from read_text_pair(paths[0], paths[1], notes, refuse_invalid=refuse_invalid)
     elif isinstance(source, TsvSource):
         yield from read_tsv(paths[0], source.columns, source.header, notes, refuse_invalid=refuse_invalid)
+    elif isinstance(source, TmxSource):
+        yield from read_tmx(paths[0], source.languages or pair.languages)
+    elif isinstance(source, JsonLinesSource):
+        yield from read_jsonl(paths[0], source.keys or pair.languages, notes, refuse_invalid=refuse_invalid)
     elif isinstance(source, MediaWikiSource):
         yield from _stripped(read_mediawiki(paths[0], paths[1]), source.markup, "clean_mediawiki")
     elif isinstance(source, (MoSource, PoSource)):

@@ -1,4 +1,4 @@
-"""Lines of a text file, plain or gzip, as bytes would have it: only LF ends a line, and CRLF counts as LF.
+"""Lines of a text file, plain or compressed, as bytes would have it: only LF ends a line, and CRLF counts as LF.
 
 Python's text mode and `str.splitlines` also break lines at CR, U+2028, U+0085 and others, which shifts one side of a
 parallel corpus against the other.
@@ -6,18 +6,16 @@ parallel corpus against the other.
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
+from data_prep.readers.compressed import open_bytes
 from data_prep.readers.notes import Notes
 from data_prep.readers.sides import Side, Unusable
 from smoe_ds.errors import DataError
 
 MAX_LINE_BYTES = 4 << 20  # a longer line is never held in memory
-_GZIP = b"\x1f\x8b"
 _MARKS = (
     (b"\xff\xfe\x00\x00", "UTF-32"),
     (b"\x00\x00\xfe\xff", "UTF-32"),
@@ -25,28 +23,6 @@ _MARKS = (
     (b"\xfe\xff", "UTF-16"),
 )
 _UTF8_MARK = b"\xef\xbb\xbf"
-
-
-def open_bytes(path: Path) -> BinaryIO:
-    """Opens a file for reading; ``.gz`` is decompressed, several members one after the other too.
-
-    Raises:
-        DataError: the file cannot be opened, or is gzip where its name says it is not, or the other way round.
-    """
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise DataError(
-            f"{path}: {error.strerror}; relative paths are relative to the specification's folder"
-        ) from error
-    is_gzip = file.read(2) == _GZIP
-    file.seek(0)
-    if is_gzip == (path.suffix == ".gz"):
-        return cast(BinaryIO, gzip.GzipFile(fileobj=file)) if is_gzip else file
-    file.close()
-    if is_gzip:
-        raise DataError(f"{path}: is gzip-compressed, but is not named .gz; rename it or decompress it")
-    raise DataError(f"{path}: is named .gz, but is not a gzip file; rename it or compress it")
 
 
 class LineReader:
@@ -68,15 +44,10 @@ class LineReader:
         """Yields the text of each line, or why it has none.
 
         Raises:
-            DataError: the file is not UTF-8, not gzip, ended early, or has the line ends of old Macs.
+            DataError: the file is not UTF-8, damaged, ended early, or has the line ends of old Macs.
         """
         with open_bytes(self.path) as file:
-            try:
-                yield from self._lines(file)
-            except EOFError as error:
-                raise DataError(f"{self.path}: compressed file ended early; copy or download it again") from error
-            except (gzip.BadGzipFile, zlib.error) as error:
-                raise DataError(f"{self.path}: damaged gzip file ({error}); copy or download it again") from error
+            yield from self._lines(file)
         self._check_whole_file()
 
     def _lines(self, file: BinaryIO) -> Iterator[Side]:

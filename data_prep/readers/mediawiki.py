@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_prep.readers.sides import SidePair
+from data_prep.readers.sides import SidePair, side_of
 from smoe_ds.errors import DataError
 
 
@@ -19,7 +19,7 @@ def read_mediawiki(src: Path, tgt: Path) -> Iterator[SidePair]:
     first, second = _messages(src), _messages(tgt)
     for key, text in first.items():
         if key in second:
-            yield text, second[key]
+            yield side_of(text), side_of(second[key])
 
 
 def _messages(path: Path) -> dict[str, str]:

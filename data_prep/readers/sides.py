@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 
 
@@ -14,3 +15,9 @@ class Unusable(Enum):
 
 Side = str | Unusable
 SidePair = tuple[Side, Side]
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def side_of(text: str) -> Side:
+    """A text as a side; half a surrogate pair, which JSON's escapes can spell, is no character and has no UTF-8."""
+    return Unusable.INVALID_UTF8 if _SURROGATE.search(text) else text

@@ -17,7 +17,7 @@ def read_tsv(
     """Yields two columns of every line.
 
     Args:
-        path: the file, plain or gzip.
+        path: the file, plain or compressed.
         columns: numbers, from 0, of the two columns; None where every line has exactly two.
         header: leave out the first line.
         notes: what was mended or is invalid, added to.

@@ -31,7 +31,7 @@ def test_the_example_spells_out_the_defaults() -> None:
     for section in ("held_out", "clean", "sentencepiece", "shards"):
         assert all(f"{key}:" in text for key in type(getattr(spec, section)).model_fields), section
     assert {type(source).__name__ for source in spec.pairs[0].train} == {
-        "TextPairSource", "TsvSource", "MoSource", "PoSource", "MediaWikiSource",
+        "TextPairSource", "TsvSource", "TmxSource", "JsonLinesSource", "MoSource", "PoSource", "MediaWikiSource",
     }  # fmt: skip
 
 
@@ -57,6 +57,15 @@ def test_languages_and_key_language(tmp_path: Path) -> None:
         (
             MINIMAL.replace("src: a, tgt: b", "tsv: a, columns: [1, 1]"),
             r"columns \[1, 1\] must be two different numbers",
+        ),
+        (
+            MINIMAL.replace("src: a, tgt: b", "tmx: a, languages: [en]"),
+            r"languages \['en'\] must be two different texts",
+        ),
+        (MINIMAL.replace("src: a, tgt: b", "jsonl: a, keys: [en, en]"), r"keys \['en', 'en'\] must be two different"),
+        (
+            MINIMAL.replace("src: a, tgt: b", "jsonl: a, kyes: [a, b]"),
+            r"train\[0\].kyes: unknown key; did you mean keys",
         ),
         (MINIMAL.replace("src: a, tgt: b", "mo: a, msgid: cat"), "msgid 'cat' is no language of the pair eng-nso"),
         (MINIMAL.replace("[{src: a, tgt: b}]", "[]"), r"pairs\[0\].train: .*at least 1 item"),
