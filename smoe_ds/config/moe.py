@@ -107,10 +107,11 @@ class MoeConfig(Section):
         default="global",
         description="Batch over which the balance loss is taken: the micro-batches of all ranks, or one rank's.",
     )
-    expert_backend: Literal["auto", "loop", "grouped"] = Field(
+    expert_backend: Literal["auto", "loop", "lean", "grouped"] = Field(
         default="auto",
-        description="How built-in experts are computed: one matrix product after the other, grouped matrix products, "
-        "or grouped where the device has a fast kernel for them.",
+        description="How built-in experts are computed: loop, one after the other; lean, the same with less memory, "
+        "for ep_size 1; grouped, as grouped matrix products; auto, grouped where the device has a fast kernel, else "
+        "lean, else loop.",
     )
 
     def rules(self) -> Iterator[tuple[str, str]]:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
+from smoe_ds.moe.backends import BACKENDS
 from smoe_ds.moe.experts import ACTIVATIONS
-from smoe_ds.moe.grouped import BACKENDS
 
 CHOICES = {
     "activation": ACTIVATIONS,

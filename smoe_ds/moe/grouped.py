@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate
-from typing import cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from smoe_ds.moe.experts import ExpertFFN
 
-BACKENDS = ("auto", "loop", "grouped")
-_ALIGNMENT = 16  # bytes that a row must be a multiple of
+ROW_BYTES = 16
+"""What the bytes of a row must be a multiple of."""
 
 
 @lru_cache
@@ -45,40 +44,6 @@ def grouped_mm_problem(device: torch.device, dtype: torch.dtype) -> str | None:
 def is_fast(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether torch has a fast kernel: bfloat16 on compute capability 9.0; elsewhere it loops inside, as we do."""
     return device.type == "cuda" and dtype == torch.bfloat16 and torch.cuda.get_device_capability(device) >= (9, 0)
-
-
-def choose_backend(setting: str, experts: Sequence[nn.Module], device: torch.device, dtype: torch.dtype) -> str:
-    """``loop`` or ``grouped`` for these experts. The choice follows from device and dtype alone, never from a clock:
-    the two round differently, and a run has to be repeatable.
-
-    Args:
-        setting: ``auto``, ``loop`` or ``grouped``.
-        experts: the experts of the layer on this rank.
-        device: where the rows are.
-        dtype: of the rows.
-
-    Raises:
-        ValueError: ``grouped`` is asked for where it cannot work; says why.
-    """
-    if setting == "loop" or (setting == "auto" and not is_fast(device, dtype)):
-        return "loop"
-    problem = _problem(experts, device, dtype)
-    if problem is None:
-        return "grouped"
-    if setting == "grouped":
-        raise ValueError(f"expert_backend 'grouped' does not work for {dtype} on {device}: {problem}; use 'loop'")
-    return "loop"
-
-
-def _problem(experts: Sequence[nn.Module], device: torch.device, dtype: torch.dtype) -> str | None:
-    if not all(isinstance(expert, ExpertFFN) for expert in experts):
-        return "the experts are not the built-in ones"
-    if torch.is_autocast_enabled(device.type):
-        return "it does not know autocast"
-    widths = {size for expert in experts for size in cast(ExpertFFN, expert).w1.shape}
-    if any(size * dtype.itemsize % _ALIGNMENT for size in widths):
-        return f"d_model and d_ffn must be multiples of {_ALIGNMENT // dtype.itemsize}"
-    return grouped_mm_problem(device, dtype)
 
 
 def apply_experts_grouped(experts: Sequence[ExpertFFN], rows_RD: Tensor, counts: Sequence[int]) -> Tensor:

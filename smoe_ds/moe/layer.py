@@ -10,11 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from smoe_ds.errors import NonFiniteError
+from smoe_ds.moe.backends import choose_backend
 from smoe_ds.moe.checks import check_input, check_settings, check_sizes
 from smoe_ds.moe.dispatch import Dispatcher, LocalDispatcher, RowCounts
 from smoe_ds.moe.experts import ExpertFFN, apply_experts
 from smoe_ds.moe.gate import choose, gate_logits, jittered, normalised_weights
-from smoe_ds.moe.grouped import apply_experts_grouped, choose_backend
+from smoe_ds.moe.grouped import apply_experts_grouped
+from smoe_ds.moe.lean import mix_experts
 from smoe_ds.moe.placement import Placement
 from smoe_ds.moe.routing import RowOrder, count_values, expert_capacity, order_rows
 from smoe_ds.moe.rows import RowIndex, rows_of_tokens, sum_by_token
@@ -61,7 +63,7 @@ class StratifiedMoE(nn.Module):
         gating_dropout_mode: ``skip``: such a batch passes the block unchanged ("gate-expert-drop"). ``local``: its
             tokens choose among the experts of their own rank ("gate-drop"), where these are at least K.
         bias_balancing: step of the balancing biases, see :mod:`smoe_ds.moe.balancing`; 0 for none.
-        expert_backend: ``loop``, ``grouped`` or ``auto``, see :func:`smoe_ds.moe.grouped.choose_backend`.
+        expert_backend: ``loop``, ``lean``, ``grouped`` or ``auto``, see :func:`smoe_ds.moe.backends.choose_backend`.
         check_finite: raise where the input holds NaN or infinite numbers. Switch it off where a loss scaler is to skip
             such steps.
         ep_size: ranks that share one copy of the experts.
@@ -265,8 +267,8 @@ class StratifiedMoE(nn.Module):
         after_T = getattr(self, f"stratum_after_{i}")[expert_TK[:, 0]]
         counts = self._exchange_counts(i, order, after_T, prob_sum_E)
         index = order.row_index(counts.num_rows)
-        rows_RD = self._apply_experts(i, rows_of_tokens(h_TD, index), counts)
-        weights_TK, keep_PD = self._weights(probs_TE.gather(1, expert_TK), index, rows_RD)
+        weights_TK, keep_PD = self._weights(probs_TE.gather(1, expert_TK), index)
+        y_TD = self._mixed_experts(i, h_TD, weights_TK, index, counts, keep_PD)
         stats = StratumStats(
             num_tokens=h_TD.shape[0],
             prob_sum_E=prob_sum_E,
@@ -275,7 +277,7 @@ class StratifiedMoE(nn.Module):
             entropy_sum=torch.special.entr(probs_TE.detach()).sum(),
             z_sum=z_sum,
         )
-        return sum_by_token(rows_RD, weights_TK, index, keep_PD), after_T, stats, counts.extra
+        return y_TD, after_T, stats, counts.extra
 
     def _choose(self, i: int, probs_TE: Tensor) -> tuple[RowOrder, Tensor]:
         """The rows of stratum i by expert, and the chosen experts [T, K]."""
@@ -306,19 +308,33 @@ class StratifiedMoE(nn.Module):
             )
         return counts
 
-    def _apply_experts(self, i: int, rows_RD: Tensor, counts: RowCounts) -> Tensor:
-        """The experts' outputs for the rows of this rank's tokens."""
-        per_rank = self.experts_per_rank[i]
-        inputs = self.dispatcher.to_experts(rows_RD, counts, per_rank)
+    def backend(self, device: torch.device, dtype: torch.dtype) -> str:
+        """How this layer's experts are computed for rows of ``dtype`` on ``device``.
+
+        Raises:
+            ValueError: ``expert_backend`` names one that cannot work there.
+        """
+        one_rank = self.placement.ep_size == 1
+        return choose_backend(self.expert_backend, list(self.experts.values()), device, dtype, one_rank=one_rank)
+
+    def _mixed_experts(
+        self, i: int, h_TD: Tensor, weights_TK: Tensor, index: RowIndex, counts: RowCounts, keep_PD: Tensor | None
+    ) -> Tensor:
+        """The weighted sum of the chosen experts' outputs [T, D]."""
         experts = [self.experts[str(e)] for e in self.placement.local_experts(self.ep_rank, i)]
-        backend = choose_backend(self.expert_backend, experts, inputs.device, inputs.dtype) if experts else "loop"
-        if backend == "grouped" and inputs.shape[0]:
+        backend = self.backend(h_TD.device, h_TD.dtype)
+        if backend == "lean":
+            return mix_experts(cast(list[ExpertFFN], experts), h_TD, weights_TK, index, counts.per_expert, keep_PD)
+        per_rank = self.experts_per_rank[i]
+        inputs = self.dispatcher.to_experts(rows_of_tokens(h_TD, index), counts, per_rank)
+        if backend == "grouped" and experts and inputs.shape[0]:
             outputs = apply_experts_grouped(cast(list[ExpertFFN], experts), inputs, counts.per_expert)
         else:
             outputs = apply_experts(experts, inputs, counts.per_expert)
-        return self.dispatcher.from_experts(outputs, counts, per_rank)
+        rows_RD = self.dispatcher.from_experts(outputs, counts, per_rank)
+        return sum_by_token(rows_RD, weights_TK, index, keep_PD)
 
-    def _weights(self, probs_TK: Tensor, index: RowIndex, rows_RD: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _weights(self, probs_TK: Tensor, index: RowIndex) -> tuple[Tensor, Tensor | None]:
         """Weights of the chosen experts' outputs, and the dropout mask; noise is drawn by token, wherever the experts
         are, so that every topology draws the same."""
         kept_TK = None if index.missing_KT is None else ~index.missing_KT.t()
@@ -330,7 +346,7 @@ class StratifiedMoE(nn.Module):
             weights_TK = weights_TK * (1 - masking)
         if not (self.dropout and self.training):
             return weights_TK, None
-        keep = torch.empty(weights_TK.numel(), rows_RD.shape[1], dtype=torch.bool, device=rows_RD.device)
+        keep = torch.empty(weights_TK.numel(), self.d_model, dtype=torch.bool, device=weights_TK.device)
         return weights_TK / (1 - self.dropout), keep.bernoulli_(1 - self.dropout)
 
     def _with_shared_expert(self, h_TD: Tensor, y_TD: Tensor) -> tuple[Tensor, Tensor | None]:

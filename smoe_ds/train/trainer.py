@@ -26,7 +26,6 @@ from smoe_ds.errors import CheckpointError, DataError, SmoeError
 from smoe_ds.model.compilation import compile_dense_parts
 from smoe_ds.moe.balancing import BiasBalancer
 from smoe_ds.moe.expert_parallel import sum_over_ranks
-from smoe_ds.moe.grouped import choose_backend
 from smoe_ds.moe.layer import StratifiedMoE
 from smoe_ds.parallel.agreement import agree
 from smoe_ds.parallel.env import Env
@@ -322,9 +321,8 @@ class Trainer:
     def _expert_backend(self) -> str:
         """How the experts are computed on this device."""
         block = next(iter(self.blocks.values()))
-        experts = list(block.experts.values())
-        dtype = next(experts[0].parameters()).dtype
-        backend = choose_backend(self.smoe.moe.expert_backend, experts, self.device, dtype)
+        dtype = next(block.experts.parameters()).dtype
+        backend = block.backend(self.device, dtype)
         return f"{backend} ({self.smoe.moe.expert_backend}), {dtype} on {self.device.type}".replace("torch.", "")
 
     def _learning_rate(self) -> float:

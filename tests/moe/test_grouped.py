@@ -7,7 +7,7 @@ import torch
 
 from smoe_ds.moe import StratifiedMoE
 from smoe_ds.moe.experts import ExpertFFN, apply_experts
-from smoe_ds.moe.grouped import apply_experts_grouped, choose_backend, grouped_mm_problem
+from smoe_ds.moe.grouped import apply_experts_grouped, grouped_mm_problem
 
 CPU = torch.device("cpu")
 
@@ -50,28 +50,3 @@ def test_layer_with_grouped_experts_equals_the_one_with_the_loop() -> None:
         outputs.append(layer(x)[0])
         assert layer(x[:0])[0].shape == (0, 16)
     torch.testing.assert_close(*outputs, rtol=1e-5, atol=1e-5)
-
-
-def test_what_cannot_work_is_refused_with_the_reason() -> None:
-    made = experts(2, "relu", torch.float32)
-    with pytest.raises(ValueError, match=r"float64.*use 'loop'"):
-        choose_backend("grouped", made, CPU, torch.float64)
-    with pytest.raises(ValueError, match="not the built-in ones"):
-        choose_backend("grouped", [torch.nn.Linear(2, 2)], CPU, torch.float32)
-    with pytest.raises(ValueError, match="multiples of 4"):
-        choose_backend("grouped", [ExpertFFN(6, 8)], CPU, torch.float32)
-    with torch.autocast("cpu", torch.bfloat16), pytest.raises(ValueError, match="autocast"):
-        choose_backend("grouped", made, CPU, torch.float32)
-
-
-def test_automatic_choice_on_a_processor_is_the_loop() -> None:
-    assert choose_backend("auto", experts(2, "relu", torch.bfloat16), CPU, torch.bfloat16) == "loop"
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_automatic_choice_on_hopper_is_grouped() -> None:
-    device = torch.device("cuda")
-    if torch.cuda.get_device_capability() < (9, 0):
-        pytest.skip("no fast kernel on this GPU")
-    assert choose_backend("auto", experts(2, "relu", torch.bfloat16), device, torch.bfloat16) == "grouped"

@@ -81,9 +81,10 @@ def make_input(n: int, seed: int = 0) -> Tensor:
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("strata", [[6], [3, 4], [3, 3, 3]], ids=str)
+@pytest.mark.parametrize("backend", ["loop", "lean"])
 @pytest.mark.parametrize("name", OPTIONS)
-def test_option_equals_per_token_loop(name: str, strata: list[int], training: bool) -> None:
-    layer = make_layer(strata, **OPTIONS[name]).train(training)
+def test_option_equals_per_token_loop(name: str, backend: str, strata: list[int], training: bool) -> None:
+    layer = make_layer(strata, expert_backend=backend, **OPTIONS[name]).train(training)
     for seed in range(2):
         assert_equals_naive(layer, make_input(19, seed), [n % 5 == 3 for n in range(19)], seed)
 
@@ -110,6 +111,7 @@ def test_option_equals_per_token_loop(name: str, strata: list[int], training: bo
             "jitter": st.sampled_from([0.0, 0.1]),
             "gating_dropout": st.sampled_from([0.0, 0.3]),
             "bias_balancing": st.sampled_from([0.0, 0.03]),
+            "expert_backend": st.sampled_from(["loop", "lean"]),
         }
     ),
 )
@@ -122,8 +124,9 @@ def test_combinations_equal_per_token_loop(
         assert_equals_naive(layer, make_input(len(padding)), padding)
 
 
-def test_no_position_at_all() -> None:
-    layer = make_layer([2, 2])
+@pytest.mark.parametrize("backend", ["loop", "lean"])
+def test_no_position_at_all(backend: str) -> None:
+    layer = make_layer([2, 2], expert_backend=backend)
     x = make_input(0)
     y, stats = layer(x)
     y.sum().backward()
@@ -131,8 +134,9 @@ def test_no_position_at_all() -> None:
     assert all(p.grad is not None for p in layer.parameters())
 
 
-def test_gradcheck() -> None:
-    layer = make_layer([2, 3], capacity_factor=None, shared_expert="cmr", cmr_gate_dropout=0.0)
+@pytest.mark.parametrize("backend", ["loop", "lean"])
+def test_gradcheck(backend: str) -> None:
+    layer = make_layer([2, 3], expert_backend=backend, capacity_factor=None, shared_expert="cmr", cmr_gate_dropout=0.0)
     x = make_input(5)
     names = ["gates.0", "gates.1", "experts.3.w1", "cmr_gate.weight", "norms.1.weight"]
     parameters = [dict(layer.named_parameters())[name] for name in names]
