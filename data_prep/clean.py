@@ -1,24 +1,40 @@
-"""The filters that look at one sentence pair at a time; what looks at the whole corpus is in `selection`."""
+"""The filters that look at one sentence pair at a time; what looks at the whole corpus is in `duplicates` and `splits`.
+
+Pairs come in batches, and a filter is a comparison of arrays: see `features`.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import compress
+from typing import Any
 
-from data_prep.normalise import tidy
-from data_prep.readers.notes import Notes
-from data_prep.readers.sides import Side, Unusable
+import numpy as np
+
+from data_prep.examples import Examples
+from data_prep.features import Features, features_of
+from data_prep.languages import usual_scripts
+from data_prep.readers.sides import SidePair, Unusable
+from data_prep.scripts import script_number
 from data_prep.spec import Clean
+from smoe_ds.data.seeding import mix64
 
 DROP_REASONS = {
     "invalid_utf8": "a side is not valid UTF-8",
     "empty": "a side is empty or invisible",
     "too_long": "a side exceeds max_words or max_characters",
+    "control_characters": "a side holds NUL or control characters, with control_characters: drop",
     "too_short": "fewer than min_words words on the pivot's side",
+    "no_letters": "a side has no letter, only numbers, punctuation or symbols, with no_letters: drop",
     "length_ratio": "one side is more than max_ratio times as long as the other, in characters",
     "copy": "both sides are equal, with copies: drop",
-    "wrong_script": "a side is in another script than most of its language, with wrong_script: drop",
-    "duplicate": "the same pair occurred before in this pair of languages",
-    "held_out": "a side equals a held-out sentence of any pair",
+    "wrong_script": "most letters of a side are in no script its language is written in, with wrong_script: drop; "
+    "languages that are not known here: another script than most of the language's text in the pair",
+    "duplicate": "the same two sentences occurred before, here or in an earlier pair of the same languages",
+    "near_duplicate": "occurred before but for case, punctuation, spacing, width of letters and numbers",
+    "held_out": "a side equals a held-out sentence of any pair, but for case, punctuation, spacing and width",
     "too_many_pieces": "a side exceeds max_pieces SentencePiece pieces, or has none",
 }
 """Every reason to drop a pair, in the order the filters run; a pair counts under the first that applies."""
@@ -28,65 +44,178 @@ NOTICES = {
     "crlf": "lines that ended in CRLF",
     "control_characters": "pairs with NUL or control characters, removed",
     "copies": "pairs with equal sides",
-    "other_script": "pairs with a side in another script than most of its language",
+    "other_script": "pairs with a side in a script its language is not written in",
     "swapped": "pairs whose sides look exchanged, by the words of the rest of the corpus",
 }
 """What is counted without dropping anything."""
+
+SRC_KEY, TGT_KEY, PAIR, NEAR = range(4)
+"""Columns of the hashes of a pair."""
+NUM_HASHES = 4
+"""64-bit hashes a sentence pair: 32 bytes, on which all that concerns the whole corpus is decided."""
+
+_BATCH = 1024  # large enough for arrays to pay off, small enough for the processor's cache
+_BATCH_CHARACTERS = 1 << 20
+_NUMBER = {reason: number for number, reason in enumerate(DROP_REASONS, 1)}
+
+
+@dataclass
+class Cleaned:
+    """The pairs that were kept, n of them.
+
+    Attributes:
+        lines: both sides in UTF-8, n each.
+        hashes: uint64 [n, 4]: key of the first side and of the second; the exact pair and the nearly equal pair,
+            whichever side is first.
+        scripts: `script_number` of each side of a language that is not known, else 0; uint8 [n, 2].
+    """
+
+    lines: tuple[list[bytes], list[bytes]]
+    hashes: np.ndarray
+    scripts: np.ndarray
 
 
 class Cleaner:
     """Applies the filters of a specification to the pairs of one text and counts what happens."""
 
-    def __init__(self, clean: Clean, key_side: int, *, held_out: bool) -> None:
+    def __init__(
+        self, clean: Clean, languages: tuple[str, str], key_side: int, *, held_out: bool, seed: int = 0
+    ) -> None:
         """Sets up the filters.
 
         Args:
             clean: the specification's limits.
+            languages: the pair's two languages.
             key_side: 0 or 1, the side whose words ``min_words`` counts.
             held_out: apply only the filters that sort out what cannot be used at all.
+            seed: the specification's seed, which decides on the examples.
         """
         self._clean = clean
+        self._scripts = tuple(usual_scripts(language) for language in languages)
         self._key_side = key_side
         self._held_out = held_out
-        self.num_read = 0
-        self.dropped: Counter[str] = Counter()
-        self.notes = Notes()
+        self._examples = Examples(seed)
+        self._num_read = 0
+        self._dropped: Counter[str] = Counter()
+        self._noticed: Counter[str] = Counter()
 
-    def __call__(self, sides: tuple[Side, Side]) -> tuple[str, str] | None:
-        """The cleaned pair, or None if it is dropped."""
-        self.num_read += 1
-        reason, pair = self._judge(*sides)
-        if reason:
-            self.dropped[reason] += 1
-            return None
-        return pair
+    def __call__(self, pairs: Sequence[SidePair]) -> Cleaned:
+        """Cleans sentence pairs; the result does not depend on how a text is cut."""
+        parts = [self._clean_batch(batch) for batch in _batches(pairs)]
+        lines = tuple([line for part in parts for line in part.lines[side]] for side in (0, 1))
+        return Cleaned(
+            lines=(lines[0], lines[1]),
+            hashes=np.concatenate([np.empty((0, NUM_HASHES), np.uint64), *(part.hashes for part in parts)]),
+            scripts=np.concatenate([np.empty((0, 2), np.uint8), *(part.scripts for part in parts)]),
+        )
 
-    def _judge(self, first: Side, second: Side) -> tuple[str, tuple[str, str]]:
-        nothing = ("", "")
-        if isinstance(first, Unusable) or isinstance(second, Unusable):
-            reasons = {side.value for side in (first, second) if isinstance(side, Unusable)}
-            return ("invalid_utf8" if "invalid_utf8" in reasons else "too_long"), nothing
-        limit = self._clean.max_characters
-        if len(first) > 20 * limit or len(second) > 20 * limit:  # not worth tidying
-            return "too_long", nothing
-        src, src_control = tidy(first)
-        tgt, tgt_control = tidy(second)
-        if not src or not tgt:
-            return "empty", nothing
-        if len(src) > limit or len(tgt) > limit or max(src.count(" "), tgt.count(" ")) >= self._clean.max_words:
-            return "too_long", nothing
-        reason = "" if self._held_out else self._judge_quality(src, tgt)
-        if not reason:
-            self.notes.counts["control_characters"] += src_control or tgt_control
-            self.notes.counts["copies"] += src == tgt
-        return reason, (src, tgt)
+    def counts(self) -> dict[str, Any]:
+        """What happened so far: pairs ``read``, ``dropped`` and ``noticed`` by name, and ``examples``."""
+        return {
+            "read": self._num_read,
+            "dropped": dict(+self._dropped),
+            "noticed": dict(+self._noticed),
+            "examples": self._examples.ranked(),
+        }
 
-    def _judge_quality(self, src: str, tgt: str) -> str:
+    def _clean_batch(self, pairs: Sequence[SidePair]) -> Cleaned:
+        self._num_read += len(pairs)
+        unusable = np.zeros(len(pairs), np.uint8)
+        texts = [self._texts(pairs, side, unusable) for side in (0, 1)]
+        src, tgt = (features_of(side, scripts) for side, scripts in zip(texts, self._scripts, strict=True))
+        reasons = self._judge(unusable, src, tgt)
+        kept = reasons == 0
+        self._count(pairs, reasons)
+        self._notice(src, tgt, kept)
+        lines = tuple(list(compress(side.lines, kept.tolist())) for side in (src, tgt))
+        return Cleaned((lines[0], lines[1]), _pair_hashes(src, tgt)[kept], self._unknown_scripts(lines))
+
+    def _texts(self, pairs: Sequence[SidePair], side: int, unusable: np.ndarray) -> list[str]:
+        """One side of pairs; where it has no text or far too much, the pair's reason is put into ``unusable``."""
+        limit = 20 * self._clean.max_characters  # what is longer is not worth looking at
+        texts: list[Any] = [pair[side] for pair in pairs]
+        for row in [row for row, text in enumerate(texts) if not isinstance(text, str) or len(text) > limit]:
+            reason = texts[row].value if isinstance(texts[row], Unusable) else "too_long"
+            unusable[row] = min(unusable[row] or 255, _NUMBER[reason])
+            texts[row] = ""
+        return texts
+
+    def _judge(self, unusable: np.ndarray, src: Features, tgt: Features) -> np.ndarray:
+        """Number of the first reason to drop each pair, 0 to keep it, [N]."""
         clean = self._clean
-        if (src, tgt)[self._key_side].count(" ") + 1 < clean.min_words:
-            return "too_short"
-        if clean.max_ratio is not None and max(len(src), len(tgt)) > clean.max_ratio * min(len(src), len(tgt)):
-            return "length_ratio"
-        if clean.copies == "drop" and src == tgt:
-            return "copy"
-        return ""
+        reasons = unusable.copy()
+
+        def drop(reason: str, mask: np.ndarray) -> None:
+            reasons[mask & (reasons == 0)] = _NUMBER[reason]
+
+        drop("empty", (src.lengths == 0) | (tgt.lengths == 0))
+        longest, most_words = np.maximum(src.lengths, tgt.lengths), np.maximum(src.words, tgt.words)
+        drop("too_long", (longest > clean.max_characters) | (most_words > clean.max_words))
+        if self._held_out:
+            return reasons
+        if clean.control_characters == "drop":
+            drop("control_characters", src.control | tgt.control)
+        drop("too_short", (src, tgt)[self._key_side].words < clean.min_words)
+        if clean.no_letters == "drop":
+            drop("no_letters", ~(src.letters & tgt.letters))
+        if clean.max_ratio is not None:
+            drop("length_ratio", longest > clean.max_ratio * np.minimum(src.lengths, tgt.lengths))
+        if clean.copies == "drop":
+            drop("copy", _copies(src, tgt))
+        if clean.wrong_script == "drop":
+            drop("wrong_script", src.foreign | tgt.foreign)
+        return reasons
+
+    def _count(self, pairs: Sequence[SidePair], reasons: np.ndarray) -> None:
+        names = list(DROP_REASONS)
+        for row in np.flatnonzero(reasons).tolist():
+            reason = names[reasons[row] - 1]
+            self._dropped[reason] += 1
+            self._examples.add(reason, *pairs[row])
+
+    def _notice(self, src: Features, tgt: Features, kept: np.ndarray) -> None:
+        self._noticed["control_characters"] += int(((src.control | tgt.control) & kept).sum())
+        self._noticed["copies"] += int((_copies(src, tgt) & kept).sum())
+        self._noticed["other_script"] += int(((src.foreign | tgt.foreign) & kept).sum())
+
+    def _unknown_scripts(self, lines: Sequence[Sequence[bytes]]) -> np.ndarray:
+        numbers = np.zeros((len(lines[0]), 2), np.uint8)
+        for side, known in enumerate(self._scripts):
+            if not known:
+                numbers[:, side] = [script_number(line.decode("utf-8")) for line in lines[side]]
+        return numbers
+
+
+def _batches(pairs: Sequence[SidePair]) -> Iterator[Sequence[SidePair]]:
+    """Pairs in batches, halved as long as they hold too much text."""
+    for start in range(0, len(pairs), _BATCH):
+        yield from _halved(pairs[start : start + _BATCH])
+
+
+def _halved(batch: Sequence[SidePair]) -> Iterator[Sequence[SidePair]]:
+    size = sum(len(side) for pair in batch for side in pair if isinstance(side, str))
+    if size <= _BATCH_CHARACTERS or len(batch) == 1:
+        yield batch
+        return
+    middle = len(batch) // 2
+    yield from _halved(batch[:middle])
+    yield from _halved(batch[middle:])
+
+
+def _copies(src: Features, tgt: Features) -> np.ndarray:
+    """Pairs with equal sides, bool [N]."""
+    equal: np.ndarray = (src.checksums == tgt.checksums) & (src.keys == tgt.keys)
+    return equal
+
+
+def _pair_hashes(src: Features, tgt: Features) -> np.ndarray:
+    """All hashes of pairs, uint64 [N, 4]."""
+    near = _of_both(src.near_keys, tgt.near_keys)
+    exact = _of_both(mix64(src.keys ^ src.checksums), mix64(tgt.keys ^ tgt.checksums))
+    return np.stack([src.keys, tgt.keys, exact, near], axis=1)
+
+
+def _of_both(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """A hash of two hashes that does not depend on their order."""
+    lower, higher = np.minimum(first, second), np.maximum(first, second)
+    return mix64(mix64(lower) + higher)

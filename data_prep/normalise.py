@@ -6,11 +6,13 @@ import hashlib
 import re
 import unicodedata
 
-# Control characters other than white space, byte order marks inside the text, and Unicode's noncharacters.
+# Control characters other than white space, byte order marks inside the text, halves of surrogate pairs (JSON can
+# spell them), and Unicode's noncharacters.
 _NONCHARACTERS = "".join(chr(plane + last) for plane in range(0xFFFF, 0x110000, 0x10000) for last in (-1, 0))
-_REMOVED = re.compile(f"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff\ufdd0-\ufdef{_NONCHARACTERS}]")
+REMOVED = re.compile(f"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff\ufeff\ufdd0-\ufdef{_NONCHARACTERS}]")
 # Something other than white space, soft hyphens, zero-width characters, direction marks and variation selectors.
-_VISIBLE = re.compile(r"[^\s\u00ad\u034f\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f]")
+VISIBLE = re.compile(r"[^\s\u00ad\u034f\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f]")
+_NUMBERS = re.compile(r"\d+(?: \d+)*")
 
 
 def tidy(text: str) -> tuple[str, bool]:
@@ -22,18 +24,22 @@ def tidy(text: str) -> tuple[str, bool]:
     Returns:
         the text, "" if nothing visible is left; and whether control characters were removed.
     """
-    cleaned = text if text.isprintable() else _REMOVED.sub("", text)  # printable text holds none of them
+    cleaned = text if text.isprintable() else REMOVED.sub("", text)  # printable text holds none of them
     one_line = " ".join(cleaned.split())
-    return (one_line if _VISIBLE.search(one_line) else ""), len(cleaned) != len(text)
+    return (one_line if VISIBLE.search(one_line) else ""), len(cleaned) != len(text)
+
+
+def key_character(character: str) -> str | None:
+    """What a folded character counts as in a key: itself, punctuation a space, format characters nothing."""
+    category = unicodedata.category(character)
+    return None if category == "Cf" else character if category[0] in "LMN" else " "
 
 
 class _KeyTable(dict[int, str | None]):
-    """Code points to what they count as in a key: punctuation as a space, format characters as nothing."""
+    """Code points to what they count as in a key."""
 
     def __missing__(self, code: int) -> str | None:
-        category = unicodedata.category(chr(code))
-        kept = None if category == "Cf" else chr(code) if category[0] in "LMN" else " "
-        self[code] = kept
+        kept = self[code] = key_character(chr(code))
         return kept
 
 
@@ -47,6 +53,15 @@ def key(text: str) -> str:
     """
     folded = text.lower() if text.isascii() else _fold(text)
     return " ".join(folded.translate(_KEY_TABLE).split()) or folded
+
+
+def near_key(key_of_text: str) -> str:
+    """What two sentences must share to count as nearly the same: their keys, with every number the same.
+
+    Args:
+        key_of_text: the sentence's `key`; numbers are digits with nothing but spaces between them (``3 5`` was 3.5).
+    """
+    return _NUMBERS.sub("0", key_of_text)
 
 
 def _fold(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The writing system of a sentence, and which sentences of a language are in an unusual one."""
+"""The writing system of letters and sentences, and which sentences of a language are in an unusual one."""
 
 from __future__ import annotations
 
@@ -10,22 +10,47 @@ import numpy as np
 
 UNKNOWN = 0
 _LETTER = re.compile("[A-Za-z]")
-# Japanese mixes three, and names of letters begin with these words without being scripts.
-_SAME = {"HIRAGANA": "CJK", "KATAKANA": "CJK", "HALFWIDTH": "CJK", "FULLWIDTH": "LATIN"}
-_NO_SCRIPT = {"MODIFIER", "FEMININE", "MASCULINE", "MICRO", "MATHEMATICAL", "DOUBLE-STRUCK", "SCRIPT", "BLACK-LETTER"}
-_NUMBERS: dict[str, int] = {"LATIN": 1}
+_CODES = {
+    "ADLAM": "Adlm", "ARABIC": "Arab", "ARMENIAN": "Armn", "BALINESE": "Bali", "BENGALI": "Beng", "BOPOMOFO": "Bopo",
+    "BUGINESE": "Bugi", "CANADIAN": "Cans", "CHEROKEE": "Cher", "CJK": "Hani", "COPTIC": "Copt", "CYRILLIC": "Cyrl",
+    "DEVANAGARI": "Deva", "ETHIOPIC": "Ethi", "GEORGIAN": "Geor", "GOTHIC": "Goth", "GREEK": "Grek", "GUJARATI": "Gujr",
+    "GURMUKHI": "Guru", "HANGUL": "Hang", "HEBREW": "Hebr", "HIRAGANA": "Hira", "JAVANESE": "Java", "KANNADA": "Knda",
+    "KATAKANA": "Kana", "KHMER": "Khmr", "LAO": "Laoo", "LATIN": "Latn", "MALAYALAM": "Mlym", "MEETEI": "Mtei",
+    "MONGOLIAN": "Mong", "MYANMAR": "Mymr", "NKO": "Nkoo", "OL": "Olck", "ORIYA": "Orya", "SINHALA": "Sinh",
+    "SUNDANESE": "Sund", "SYRIAC": "Syrc", "TAMIL": "Taml", "TELUGU": "Telu", "THAANA": "Thaa", "THAI": "Thai",
+    "TIBETAN": "Tibt", "TIFINAGH": "Tfng", "YI": "Yiii",
+}  # fmt: skip
+OTHER = len(_CODES) + 1
+NUM_SCRIPTS = OTHER + 1
+"""Scripts are numbered from 1 in the order above; `OTHER` stands for the rest, which no living language needs."""
+
+_NUMBERS = {name: number for number, name in enumerate(_CODES, 1)}
+NUMBER_OF_CODE = {code: number for number, code in enumerate(_CODES.values(), 1)}
+"""Number of a script by its ISO 15924 code."""
+
+# First words of the names of letters that are not the name of their script, or of letters that have none.
+_SAME = {"HALFWIDTH": "KATAKANA", "FULLWIDTH": "LATIN", "ROMAN": "LATIN", "HENTAIGANA": "HIRAGANA"}
+_NO_SCRIPT = {"MODIFIER", "FEMININE", "MASCULINE", "MICRO", "MATHEMATICAL", "DOUBLE-STRUCK", "SCRIPT", "BLACK-LETTER",
+              "SUPERSCRIPT", "TURNED", "KELVIN", "ANGSTROM", "OHM", "EULER", "PLANCK", "INFORMATION", "CARON", "",
+              "VERTICAL", "MASU", "ALEF", "BET", "GIMEL", "DALET"}  # fmt: skip
+# Japanese mixes three.
+_MIXED = {_NUMBERS["HIRAGANA"]: _NUMBERS["CJK"], _NUMBERS["KATAKANA"]: _NUMBERS["CJK"]}
+
+
+def script_of(character: str) -> int:
+    """Number of the script of a letter; 0 for all else, and for letters that belong to none."""
+    name = unicodedata.name(character, "").split(" ")[0] if character.isalpha() else ""
+    name = _SAME.get(name, name)
+    return UNKNOWN if name in _NO_SCRIPT else _NUMBERS.get(name, OTHER)
 
 
 class _ScriptTable(dict[int, str | None]):
     """Code points to one character per script; None, which removes it, for all but letters."""
 
     def __missing__(self, code: int) -> str | None:
-        character = chr(code)
-        name = unicodedata.name(character, "").split(" ")[0] if character.isalpha() else ""
-        name = _SAME.get(name, name)
-        number = _NUMBERS.setdefault(name, len(_NUMBERS) + 1) if name and name not in _NO_SCRIPT else None
-        self[code] = chr(number) if number else None
-        return self[code]
+        number = script_of(chr(code))
+        kept = self[code] = chr(_MIXED.get(number, number)) if number else None
+        return kept
 
 
 _TABLE = _ScriptTable()
@@ -34,7 +59,7 @@ _TABLE = _ScriptTable()
 def script_number(text: str) -> int:
     """Number of the script that most letters of a text are in, up to its first 200 characters; 0 without letters.
 
-    The numbers hold within a process.
+    Chinese characters and both kinds of Japanese kana count as one script.
     """
     if text.isascii():
         return _NUMBERS["LATIN"] if _LETTER.search(text) else UNKNOWN

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from data_prep.selection import draw, first_occurrences, held_out_sizes, keys_of, touches
+from data_prep.clean import NEAR, PAIR
+from data_prep.dropper import Dropper
+from data_prep.duplicates import comparable_pairs, nearly_repeated, repeated
+from data_prep.selection import draw, held_out_sizes, keys_of, touches
 from data_prep.spec import PairSpec, Spec
-from data_prep.spool import PAIR, Spool
+from data_prep.spool import Spool
 from smoe_ds.errors import DataError
 
 Spools = dict[tuple[str, str], Spool]
 """By pair and split, for the texts that the specification gives."""
 Counts = dict[tuple[str, str], dict[str, Any]]
-"""``read``, ``dropped``, ``noticed`` by pair and split."""
+"""``read``, ``dropped``, ``noticed``, ``examples`` by pair and split."""
+Droppers = dict[tuple[str, str], Dropper]
 
 
 @dataclass
@@ -41,61 +46,77 @@ def split_corpus(spec: Spec, spools: Spools, counts: Counts) -> Parts:
     Args:
         spec: the specification.
         spools: the cleaned text.
-        counts: completed in place with what is dropped here.
+        counts: completed in place with what is dropped here, and examples of it.
 
     Returns:
-        for every pair the parts ``train``, ``valid`` and ``test``.
+        for every pair the parts ``train``, ``valid`` and ``test``; none that is neither given nor can be drawn from
+        training text.
 
     Raises:
         DataError: a text that the specification gives has no sentence pair left.
     """
-    parts: Parts = {}
-    usable = {pair.pair: _usable(spec, spools[pair.pair, "train"], counts[pair.pair, "train"]) for pair in spec.pairs}
-    for pair in spec.pairs:
-        for split in ("valid", "test"):
-            if getattr(pair, split) is not None:
-                spool = spools[pair.pair, split]
-                parts[pair.pair, split] = Part(spool, np.ones(len(spool.hashes()), bool))
+    droppers = {
+        name: Dropper(spool, counts[name], spec.seed, np.ones(len(spool.hashes()), bool))
+        for name, spool in spools.items()
+    }
+    parts: Parts = {name: Part(dropper.spool, dropper.mask) for name, dropper in droppers.items()}
+    _drop_scripts(spec, droppers)
+    _drop_duplicates(spec, droppers)
     given_valid = _keys(parts, "valid")
     for pair in spec.pairs:
         if pair.test is None:
-            _draw(spec, pair, "test", spools, usable, given_valid, parts, counts)
+            _draw(spec, pair, "test", droppers, given_valid, parts, counts)
     test_keys = _keys(parts, "test")
     for pair in spec.pairs:
         if pair.valid is None:
-            _draw(spec, pair, "valid", spools, usable, test_keys, parts, counts)
-        else:
-            _drop(parts[pair.pair, "valid"], test_keys, counts[pair.pair, "valid"])
+            _draw(spec, pair, "valid", droppers, test_keys, parts, counts)
+        elif pair.valid:
+            _drop_held_out(droppers[pair.pair, "valid"], test_keys)
     all_keys = np.union1d(test_keys, _keys(parts, "valid"))
     for pair in spec.pairs:
-        train = Part(spools[pair.pair, "train"], usable[pair.pair])
-        drawn = sum(counts[pair.pair, split].get("drawn", 0) for split in ("valid", "test"))
-        _drop(train, all_keys, counts[pair.pair, "train"], drawn)
-        parts[pair.pair, "train"] = train
+        if (pair.pair, "train") in droppers:
+            train = droppers[pair.pair, "train"]
+            _move(train, [parts[pair.pair, split].mask for split in ("valid", "test") if getattr(pair, split) is None])
+            _drop_held_out(train, all_keys)
         _check_not_empty(pair, parts, counts)
+    for dropper in droppers.values():
+        dropper.close()
     return parts
 
 
-def _usable(spec: Spec, spool: Spool, counts: dict[str, Any]) -> np.ndarray:
-    """Training lines that are neither in a wrong script nor duplicates, bool [N]."""
-    hashes = spool.hashes()
-    mask = np.ones(len(hashes), bool)
-    if spec.clean.wrong_script == "drop":
-        mask = ~spool.other_script()
-        _count(counts, "wrong_script", int((~mask).sum()))
-    rows = np.flatnonzero(mask)
-    repeated = rows[~first_occurrences(hashes[rows, PAIR])]
-    if spec.clean.duplicates == "drop":
-        mask[repeated] = False
-        _count(counts, "duplicate", len(repeated))
-    elif len(repeated):
-        counts["noticed"]["duplicates"] = len(repeated)
-    return mask
+def _drop_scripts(spec: Spec, droppers: Droppers) -> None:
+    """Drops sentences of languages that nothing is known of, if they are in another script than most."""
+    for (_, split), dropper in droppers.items():
+        rows = np.flatnonzero(dropper.spool.other_script())
+        if split == "train" and spec.clean.wrong_script == "drop":
+            dropper.drop("wrong_script", rows)
+        else:
+            dropper.notice("other_script", len(rows))
 
 
-def _count(counts: dict[str, Any], reason: str, number: int) -> None:
-    if number:
-        counts["dropped"][reason] = counts["dropped"].get(reason, 0) + number
+def _drop_duplicates(spec: Spec, droppers: Droppers) -> None:
+    """Drops training pairs that occurred before, exactly or nearly."""
+    for group in comparable_pairs(spec.clean, spec.pairs):
+        members = [droppers[pair.pair, "train"] for pair in group if (pair.pair, "train") in droppers]
+        for name, setting, find in (
+            ("duplicate", spec.clean.duplicates, lambda exact, _: repeated(exact)),
+            ("near_duplicate", spec.clean.near_duplicates, lambda exact, near: nearly_repeated(near, exact)),
+        ):
+            for dropper, rows in zip(members, _found(members, find), strict=True):
+                if setting == "drop":
+                    dropper.drop(name, rows)
+                else:
+                    dropper.notice(f"{name}s", len(rows))
+
+
+def _found(members: Sequence[Dropper], find: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> list[np.ndarray]:
+    """Lines of several texts, searched as if they were one; ``find`` gets exact and near hashes."""
+    rows = [dropper.rows() for dropper in members]
+    hashes = [dropper.spool.hashes()[left][:, [PAIR, NEAR]] for dropper, left in zip(members, rows, strict=True)]
+    exact, near = np.concatenate([np.empty((0, 2), np.uint64), *hashes]).T
+    mask = find(exact, near)
+    parts = np.split(mask, np.cumsum([len(left) for left in rows])[:-1]) if rows else []
+    return [left[part] for left, part in zip(rows, parts, strict=True)]
 
 
 def _keys(parts: Parts, split: str) -> np.ndarray:
@@ -106,41 +127,44 @@ def _draw(
     spec: Spec,
     pair: PairSpec,
     split: str,
-    spools: Spools,
-    usable: dict[str, np.ndarray],
+    droppers: Droppers,
     forbidden: np.ndarray,
     parts: Parts,
     counts: Counts,
 ) -> None:
-    """Draws a split of a pair from its training text."""
-    spool, mask = spools[pair.pair, "train"], usable[pair.pair]
-    hashes = spool.hashes()
+    """Draws a split of a pair from its training text, if it has any."""
+    dropper = droppers.get((pair.pair, "train"))
+    if dropper is None:
+        return
+    hashes = dropper.spool.hashes()
     pivot_keys = hashes[:, pair.languages.index(spec.key_language(pair))]
     valid_size, test_size = held_out_sizes(
-        len(np.unique(pivot_keys[mask])), spec.held_out, valid=pair.valid is None, test=pair.test is None
+        len(np.unique(pivot_keys[dropper.mask])), spec.held_out, valid=pair.valid is None, test=pair.test is None
     )
-    eligible = mask & ~touches(hashes[:, :2], forbidden)
+    eligible = dropper.mask & ~touches(hashes[:, :2], forbidden)
     drawn = draw(pivot_keys, eligible, valid_size if split == "valid" else test_size, spec.seed)
-    parts[pair.pair, split] = Part(spool, drawn)
+    parts[pair.pair, split] = Part(dropper.spool, drawn)
     asked = getattr(spec.held_out, split)
     counts[pair.pair, split] = {"drawn": int(drawn.sum()), "asked": asked, "dropped": {}, "noticed": {}}
 
 
-def _drop(part: Part, keys: np.ndarray, counts: dict[str, Any], drawn: int = 0) -> None:
-    """Takes out of a part what touches held-out keys; counts it, but for what was drawn from it."""
-    rows = np.flatnonzero(part.mask)
-    leaking = rows[touches(part.keys(), keys)]
-    mask = part.mask.copy()
-    mask[leaking] = False
-    part.mask = mask
-    _count(counts, "held_out", len(leaking) - drawn)
-    if drawn:
-        counts["moved"] = drawn
+def _move(train: Dropper, drawn: Sequence[np.ndarray]) -> None:
+    """Takes out of training text what was drawn from it."""
+    for mask in drawn:
+        train.mask[mask] = False
+    if moved := sum(int(mask.sum()) for mask in drawn):
+        train.counts["moved"] = moved
+
+
+def _drop_held_out(dropper: Dropper, keys: np.ndarray) -> None:
+    """Takes out of a text what touches held-out keys."""
+    rows = dropper.rows()
+    dropper.drop("held_out", rows[touches(dropper.spool.hashes()[rows, :2], keys)])
 
 
 def _check_not_empty(pair: PairSpec, parts: Parts, counts: Counts) -> None:
     for split in ("train", "valid", "test"):
-        if getattr(pair, split) is not None and not parts[pair.pair, split].mask.any():
+        if getattr(pair, split) and not parts[pair.pair, split].mask.any():
             count = counts[pair.pair, split]
             dropped = ", ".join(f"{number} {reason}" for reason, number in count["dropped"].items()) or "none dropped"
             raise DataError(

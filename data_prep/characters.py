@@ -1,0 +1,91 @@
+"""What every code point counts as, in tables: the basis of looking at thousands of sentences in a few array operations.
+
+The tables say the same as `normalise` and `scripts`, which look at one sentence at a time.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from data_prep.normalise import REMOVED, VISIBLE, key_character
+from data_prep.scripts import NUM_SCRIPTS, script_of
+
+LETTER, UNTIDY, SEEN, COMPLEX, MARK, DIGIT = 1, 2, 4, 8, 16, 32
+"""Flags: a letter; white space other than a blank, or removed by `tidy`; visible; not folded on its own; combining
+(of a class that may be reordered); a decimal digit in the key."""
+
+SPACE, NOTHING = 32, 0
+"""Folded code points of punctuation, and of what vanishes from a key."""
+
+_END = 0x110000
+_NAMED = 0x33480  # beyond: private use, unassigned, tags and variation selectors
+_SUPPLEMENT = range(0xE0000, 0xE0200)
+
+
+@dataclass(frozen=True)
+class Characters:
+    """Properties by code point.
+
+    Attributes:
+        flags: uint8 [0x110000].
+        folded: what a character is in a key, uint32 [0x110000]; nothing that counts where it is ``COMPLEX``.
+        scripts: number of the script of a letter, 0 for all else, uint8 [0x110000].
+    """
+
+    flags: np.ndarray
+    folded: np.ndarray
+    scripts: np.ndarray
+
+
+@lru_cache(maxsize=1)
+def characters() -> Characters:
+    """The tables, made once in a process (about a quarter of a second)."""
+    flags = np.full(_END, SEEN, np.uint8)
+    folded = np.full(_END, SPACE, np.uint32)
+    scripts = np.zeros(_END, np.uint8)
+    seconds = _second_of_compositions()
+    for code in (*range(_NAMED), *_SUPPLEMENT):
+        character = chr(code)
+        flags[code], folded[code] = _properties(character, seconds)
+        scripts[code] = script_of(character)
+    for plane in range(0, _END, 0x10000):
+        flags[plane + 0xFFFE : plane + 0x10000] |= UNTIDY
+    assert scripts.max() < NUM_SCRIPTS
+    return Characters(flags, folded, scripts)
+
+
+def _second_of_compositions() -> set[str]:
+    """Characters that may join the one before them into one when text is composed."""
+    seconds = {chr(code) for first, last in ((0x1161, 0x1175), (0x11A8, 0x11C2)) for code in range(first, last + 1)}
+    for code in range(_NAMED):
+        parts = unicodedata.decomposition(chr(code)).split()
+        if len(parts) == 2 and not parts[0].startswith("<"):
+            seconds.add(chr(int(parts[1], 16)))
+    return seconds
+
+
+def _properties(character: str, seconds: set[str]) -> tuple[int, int]:
+    flags = LETTER * character.isalpha() | SEEN * bool(VISIBLE.match(character))
+    if REMOVED.match(character) or (character.isspace() and character != " "):
+        flags |= UNTIDY
+    if unicodedata.combining(character):
+        flags |= MARK
+    if "\ud800" <= character <= "\udfff":
+        return flags, SPACE
+    fold = character.casefold() if character.isascii() else _folded(character)
+    kept = [key_character(part) for part in fold]
+    text = "".join(part for part in kept if part)
+    if len(fold) == 1 and text == fold and fold not in seconds and character not in seconds:
+        marks = bool(unicodedata.combining(fold)) != bool(unicodedata.combining(character))
+        return flags | DIGIT * fold.isdecimal() | COMPLEX * marks, ord(fold)
+    if not text.strip(" ") and character not in seconds:
+        return flags, SPACE if text else NOTHING
+    return flags | COMPLEX, SPACE
+
+
+def _folded(character: str) -> str:
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", character).casefold())
