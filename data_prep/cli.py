@@ -13,11 +13,13 @@ from pydantic import BaseModel
 
 from data_prep.clean import DROP_REASONS, NOTICES
 from data_prep.load_spec import SECTIONS, SOURCES, load_spec
-from data_prep.prepare import prepare
+from data_prep.output import kept
+from data_prep.prepare import PIECE_SIZE, prepare
 from data_prep.progress import Progress
 from data_prep.report import format_report
 from data_prep.spec import Spec
-from smoe_ds.errors import SmoeError
+from data_prep.workers import Workers, processes_started, ranks
+from smoe_ds.errors import LaunchError, SmoeError
 
 _DESCRIPTION = """\
 Prepares a corpus: reads parallel text (plain or gzip file pairs, TSV, gettext catalogs, MediaWiki messages), cleans it,
@@ -25,7 +27,9 @@ sets validation and test sentences apart so that none is in any language's train
 vocabulary on a temperature sample, and writes token shards with a manifest of counts and SHA-256.
 
 The output folder appears when it is complete. A second run with the same specification and inputs verifies it and
-does nothing else. See data_prep/example.yaml for a specification; --keys lists every key with its default."""
+does nothing else; after an interruption it goes on with what is finished, kept in DIR.work beside the output. The work
+is shared by all processors of the host or, started with mpirun or srun, by the ranks of the MPI job; the result is the
+same. See data_prep/example.yaml for a specification; --keys lists every key with its default."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -51,7 +55,14 @@ def _parser() -> argparse.ArgumentParser:
         "--workers",
         type=_positive,
         metavar="N",
-        help="processes to use; the result is the same (default: what pays off)",
+        help="processes to use; the result is the same (default: what pays off); not under mpirun or srun",
+    )
+    parser.add_argument(
+        "--piece",
+        type=_positive,
+        default=PIECE_SIZE,
+        metavar="N",
+        help="sentence pairs a task reads, cleans or encodes; the result is the same (default: %(default)s)",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
     parser.add_argument("--keys", action="store_true", help="describe the keys of a specification and the counts; exit")
@@ -103,34 +114,70 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if args.spec is None:
         parser.error("the specification SPEC.yaml is missing")
-    signal.signal(signal.SIGTERM, _terminate)
     try:
-        return _run(args)
-    except (SmoeError, OSError) as error:
+        number, evidence = processes_started()
+        if number == 1:
+            return _run(args, args.workers)
+        if args.workers is not None:
+            raise LaunchError(
+                f"--workers {args.workers}: the workers are the {number} processes of {evidence}; omit it"
+            )
+        with ranks(number, evidence) as workers:
+            return 0 if workers is None else _run(args, workers)
+    except SmoeError as error:
         if args.debug:
             raise
         print(f"error: {error}", file=sys.stderr)
         return 2
+
+
+def _run(args: argparse.Namespace, workers: Workers | int | None) -> int:
+    """Runs the command in the process that leads; returns the exit status."""
+    signal.signal(signal.SIGTERM, _terminate)
+    output: Path | None = args.output
+    status = 2
+    try:
+        spec = load_spec(args.spec, args.set)
+        output = output or args.spec.resolve().parent / spec.output
+        _prepare(args, spec, output, workers)
+        return 0
+    except (SmoeError, OSError) as error:
+        if args.debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+    except _Terminated:
+        print("terminated", file=sys.stderr)
+        status = 128 + signal.SIGTERM
     except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
-        return 130
+        print("interrupted", file=sys.stderr)
+        status = 128 + signal.SIGINT
+    note = kept(output) if output is not None else ""
+    if note:
+        print(note, file=sys.stderr)
+    return status
+
+
+class _Terminated(BaseException):
+    """The process was asked to end."""
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    """Leaves through the clean-up that removes the temporary folder."""
-    sys.exit(128 + number)
+    """Leaves through the clean-up."""
+    raise _Terminated
 
 
-def _run(args: argparse.Namespace) -> int:
-    spec = load_spec(args.spec, args.set)
-    base = args.spec.resolve().parent
-    output = args.output or base / spec.output
+def _prepare(args: argparse.Namespace, spec: Spec, output: Path, workers: Workers | int | None) -> None:
     corpus, reused = prepare(
-        spec, base, output, overwrite=args.overwrite, workers=args.workers, progress=Progress(quiet=args.quiet)
+        spec,
+        args.spec.resolve().parent,
+        output,
+        overwrite=args.overwrite,
+        workers=workers,
+        progress=Progress(quiet=args.quiet),
+        piece_size=args.piece,
     )
     print(format_report(corpus.manifest))
     total = sum(entry["sentences"] for entry in corpus.manifest["splits"]["train"].values())
     vocab_size = corpus.manifest["tokenizer"]["vocab_size"]
     done = "already prepared, verified" if reused else "prepared"
     print(f"{done}: {output}: {total:,} training pairs, {len(corpus.languages)} languages, {vocab_size:,} pieces")
-    return 0

@@ -1,89 +1,124 @@
-"""Encodes the parts of a pair and writes them as shards, with the text of what is held out."""
+"""Encodes a piece of cleaned text: the ids of what each split takes of it, and the text of what is held out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
-from data_prep.spec import PairSpec, Spec
-from data_prep.splits import Part
-from smoe_ds.data.shards import SPLITS, HashedFile, ShardWriter
+import numpy as np
+
+from data_prep.pieces import Pieces, fingerprint
+from data_prep.spool import Spool
+from smoe_ds.data.ragged import Ragged
+from smoe_ds.data.shards import token_dtype
 from smoe_ds.data.tokenizer import Tokenizer
 
-_BATCH = 4096
+LENGTH_DTYPE = np.dtype("<u4")
 
 
-def encode_pair(
-    spec: Spec,
-    pair: PairSpec,
-    parts: Mapping[str, Part],
-    folder: Path,
-    tokenizer: Tokenizer,
-    num_threads: int,
-    tick: Callable[[int], None],
-) -> dict[str, tuple[dict[str, Any], int]]:
-    """Writes all splits of a pair.
+@dataclass(frozen=True)
+class Encoding:
+    """A piece to encode.
+
+    Attributes:
+        name: of the piece of ids.
+        spool: the text.
+        piece: number of its piece.
+        masks: by split, which of the piece's lines it takes, bool [n].
+        max_pieces: most SentencePiece pieces on either side.
+        model: the vocabulary's file.
+        made_from: fingerprint of all this.
+    """
+
+    name: str
+    spool: Spool
+    piece: int
+    masks: Mapping[str, np.ndarray]
+    max_pieces: int
+    model: Path
+    made_from: str
+
+    @classmethod
+    def of(
+        cls,
+        spool: Spool,
+        piece: int,
+        masks: Mapping[str, np.ndarray],
+        max_pieces: int,
+        model: Path,
+        model_sha256: str,
+        text_made_from: str,
+    ) -> Encoding:
+        """The piece, with its fingerprint; ``text_made_from`` is that of the text."""
+        lines = {split: hashlib.sha256(mask.tobytes()).hexdigest() for split, mask in masks.items()}
+        pair = "-".join(spool.languages)
+        made_from = fingerprint(pair, spool.split, piece, lines, max_pieces, model_sha256, text_made_from)
+        return cls(f"ids/{pair}.{spool.split}/{piece:05d}", spool, piece, masks, max_pieces, model, made_from)
+
+
+def ids_place(name: str, split: str, side: int, kind: str) -> str:
+    """Where the ids (``kind`` "ids"), their lengths or the text of a split in a piece are."""
+    return f"{name}.{split}.{side}.{kind}"
+
+
+def encode_piece(pieces: Pieces, encoding: Encoding, num_threads: int) -> dict[str, Any]:
+    """Encodes a piece, unless that is finished.
 
     Args:
-        spec: the specification.
-        pair: the pair.
-        parts: by split.
-        folder: folder of the corpus.
-        tokenizer: the vocabulary.
+        pieces: where the pieces are.
+        encoding: the piece.
         num_threads: threads that encode; the result does not depend on them.
-        tick: called now and then with the number of pairs written.
 
     Returns:
-        by split the entry for the manifest, and how many pairs exceeded the limit of pieces.
+        by split ``lengths`` [sentences, tokens of the first side, of the second] and ``too_many_pieces``.
     """
-    return {
-        split: _encode_part(spec, pair, split, parts[split], folder, tokenizer, num_threads, tick) for split in SPLITS
-    }
+    done: dict[str, Any] | None = pieces.find(encoding.name, encoding.made_from)
+    if done is not None:
+        return done
+    tokenizer = _tokenizer(encoding.model)
+    contents: dict[str, bytes] = {}
+    result: dict[str, Any] = {}
+    every = np.logical_or.reduce(list(encoding.masks.values()))
+    texts = [encoding.spool.piece_lines(encoding.piece, side, every) for side in (0, 1)]
+    rows = [tokenizer.encode_rows(lines, num_threads) for lines in texts]
+    fits = np.logical_and.reduce([(r.lengths > 0) & (r.lengths <= encoding.max_pieces) for r in rows])
+    dtype = token_dtype(tokenizer.vocab_size)
+    for split, mask in encoding.masks.items():
+        wanted = mask[every]
+        kept = wanted & fits
+        sides = [_only(side_rows, kept) for side_rows in rows]
+        for side, (ids, lines) in enumerate(zip(sides, texts, strict=True)):
+            name = encoding.name
+            contents[ids_place(name, split, side, "ids")] = ids.values.astype(dtype).tobytes()
+            contents[ids_place(name, split, side, "lengths")] = ids.lengths.astype(LENGTH_DTYPE).tobytes()
+            if split != "train":
+                contents[ids_place(name, split, side, "text")] = _text(lines, kept)
+        result[split] = {
+            "lengths": [len(sides[0]), *(len(ids.values) for ids in sides)],
+            "too_many_pieces": int(wanted.sum() - kept.sum()),
+        }
+    pieces.commit_data(encoding.name, encoding.made_from, contents, result)
+    return result
 
 
-def _encode_part(
-    spec: Spec,
-    pair: PairSpec,
-    split: str,
-    part: Part,
-    folder: Path,
-    tokenizer: Tokenizer,
-    num_threads: int,
-    tick: Callable[[int], None],
-) -> tuple[dict[str, Any], int]:
-    writer = ShardWriter(folder / split / pair.pair, pair.languages, tokenizer.vocab_size, spec.shards.sentences)
-    texts = [] if split == "train" else [_open_text(folder, split, pair, name) for name in pair.languages]
-    dropped = written = 0
-    for src_lines, tgt_lines in _batches(part.spool.lines(0, part.mask), part.spool.lines(1, part.mask)):
-        src, tgt = (tokenizer.encode_batch(lines, num_threads) for lines in (src_lines, tgt_lines))
-        limit = spec.clean.max_pieces
-        fits = [0 < len(a) <= limit and 0 < len(b) <= limit for a, b in zip(src, tgt, strict=True)]
-        if not all(fits):
-            dropped += fits.count(False)
-            src, tgt = _only(src, fits), _only(tgt, fits)
-            src_lines, tgt_lines = _only(src_lines, fits), _only(tgt_lines, fits)
-        writer.add(src, tgt)
-        for text, lines in zip(texts, (src_lines, tgt_lines), strict=False):
-            text.write("".join(f"{line}\n" for line in lines).encode("utf-8"))
-        written += len(src)
-        tick(written)
-    entry = writer.close()
-    if texts:
-        entry["text"] = {name: text.close() for name, text in zip(pair.languages, texts, strict=True)}
-    return entry, dropped
+def _tokenizer(model: Path) -> Tokenizer:
+    """The vocabulary, loaded once in a process."""
+    if _LOADED.get("file") != (model, model.stat().st_mtime_ns):
+        _LOADED.update(file=(model, model.stat().st_mtime_ns), tokenizer=Tokenizer(model))
+    tokenizer: Tokenizer = _LOADED["tokenizer"]
+    return tokenizer
 
 
-def _open_text(folder: Path, split: str, pair: PairSpec, language: str) -> HashedFile:
-    (folder / "text").mkdir(exist_ok=True)
-    return HashedFile(folder / "text" / f"{split}.{pair.pair}.{language}")
+_LOADED: dict[str, Any] = {}
 
 
-def _only(values: list[Any], wanted: Iterable[bool]) -> list[Any]:
-    return [value for value, keep in zip(values, wanted, strict=True) if keep]
+def _only(rows: Ragged, kept: np.ndarray) -> Ragged:
+    return rows if kept.all() else rows.take(np.flatnonzero(kept))
 
 
-def _batches(src: Iterator[str], tgt: Iterator[str]) -> Iterator[tuple[list[str], list[str]]]:
-    while src_lines := list(islice(src, _BATCH)):
-        yield src_lines, list(islice(tgt, len(src_lines)))
+def _text(lines: Sequence[str], kept: np.ndarray) -> bytes:
+    return "".join(f"{line}\n" for line in compress(lines, kept.tolist())).encode("utf-8")

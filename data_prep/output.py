@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import os
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from data_prep.assemble import CORPUS
+from data_prep.lock import locked
+from data_prep.pieces import Pieces, needing, sync_folder
+from data_prep.progress import Progress
 from smoe_ds.data.corpus import Corpus
-from smoe_ds.data.shards import MANIFEST, read_manifest, sha256_of
+from smoe_ds.data.manifest import MANIFEST, read_manifest, shard_files, write_manifest
+from smoe_ds.data.shards import sha256_of
 from smoe_ds.errors import DataError
 
 
@@ -64,55 +69,102 @@ def _differences(there: Any, here: Any, key: str = "") -> Iterator[str]:
         yield f"{key} is {shown[0]} there and {shown[1]} here"
 
 
-def left_over(output: Path) -> list[Path]:
-    """Temporary folders beside the output, of preparations that still run or were killed."""
-    return sorted(path for path in output.parent.glob(f"{output.name}.tmp-*") if path.is_dir())
+def work_folder(output: Path) -> Path:
+    """The folder beside the output in which it is made."""
+    return output.with_name(f"{output.name}.work")
+
+
+def kept(output: Path) -> str:
+    """What an interrupted preparation leaves, in words; "" if nothing."""
+    work = work_folder(output)
+    number = Pieces(work).count()
+    if not number:
+        return ""
+    return f"{number:,} finished pieces are kept in {work}; run the same command again to go on, or remove that folder"
 
 
 @contextmanager
-def building(output: Path) -> Iterator[Path]:
-    """A temporary folder beside the output, which takes its place when the block ends without an error.
+def working(output: Path, progress: Progress) -> Iterator[Pieces]:
+    """The folder in which the output is made, locked; finished pieces of an interrupted run are in it.
 
-    Everything is on the disk before that; after an error, or Ctrl-C, nothing is left behind.
+    After an error or an interruption finished pieces stay; without any the folder vanishes.
 
     Raises:
-        DataError: the folder cannot be made, or another process has written the output meanwhile.
+        DataError: the folder cannot be made, or another process works in it.
     """
-    temporary = output.with_name(f"{output.name}.tmp-{os.getpid()}")
+    work = work_folder(output)
     try:
-        temporary.mkdir(parents=True)
+        work.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"{temporary}: cannot make the folder: {error.strerror}") from error
-    try:
-        yield temporary
-        _sync_folders(temporary)
-        _replace(temporary, output)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        raise DataError(f"{work}: cannot make the folder: {error.strerror}") from error
+    pieces = Pieces(work)
+    with locked(work / "lock", output, progress.say):
+        _recover(output)
+        for name in ("drafts", "raw", "records/raw"):
+            shutil.rmtree(work / name, ignore_errors=True)
+        if pieces.count():
+            progress.say(f"an earlier run was interrupted: {pieces.count():,} finished pieces in {work} are looked at")
+        try:
+            yield pieces
+        finally:
+            if not pieces.count():
+                shutil.rmtree(work, ignore_errors=True)
 
 
-def _sync_folders(folder: Path) -> None:
-    for path in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
-        _sync(path)
+def clear_remains(output: Path, progress: Progress) -> None:
+    """Removes the remains of a preparation that was finished, but for its last steps; tells of others."""
+    work = work_folder(output)
+    if not work.is_dir():
+        return
+    if (work / CORPUS).exists():
+        progress.say(f"note: {work} holds pieces of another preparation; if none is wanted any more, remove it")
+        return
+    with locked(work / "lock", output, progress.say):
+        _recover(output)
+        shutil.rmtree(work, ignore_errors=True)
 
 
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def finish(pieces: Pieces, output: Path, manifest: dict[str, Any]) -> None:
+    """Writes the manifest and puts the corpus in its place; an earlier result there is replaced.
+
+    Raises:
+        DataError: the corpus cannot be put there.
+    """
+    corpus = pieces.root / CORPUS
+    listed = {corpus / name for name, _ in shard_files(manifest)}
+    for path in sorted(corpus.rglob("*"), reverse=True):  # files before their folders
+        if path.is_file() and path not in listed:
+            path.unlink()  # of a preparation with another specification
+        elif path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+    with needing(corpus / MANIFEST, len(json.dumps(manifest, indent=1))):
+        write_manifest(corpus, manifest)
+    for folder in [corpus, *(path for path in corpus.rglob("*") if path.is_dir())]:
+        sync_folder(folder)
+    _replace(corpus, output)
+    shutil.rmtree(pieces.root, ignore_errors=True)
 
 
-def _replace(temporary: Path, output: Path) -> None:
-    old = output.with_name(f"{output.name}.old-{os.getpid()}")
+def _old(output: Path) -> Path:
+    return output.with_name(f"{output.name}.old")
+
+
+def _recover(output: Path) -> None:
+    """Undoes half a replacement: the earlier result goes back to its place, or away if the new one is there."""
+    old = _old(output)
+    if old.exists() and output.exists():
+        shutil.rmtree(old, ignore_errors=True)
+    elif old.exists():
+        old.rename(output)
+
+
+def _replace(corpus: Path, output: Path) -> None:
     try:
         if (output / MANIFEST).is_file():
-            output.rename(old)
-        temporary.rename(output)
+            output.rename(_old(output))
+        corpus.rename(output)
     except OSError as error:
-        if old.exists() and not output.exists():
-            old.rename(output)
+        _recover(output)
         raise DataError(f"{output}: cannot put the corpus in its place: {error.strerror}") from error
-    _sync(output.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    sync_folder(output.parent)
+    shutil.rmtree(_old(output), ignore_errors=True)

@@ -1,28 +1,39 @@
-"""Says on stderr what the preparation is doing, now and then."""
+"""Says on stderr what the preparation is doing, now and then, and keeps the time of its stages."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class Progress:
-    """Prints a line per step, and within a long one a line every ten seconds."""
+    """Prints a line per stage, and within a long one a line every ten seconds.
+
+    Attributes:
+        seconds: time that each stage took, by its name.
+    """
 
     def __init__(self, *, quiet: bool = False, interval: float = 10.0) -> None:
         """Sets up the output.
 
         Args:
             quiet: print nothing.
-            interval: time between lines within a step [s].
+            interval: time between lines within a stage [s].
         """
         self.quiet = quiet
+        self.seconds: dict[str, float] = {}
         self._interval = interval
         self._start = self._last = time.monotonic()
 
-    def start(self) -> None:
-        """Begins a long step: the first line about it comes after the interval."""
-        self._last = time.monotonic()
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """A stage, from its beginning to its end."""
+        began = time.monotonic()
+        yield
+        self.seconds[name] = time.monotonic() - began
+        self.say(f"{name}: done")
 
     def say(self, text: str) -> None:
         """Prints a line with the time since the start."""
@@ -30,7 +41,7 @@ class Progress:
         if not self.quiet:
             print(f"[{self._last - self._start:6.1f} s] {text}", file=sys.stderr, flush=True)
 
-    def tick(self, what: str, number: int) -> None:
-        """Prints how far a step has come, if it is time to."""
+    def tick(self, text: str) -> None:
+        """Prints how far a stage has come, if it is time to."""
         if time.monotonic() - self._last >= self._interval:
-            self.say(f"{what}: {number:,} pairs so far")
+            self.say(text)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import islice
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from zlib import crc32
 
 import numpy as np
@@ -16,16 +14,16 @@ Words = tuple[np.ndarray, np.ndarray]
 """Hashed words of a batch of lines one after the other, and the number of words of each line."""
 
 
-def count_swapped(src: Path, tgt: Path) -> int:
-    """Number of lines of which both sides are far likelier on the other side.
+def count_swapped(src: Sequence[str], tgt: Sequence[str]) -> int:
+    """Number of pairs of which both sides are far likelier on the other side.
 
     A word speaks for the side on which the other lines have it more often (log of the ratio of counts, smoothed by
     one half); words on both sides of a line say nothing. Languages without spaces between words give little evidence,
     and nothing is counted then.
 
     Args:
-        src: text of the first language.
-        tgt: text of the second language, line by line.
+        src: sentences of the first language.
+        tgt: sentences of the second language, pair by pair.
     """
     counts = np.zeros((2, _BUCKETS), np.int64)
     for batch in _batches(src, tgt):
@@ -48,12 +46,12 @@ def _sums(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return sums
 
 
-def _batches(src: Path, tgt: Path) -> Iterator[tuple[Words, Words]]:
-    """Words of both sides that the other side of the line lacks, a batch of lines at a time."""
-    with src.open("rb") as src_file, tgt.open("rb") as tgt_file:
-        while lines := list(islice(zip(src_file, tgt_file, strict=True), _BATCH)):
-            pairs = [(first.lower().split(), second.lower().split()) for first, second in lines]
-            yield _hashed([_without(a, b) for a, b in pairs]), _hashed([_without(b, a) for a, b in pairs])
+def _batches(src: Sequence[str], tgt: Sequence[str]) -> Iterator[tuple[Words, Words]]:
+    """Words of both sides that the other side of the pair lacks, a batch of pairs at a time."""
+    for start in range(0, len(src), _BATCH):
+        both = zip(src[start : start + _BATCH], tgt[start : start + _BATCH], strict=True)
+        pairs = [(first.encode().lower().split(), second.encode().lower().split()) for first, second in both]
+        yield _hashed([_without(a, b) for a, b in pairs]), _hashed([_without(b, a) for a, b in pairs])
 
 
 def _without(words: list[bytes], others: list[bytes]) -> list[bytes]:
