@@ -26,6 +26,9 @@ class DataConfig(Section):
     window: int = Field(
         default=65536, gt=0, description="Sentence pairs drawn at a time, sorted by length and cut into micro-batches."
     )
+    prefetch_steps: int = Field(
+        default=2, ge=0, description="Steps whose batches a background thread makes ready ahead; 0: no thread."
+    )
     source_language_token: bool = Field(
         default=True, description="Put the target-language token before the source sentence."
     )

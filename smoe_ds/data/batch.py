@@ -5,12 +5,13 @@ Shapes: ``B`` sentences, ``S`` source positions, ``T`` target positions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+from smoe_ds.data.ragged import Int64, Ragged
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 PAD_ID = 0
 BOS_ID = 1
 EOS_ID = 2
-
-Pair = tuple[NDArray[Any], NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -56,8 +55,9 @@ SPECIAL_TOKENS_TGT = 1
 
 
 def collate(
-    pairs: Sequence[Pair],
-    language_ids: NDArray[np.int64],
+    src: Ragged,
+    tgt: Ragged,
+    language_ids: Int64,
     directions: tuple[str, ...],
     *,
     source_language_token: bool,
@@ -67,7 +67,8 @@ def collate(
     """Pads sentence pairs into a batch.
 
     Args:
-        pairs: B pairs of piece ids, source and target.
+        src: piece ids of B sources.
+        tgt: piece ids of their targets.
         language_ids: int64 [B], token of each target language.
         directions: B directions.
         source_language_token: put the language token before the source.
@@ -76,13 +77,15 @@ def collate(
     """
     import torch
 
-    src, src_tokens, _ = _padded([pair[0] for pair in pairs], language_ids if source_language_token else None)
-    tgt_out, tgt_tokens, is_piece = _padded([pair[1] for pair in pairs], None)
-    tgt_in = np.full_like(tgt_out, PAD_ID)
+    padded_src, src_tokens = _padded(src, language_ids if source_language_token else None)
+    tgt_out, tgt_tokens = _padded(tgt, None)
+    tgt_in = np.empty_like(tgt_out)
     tgt_in[:, 0] = language_ids if target_language_token else BOS_ID
-    tgt_in[:, 1:] = np.where(is_piece[:, :-1], tgt_out[:, :-1], PAD_ID)
+    tgt_in[:, 1:] = tgt_out[:, :-1]
+    shorter = np.flatnonzero(tgt.lengths + 1 < tgt_out.shape[1])
+    tgt_in[shorter, tgt.lengths[shorter] + 1] = PAD_ID  # where the end of sentence came to lie
     return Batch(
-        src=torch.from_numpy(src),
+        src=torch.from_numpy(padded_src),
         tgt_in=torch.from_numpy(tgt_in),
         tgt_out=torch.from_numpy(tgt_out),
         num_src_tokens=src_tokens,
@@ -100,18 +103,14 @@ def empty_batch() -> Batch:
     return Batch(src, tgt_in, tgt_out, num_src_tokens=0, num_tgt_tokens=0, directions=("",), index=-1)
 
 
-def _padded(
-    rows: Sequence[NDArray[Any]], first: NDArray[np.int64] | None
-) -> tuple[NDArray[np.int64], int, NDArray[np.bool_]]:
-    """Rows [B, width] of first token (if any), pieces and end of sentence; their tokens; which places hold pieces."""
-    shift = 0 if first is None else 1
-    ends = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows)) + shift
-    columns = np.arange(int(ends.max()) + 1)
-    is_piece = columns < ends[:, None]
+def _padded(rows: Ragged, first: Int64 | None) -> tuple[NDArray[np.int64], int]:
+    """Rows [B, width] of first token (if any), pieces and end of sentence; their tokens."""
+    ends = rows.lengths if first is None else rows.lengths + 1
+    is_piece = np.arange(int(ends.max()) + 1) < ends[:, None]
     out = np.full(is_piece.shape, PAD_ID, dtype=np.int64)
     if first is not None:
         is_piece[:, 0] = False
         out[:, 0] = first
-    out[is_piece] = np.concatenate(rows)
+    out[is_piece] = rows.values
     out[np.arange(len(rows)), ends] = EOS_ID
-    return out, int(ends.sum()) + len(rows), is_piece
+    return out, int(ends.sum()) + len(rows)

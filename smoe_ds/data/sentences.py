@@ -7,6 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from smoe_ds.data.ragged import Int64, Ragged
+
 
 class Lengths(Protocol):
     """Lengths in pieces, looked up for an array of sentence numbers only. A NumPy array is one."""
@@ -28,4 +30,4 @@ class SentencePairs(Protocol):
     @property
     def tgt_lengths(self) -> Lengths: ...
     def __len__(self) -> int: ...
-    def __getitem__(self, index: int, /) -> tuple[NDArray[Any], NDArray[Any]]: ...
+    def read(self, numbers: Int64, /) -> tuple[Ragged, Ragged]: ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +20,10 @@ from smoe_ds.errors import DataError
 
 if TYPE_CHECKING:
     from smoe_ds.config.data import DataConfig
+
+
+# Micro-batches are read together up to this many tokens: fewer cost more time, more cost memory and the first batch.
+_TOKENS_AT_A_TIME = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,8 @@ class TrainStream:
         rank: this process.
         world_size: processes W among which the K micro-batches are dealt; divides K.
         fingerprint: SHA-256 of the corpus, without which a position means nothing.
-        prefetch: build the next step in a background thread while the caller works on the last one.
+        prefetch: steps that a background thread builds ahead while the caller works on the last one; 0: no thread;
+            None: as the configuration says.
 
     Raises:
         ConfigError: K is no multiple of W.
@@ -80,7 +86,7 @@ class TrainStream:
         rank: int,
         world_size: int,
         fingerprint: str,
-        prefetch: bool = True,
+        prefetch: int | None = None,
     ) -> None:
         check_partition(micro_batches_per_step, rank, world_size)
         self._micro_batches_per_step = micro_batches_per_step
@@ -92,8 +98,11 @@ class TrainStream:
         self._position = Position.start(len(self._directions.names))
         self._window: tuple[int, Window] | None = None
         self._checked_usable = False
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="train-stream") if prefetch else None
-        self._next: Future[tuple[StepBatches, Position]] | None = None
+        self._read: dict[int, Batch] = {}
+        self._prefetch = config.prefetch_steps if prefetch is None else prefetch
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="train-stream") if self._prefetch else None
+        self._ahead: deque[Future[tuple[StepBatches, Position]]] = deque()
+        self._frontier = self._position
 
     def next_step(self) -> StepBatches:
         """The next step's micro-batches for this rank.
@@ -104,9 +113,15 @@ class TrainStream:
         if self._executor is None:
             step, self._position = self._build(self._position)
             return step
-        ahead, self._next = self._next or self._executor.submit(self._build, self._position), None
-        step, self._position = ahead.result()
-        self._next = self._executor.submit(self._build, self._position)
+        if not self._ahead:
+            self._ahead.append(self._executor.submit(self._build_ahead))
+        try:
+            step, self._position = self._ahead.popleft().result()
+        except BaseException:
+            self._drop_ahead()
+            raise
+        while len(self._ahead) < self._prefetch:
+            self._ahead.append(self._executor.submit(self._build_ahead))
         return step
 
     def position(self) -> dict[str, Any]:
@@ -133,7 +148,7 @@ class TrainStream:
                 f"data position: offset {new.offset} lies past the {num_batches} micro-batches of window {new.window}; "
                 "resume from another checkpoint"
             )
-        self._position = new
+        self._position = self._frontier = new
 
     def close(self) -> None:
         """Ends the background thread; safe to call twice. The position stays readable."""
@@ -150,9 +165,16 @@ class TrainStream:
         self.close()
 
     def _drop_ahead(self) -> None:
-        ahead, self._next = self._next, None
-        if ahead is not None and not ahead.cancel():
-            wait([ahead])
+        """Forgets what was built ahead, and waits for the thread to be idle."""
+        wait([future for future in self._ahead if not future.cancel()])
+        self._ahead.clear()
+        self._read.clear()
+        self._frontier = self._position
+
+    def _build_ahead(self) -> tuple[StepBatches, Position]:
+        """The step after the last one that was built. Runs in the background thread, in the order of the steps."""
+        step, self._frontier = self._build(self._frontier)
+        return step, self._frontier
 
     def _build(self, position: Position) -> tuple[StepBatches, Position]:
         """One step from ``position`` on, and the position after it. Runs in one thread at a time."""
@@ -165,12 +187,22 @@ class TrainStream:
             num_src_tokens += int(window.num_src_tokens[offset])
             num_tgt_tokens += int(window.num_tgt_tokens[offset])
             if index in own:
-                token = self._target_language_token
-                batches.append(self._directions.batch(window, offset, target_language_token=token, index=index))
+                batches.append(self._batch(window, offset, index))
             position = replace(position, offset=offset + 1, micro_batch=index + 1)
         position = replace(position, steps=position.steps + 1)
         epochs, skipped = self._epochs(position), self._skipped(position)
         return StepBatches(batches, num_src_tokens, num_tgt_tokens, epochs, skipped), position
+
+    def _batch(self, window: Window, offset: int, index: int) -> Batch:
+        """The micro-batch at ``offset`` of the window; reads this rank's next ones with it."""
+        if index not in self._read:
+            count = max(1, _TOKENS_AT_A_TIME // self._directions.settings.max_tokens)
+            numbers = range(offset, len(window.packing), self._world_size)[:count]
+            indices = range(index, index + len(numbers) * self._world_size, self._world_size)
+            token = self._target_language_token
+            batches = self._directions.batches(window, numbers, target_language_token=token, indices=indices)
+            self._read = dict(zip(indices, batches, strict=True))
+        return self._read.pop(index)
 
     def _window_at(self, position: Position) -> Window:
         if self._window is None or self._window[0] != position.window:

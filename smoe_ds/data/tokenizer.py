@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
+from smoe_ds.data.ragged import Ragged
 from smoe_ds.errors import DataError
 
 PAD_ID, BOS_ID, EOS_ID, UNK_ID = 0, 1, 2, 3
@@ -82,6 +85,12 @@ class Tokenizer:
     def encode_batch(self, texts: Sequence[str], num_threads: int = 1) -> list[list[int]]:
         """Ids of many sentences, encoded together by ``num_threads`` threads; the result does not depend on them."""
         return self._processor.encode(list(texts), out_type=int, num_threads=num_threads)
+
+    def encode_rows(self, texts: Sequence[str], num_threads: int = 1) -> Ragged:
+        """Ids of many sentences as `encode_batch` gives them, int32, one after the other in one array."""
+        rows = self._processor.encode(list(texts), out_type="numpy", num_threads=num_threads)
+        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+        return Ragged(np.concatenate([np.empty(0, np.int32), *rows]), lengths)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of a sequence of ids; special and language tokens are skipped.

@@ -81,6 +81,8 @@ class ValidationBatches:
             number = micro_step * self._world_size + self._rank
             if number < self.num_batches:
                 token = self._target_language_token
-                yield self._directions.batch(self._window, number, target_language_token=token, index=number)
+                yield from self._directions.batches(
+                    self._window, [number], target_language_token=token, indices=[number]
+                )
             else:
                 yield empty_batch()

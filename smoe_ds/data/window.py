@@ -6,7 +6,7 @@ before. Only lengths are read here, those of the drawn sentences alone; token id
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,11 +16,10 @@ from smoe_ds.data.batch import SPECIAL_TOKENS_TGT, Batch, collate, special_token
 from smoe_ds.data.mixture import draw_counts, mixture_shares
 from smoe_ds.data.packing import Packing, pack
 from smoe_ds.data.permutation import permute
+from smoe_ds.data.ragged import Int64, Ragged
 from smoe_ds.data.seeding import mix64, seeded_key
 from smoe_ds.data.sentences import SentencePairs
 from smoe_ds.errors import DataError
-
-Int64 = NDArray[np.int64]
 
 _SCAN_CHUNK = 1 << 20
 
@@ -118,20 +117,50 @@ class Directions:
             skipped=np.bincount(direction[~fits], minlength=len(drawn)),
         )
 
-    def batch(self, window: Window, number: int, *, target_language_token: bool, index: int) -> Batch:
-        """Micro-batch ``number`` of a window, its token ids read, numbered ``index`` in the global sequence."""
-        rows = window.packing[number]
-        direction = window.direction[rows]
-        numbers = direction.tolist()
-        pairs = [self.pairs[d][i] for d, i in zip(numbers, window.sentence[rows].tolist(), strict=True)]
-        return collate(
-            pairs,
-            self.language_ids[direction],
-            tuple([self.names[d] for d in numbers]),
-            source_language_token=self.settings.source_language_token,
-            target_language_token=target_language_token,
-            index=index,
-        )
+    def batches(
+        self, window: Window, numbers: Sequence[int], *, target_language_token: bool, indices: Sequence[int]
+    ) -> list[Batch]:
+        """Micro-batches of a window, their token ids read; all at once, since reading many sentences pays off.
+
+        Args:
+            window: as `draw` gave it.
+            numbers: the micro-batches.
+            target_language_token: start the decoder with the language token.
+            indices: their numbers in the global sequence.
+
+        Raises:
+            DataError: a file is damaged.
+        """
+        rows = [window.packing[number] for number in numbers]
+        bounds = np.cumsum([0, *map(len, rows)])
+        every = np.concatenate(rows)
+        direction = window.direction[every]
+        src, tgt = (side.split(bounds) for side in self._read(direction, window.sentence[every]))
+        batches = []
+        for place, index in enumerate(indices):
+            here = direction[bounds[place] : bounds[place + 1]]
+            batch = collate(
+                src[place],
+                tgt[place],
+                self.language_ids[here],
+                tuple([self.names[d] for d in here.tolist()]),
+                source_language_token=self.settings.source_language_token,
+                target_language_token=target_language_token,
+                index=index,
+            )
+            batches.append(batch)
+        return batches
+
+    def _read(self, direction: Int64, sentence: Int64) -> tuple[Ragged, Ragged]:
+        """Sources and targets of sentences [N] of any directions, read direction by direction."""
+        order = np.argsort(direction, kind="stable")
+        back = np.empty_like(order)
+        back[order] = np.arange(len(order))
+        numbers, starts = np.unique(direction[order], return_index=True)
+        parts = np.split(sentence[order], starts[1:])
+        read = [self.pairs[number].read(part) for number, part in zip(numbers.tolist(), parts, strict=True)]
+        src, tgt = (Ragged.concatenate(side).take(back) for side in zip(*read, strict=True))
+        return src, tgt
 
     def require_usable(self) -> None:
         """Raises DataError if every sentence of every direction is too long; stops at the first that is not."""

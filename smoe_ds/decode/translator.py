@@ -12,6 +12,7 @@ import torch
 from smoe_ds.config.data import DataConfig
 from smoe_ds.config.decode import DecodeConfig
 from smoe_ds.data.batch import SPECIAL_TOKENS_TGT, Batch, collate, special_tokens_src
+from smoe_ds.data.ragged import Ragged
 from smoe_ds.data.tokenizer import Tokenizer
 from smoe_ds.decode.batching import batches_by_length
 from smoe_ds.decode.beam_search import SpecialTokens, beam_search
@@ -125,11 +126,11 @@ class Translator:
 
     def _collate(self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], language_id: int) -> Batch:
         """A batch framed as in training."""
-        pairs = [(np.array(s, np.int64), np.array(t, np.int64)) for s, t in zip(sources, targets, strict=True)]
         return collate(
-            pairs,
-            np.full(len(pairs), language_id, np.int64),
-            ("",) * len(pairs),
+            Ragged.of(sources),
+            Ragged.of(targets),
+            np.full(len(sources), language_id, np.int64),
+            ("",) * len(sources),
             source_language_token=self.data.source_language_token,
             target_language_token=self.data.target_language_token,
             index=-1,

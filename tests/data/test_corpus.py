@@ -1,8 +1,7 @@
-"""A prepared corpus read back: directions, sentences, fingerprint, and every kind of damage named."""
+"""A prepared corpus read back: directions, sentences, fingerprint."""
 
 from __future__ import annotations
 
-import json
 import pickle
 import shutil
 from pathlib import Path
@@ -68,90 +67,11 @@ def test_fingerprint_hangs_on_the_files_and_not_on_their_place(prepared: Path, c
 
 def test_unknown_split_and_direction(prepared: Path) -> None:
     corpus = Corpus(prepared)
-    with pytest.raises(DataError, match=r"no direction 'eng-tgl'; the corpus has: cat-eng, eng-cat"):
+    with pytest.raises(
+        DataError, match=r"no direction 'eng-tgl'; did you mean eng-\w+\? It has cat-eng, eng-cat, eng-nso"
+    ):
         corpus.sentences("train", "eng-tgl")
     with pytest.raises(DataError, match=r"no split 'dev'; there are train, valid, test"):
         corpus.sentences("dev", "eng-nso")
     with pytest.raises(DataError, match="'train' is not kept"):
         corpus.text_files("train", "eng-nso")
-
-
-@pytest.mark.parametrize("verify", [True, False])
-def test_truncated_shard(copy: Path, verify: bool) -> None:
-    path = copy / "train/eng-nso/00001.nso.bin"
-    data = path.read_bytes()
-    path.write_bytes(data[: len(data) // 2])
-    message = (
-        rf"00001.nso.bin: truncated: expected {len(data)} bytes, found {len(data) // 2} "
-        rf"\(ends at byte offset {len(data) // 2}, in sentence \d+ of 150\).*prepare the corpus again"
-    )
-    with pytest.raises(DataError, match=message):
-        Corpus(copy, verify=verify)
-
-
-@pytest.mark.parametrize("verify", [True, False])
-@pytest.mark.parametrize(
-    "name", ["train/eng-nso/00000.eng.idx", "tokenizer.model", "text/test.eng-cat.cat", "valid/eng-cat/00000.cat.bin"]
-)
-def test_missing_file(copy: Path, name: str, verify: bool) -> None:
-    (copy / name).unlink()
-    with pytest.raises(DataError, match=rf"{name}: No such file or directory, but manifest.json lists it"):
-        Corpus(copy, verify=verify)
-
-
-def test_longer_file(copy: Path) -> None:
-    with (copy / "train/eng-nso/00000.eng.bin").open("ab") as file:
-        file.write(b"\0\0")
-    with pytest.raises(DataError, match=r"00000.eng.bin: longer than written"):
-        Corpus(copy, verify=False)
-
-
-@pytest.mark.parametrize(
-    "name", ["train/eng-nso/00000.eng.bin", "train/eng-nso/00000.eng.idx", "text/valid.eng-cat.eng"]
-)
-def test_a_changed_byte_is_found_by_its_hash(copy: Path, name: str) -> None:
-    data = bytearray((copy / name).read_bytes())
-    data[len(data) // 2] ^= 1
-    (copy / name).write_bytes(data)
-    with pytest.raises(DataError, match=rf"{name}: content changed: SHA-256 is \w+, manifest.json says \w+"):
-        Corpus(copy)
-    Corpus(copy, verify=False)
-
-
-def test_damaged_ends_of_an_offset_table(copy: Path) -> None:
-    path = copy / "train/eng-cat/00000.cat.idx"
-    data = bytearray(path.read_bytes())
-    data[-8] ^= 1
-    path.write_bytes(data)
-    with pytest.raises(DataError, match=r"00000.cat.idx: offsets run from 0 to \d+, expected 0 to \d+ tokens"):
-        Corpus(copy, verify=False)
-
-
-def test_changed_tokenizer(copy: Path) -> None:
-    path = copy / "tokenizer.model"
-    data = bytearray(path.read_bytes())
-    data[200] ^= 1
-    path.write_bytes(data)
-    with pytest.raises(DataError, match=r"tokenizer.model: is not the tokenizer the shards were written with"):
-        Corpus(copy)
-    with pytest.raises(DataError, match=r"is not the tokenizer the shards were written with|no SentencePiece model"):
-        _ = Corpus(copy, verify=False).tokenizer
-
-
-def test_missing_and_foreign_manifest(copy: Path) -> None:
-    path = copy / "manifest.json"
-    manifest = json.loads(path.read_text())
-    for change, message in (
-        ({"version": 99}, "version 99, expected 'smoe-corpus' version 1"),
-        ({"format": "x"}, "format 'x'"),
-        ({"splits": {"train": {"eng-nso": {}}}}, "lacks 'shards'"),
-    ):
-        path.write_text(json.dumps(manifest | change))
-        with pytest.raises(DataError, match=message):
-            Corpus(copy)
-    path.write_text('{"format": ')
-    with pytest.raises(DataError, match=r"manifest.json: cannot be read"):
-        Corpus(copy)
-    path.unlink()
-    with pytest.raises(DataError, match=r"manifest.json: missing;.*no corpus written by `python -m data_prep"):
-        Corpus(copy)

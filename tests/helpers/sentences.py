@@ -7,6 +7,7 @@ from itertools import accumulate
 
 import numpy as np
 
+from smoe_ds.data.ragged import Ragged
 from smoe_ds.data.seeding import mix64, seeded_key
 
 
@@ -26,12 +27,21 @@ class MemorySentences:
     def __len__(self) -> int:
         return len(self.src_lengths)
 
+    def read(self, numbers: np.ndarray) -> tuple[Ragged, Ragged]:
+        return read_each(self, numbers)
+
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         self.reads += 1
         return (
             self._src[self._src_offsets[index] : self._src_offsets[index + 1]].astype(np.int64),
             self._tgt[self._tgt_offsets[index] : self._tgt_offsets[index + 1]].astype(np.int64),
         )
+
+
+def read_each(pairs: MemorySentences | ComputedSentences, numbers: np.ndarray) -> tuple[Ragged, Ragged]:
+    """Sources and targets of the given sentences, looked up one by one."""
+    src, tgt = zip(*(pairs[number] for number in numbers.tolist()), strict=True)
+    return Ragged.of(src), Ragged.of(tgt)
 
 
 class ComputedLengths:
@@ -58,6 +68,9 @@ class ComputedSentences:
 
     def __len__(self) -> int:
         return self._size
+
+    def read(self, numbers: np.ndarray) -> tuple[Ragged, Ragged]:
+        return read_each(self, numbers)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         if not 0 <= index < self._size:

@@ -1,0 +1,63 @@
+"""Rows of different lengths, one after the other in a flat array: the form sentences have on disk and on their way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Int64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """N rows.
+
+    Attributes:
+        values: all rows, one after the other.
+        lengths: int64 [N].
+    """
+
+    values: NDArray[Any]
+    lengths: Int64
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int] | NDArray[Any]]) -> Ragged:
+        """Rows given one by one, as int64."""
+        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+        return cls(np.fromiter(chain.from_iterable(rows), np.int64, int(lengths.sum())), lengths)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Ragged]) -> Ragged:
+        """The rows of all parts, at least one part."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(np.concatenate([part.values for part in parts]), np.concatenate([part.lengths for part in parts]))
+
+    def take(self, rows: Int64) -> Ragged:
+        """The given rows, in the given order."""
+        ends = np.cumsum(self.lengths)
+        lengths = self.lengths[rows]
+        return Ragged(self.values[spans(ends[rows] - lengths, lengths)], lengths)
+
+    def split(self, bounds: Int64) -> list[Ragged]:
+        """Groups of rows: group g holds rows ``bounds[g]`` to ``bounds[g + 1] - 1``; ``bounds`` [G + 1] go up."""
+        ends = np.concatenate([[0], np.cumsum(self.lengths)])[bounds].tolist()
+        rows = bounds.tolist()
+        return [
+            Ragged(self.values[ends[g] : ends[g + 1]], self.lengths[rows[g] : rows[g + 1]])
+            for g in range(len(rows) - 1)
+        ]
+
+
+def spans(starts: Int64, lengths: Int64) -> Int64:
+    """The integers of the ranges ``starts[i]`` to ``starts[i] + lengths[i] - 1``, one range after the other."""
+    before = np.cumsum(lengths) - lengths
+    return np.repeat(starts - before, lengths) + np.arange(int(lengths.sum()))
