@@ -9,23 +9,20 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from data_prep.expand_list import expand
+from data_prep.pair_lists import PairList
 from data_prep.readers import source_files
-from data_prep.spec import (
-    Clean,
-    HeldOut,
+from data_prep.sources import (
     JsonLinesSource,
     MediaWikiFiles,
     MediaWikiSource,
     MoSource,
-    PairSpec,
     PoSource,
-    SentencePieceSpec,
-    Shards,
-    Spec,
     TextPairSource,
     TmxSource,
     TsvSource,
 )
+from data_prep.spec import Clean, ExpectedLines, HeldOut, PairSpec, SentencePieceSpec, Shards, Spec
 from smoe_ds.config.nearest import nearest
 from smoe_ds.config.problems import dotted, found
 from smoe_ds.errors import ConfigError, DataError
@@ -36,6 +33,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "sentencepiece": SentencePieceSpec,
     "shards": Shards,
     "pairs": PairSpec,
+    "expect": ExpectedLines,
+    "pair_list": PairList,
 }
 SOURCES: dict[str, type[BaseModel]] = {
     "text": TextPairSource,
@@ -69,6 +68,7 @@ def load_spec(path: Path, overrides: Sequence[str] = ()) -> Spec:
 
     Raises:
         ConfigError: the file is missing or no YAML, or a key or value is wrong; all problems at once.
+        DataError: files of its pair list are missing.
     """
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
@@ -82,6 +82,13 @@ def load_spec(path: Path, overrides: Sequence[str] = ()) -> Spec:
         )
     for override in overrides:
         _apply(content, override)
+    spec = _validated(content, path)
+    if spec.pair_list is None:
+        return spec
+    return _validated(expand(spec.pair_list, content, path.parent), path)
+
+
+def _validated(content: dict[str, Any], path: Path) -> Spec:
     try:
         return Spec.model_validate(content)
     except ValidationError as error:
@@ -150,8 +157,7 @@ def check_files(spec: Spec, base: Path) -> None:
     Raises:
         DataError: names all that are missing, or the first ten.
     """
-    sources = ((pair, s) for pair in spec.pairs for s in [*pair.train, *(pair.valid or []), *(pair.test or [])])
-    files = [(pair.pair, base / name) for pair, source in sources for name in source_files(source)]
+    files = [(p.pair, base / name) for p in spec.pairs for source in p.sources for name in source_files(source)]
     if spec.sentencepiece.model is not None:
         files.append(("sentencepiece.model", base / spec.sentencepiece.model))
     missing = [f"{path} ({pair})" for pair, path in files if not path.is_file()]

@@ -3,155 +3,46 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from data_prep.pair_lists import PairList
+from data_prep.sources import MoSource, PoSource, Source, Sources
 from smoe_ds.config.section import Section
 
 LANGUAGE = re.compile(r"[A-Za-z][A-Za-z0-9_]{1,31}")
-KIND_OF_KEY = {
-    "src": "text",
-    "tgt": "text",
-    "tsv": "tsv",
-    "tmx": "tmx",
-    "jsonl": "jsonl",
-    "mo": "mo",
-    "po": "po",
-    "mediawiki": "mediawiki",
-}
 
 
-class TextPairSource(Section):
-    """Two files, plain, .gz, .xz, .bz2 or .zst; line N of one is the translation of line N of the other."""
+class ExpectedLines(Section):
+    """Lines that the texts of a pair should have; another number is a warning in the report."""
 
-    src: str = Field(description="File of the pair's first language.")
-    tgt: str = Field(description="File of the pair's second language.")
-
-
-class TsvSource(Section):
-    """One file, plain or compressed, a sentence pair a line, the columns divided by single tabs; no quoting."""
-
-    tsv: str = Field(description="The file.")
-    columns: list[int] | None = Field(
-        None, description="Columns, from 0, of the pair's first and second language; null: exactly two columns."
-    )
-    header: bool = Field(False, description="The first line names the columns and is no sentence pair.")
-
-    @field_validator("columns")
-    @classmethod
-    def _two_columns(cls, columns: list[int] | None) -> list[int] | None:
-        if columns is not None and (len(columns) != 2 or min(columns) < 0 or columns[0] == columns[1]):
-            raise ValueError(f"columns {columns} must be two different numbers from 0, e.g. [0, 1]")
-        return columns
-
-
-class TmxSource(Section):
-    """A translation memory, plain or compressed; several variants in a unit give a pair each, markup is taken out."""
-
-    tmx: str = Field(description="The file.")
-    languages: list[str] | None = Field(
-        None,
-        description="The file's codes (xml:lang) of the pair's first and second language, regional variants included: "
-        "en matches en-US; null: the pair's own codes.",
-    )
-
-    @field_validator("languages")
-    @classmethod
-    def _two_languages(cls, languages: list[str] | None) -> list[str] | None:
-        return _two_different("languages", languages, "[en, nso]")
-
-
-class JsonLinesSource(Section):
-    """One file, plain or compressed, with a JSON object a line."""
-
-    jsonl: str = Field(description="The file.")
-    keys: list[str] | None = Field(
-        None,
-        description="Keys of the pair's first and second language, a dot leading into an object: "
-        "[translation.en, translation.nso]; null: the pair's own codes.",
-    )
-
-    @field_validator("keys")
-    @classmethod
-    def _two_keys(cls, keys: list[str] | None) -> list[str] | None:
-        return _two_different("keys", keys, "[translation.en, translation.nso]")
-
-
-def _two_different(name: str, values: list[str] | None, example: str) -> list[str] | None:
-    if values is not None and (len(values) != 2 or values[0] == values[1] or not all(values)):
-        raise ValueError(f"{name} {values} must be two different texts, e.g. {example}")
-    return values
-
-
-class MoSource(Section):
-    """A compiled gettext catalog; plural forms give a pair each, contexts and untranslated messages are left out."""
-
-    mo: str = Field(description="The file.")
-    msgid: str | None = Field(None, description="Language of the message ids; null: the pivot, or the first language.")
-    markup: Literal["strip", "keep"] = Field("strip", description="Take the catalog's markup out of the text, or not.")
-
-
-class PoSource(Section):
-    """A gettext catalog in source form; fuzzy, obsolete and untranslated messages are left out."""
-
-    po: str = Field(description="The file.")
-    msgid: str | None = Field(None, description="Language of the message ids; null: the pivot, or the first language.")
-    markup: Literal["strip", "keep"] = Field("strip", description="Take the catalog's markup out of the text, or not.")
-
-
-class MediaWikiFiles(Section):
-    """The two files of a MediaWiki source."""
-
-    src: str = Field(description="File of the pair's first language, e.g. i18n/en.json.")
-    tgt: str = Field(description="File of the pair's second language, e.g. i18n/nso.json.")
-
-
-class MediaWikiSource(Section):
-    """Two MediaWiki message files (JSON objects), joined by key."""
-
-    mediawiki: MediaWikiFiles
-    markup: Literal["strip", "keep"] = Field("strip", description="Take the catalog's markup out of the text, or not.")
-
-
-def _kind(value: Any) -> str | None:
-    """The kind of source that a mapping describes, told by its keys."""
-    if isinstance(value, Section):
-        value = value.__class__.model_fields
-    kinds = [KIND_OF_KEY[key] for key in value if key in KIND_OF_KEY] if hasattr(value, "__iter__") else []
-    return kinds[0] if kinds else None
-
-
-Source = Annotated[
-    Annotated[TextPairSource, Tag("text")]
-    | Annotated[TsvSource, Tag("tsv")]
-    | Annotated[TmxSource, Tag("tmx")]
-    | Annotated[JsonLinesSource, Tag("jsonl")]
-    | Annotated[MoSource, Tag("mo")]
-    | Annotated[PoSource, Tag("po")]
-    | Annotated[MediaWikiSource, Tag("mediawiki")],
-    Discriminator(
-        _kind,
-        custom_error_type="source_kind",
-        custom_error_message="a source is {src: FILE, tgt: FILE}, {tsv: FILE}, {tmx: FILE}, {jsonl: FILE}, {mo: FILE}, "
-        "{po: FILE} or {mediawiki: {src: FILE, tgt: FILE}}",
-    ),
-]
-"""Where sentence pairs are read from."""
-
-Sources = Annotated[list[Source], BeforeValidator(lambda value: [value] if isinstance(value, dict) else value)]
-"""One source, or a list of sources read one after the other."""
+    train: int | None = Field(None, ge=1, description="Training lines.")
+    valid: int | None = Field(None, ge=1, description="Validation lines.")
+    test: int | None = Field(None, ge=1, description="Test lines.")
+    tolerance: float = Field(0.0, ge=0, description="Share by which the training lines may differ without a warning.")
 
 
 class PairSpec(Section):
-    """A pair of languages and where its sentences are."""
+    """A pair of languages and where its sentences are.
+
+    A pair without training text is one that is only scored (zero-shot): it brings test or validation text, which is
+    held out from the training text of all pairs, and nothing is drawn for it.
+    """
 
     pair: str = Field(description='The two languages, e.g. "eng-nso"; every src and tgt below follows this order.')
-    train: Sources = Field(min_length=1, description="Training text.")
-    valid: Sources | None = Field(
-        None, min_length=1, description="Validation text; null: drawn from the training text."
-    )
-    test: Sources | None = Field(None, min_length=1, description="Test text; null: drawn from the training text.")
+    train: Sources = Field([], description="Training text; none: a pair that is only scored.")
+    valid: Sources | None = Field(None, description="Validation text; null: drawn from the training text; []: none.")
+    test: Sources | None = Field(None, description="Test text; null: drawn from the training text; []: none.")
+    group: str | None = Field(None, description="Resource group, for tables: high, medium, low ...")
+    expect: ExpectedLines | None = Field(None, description="Lines that the texts should have.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_to_draw_from(cls, content: Any) -> Any:
+        if isinstance(content, dict) and not content.get("train"):
+            return {**content, **{split: [] for split in ("valid", "test") if content.get(split) is None}}
+        return content
 
     @field_validator("pair")
     @classmethod
@@ -171,9 +62,18 @@ class PairSpec(Section):
         src, tgt = self.pair.split("-")
         return src, tgt
 
+    @property
+    def sources(self) -> list[Source]:
+        """All sources of the pair."""
+        return [*self.train, *(self.valid or []), *(self.test or [])]
+
     @model_validator(mode="after")
-    def _msgid_is_a_side(self) -> PairSpec:
-        for source in [*self.train, *(self.valid or []), *(self.test or [])]:
+    def _sources_make_sense(self) -> PairSpec:
+        if not self.sources:
+            raise ValueError(
+                f"pair {self.pair} has no text; give it train, or test or valid if it is only to be scored"
+            )
+        for source in self.sources:
             if isinstance(source, (MoSource, PoSource)) and source.msgid not in (None, *self.languages):
                 raise ValueError(f"msgid {source.msgid!r} is no language of the pair {self.pair}")
         return self
@@ -209,10 +109,37 @@ class Clean(Section):
     max_pieces: int = Field(
         510, ge=1, description="Most SentencePiece pieces on either side; two less than the model's max_positions."
     )
-    duplicates: Literal["drop", "keep"] = Field("drop", description="Pairs that occurred before in the same pair.")
-    copies: Literal["drop", "keep"] = Field("keep", description="Pairs whose two sides are equal.")
+    no_letters: Literal["drop", "keep"] = Field(
+        "drop", description="Pairs with a side of numbers, punctuation or symbols only."
+    )
+    copies: Literal["drop", "keep"] = Field("drop", description="Pairs whose two sides are equal.")
     wrong_script: Literal["drop", "keep"] = Field(
-        "keep", description="Pairs with a side in another script than most of that language's text in the pair."
+        "drop",
+        description="Pairs with a side most of whose letters are in no script its language is written in. Usual "
+        "scripts are known for the languages of M4, M15, OPUS-100 and for codes that name one (zho_Hant); for other "
+        "languages it is the script of most of their text in the pair. A Chinese, Japanese or Korean character counts "
+        "as three letters.",
+    )
+    control_characters: Literal["strip", "drop"] = Field(
+        "strip", description="NUL and other control characters: taken out of the text, or the pair dropped."
+    )
+    duplicates: Literal["drop", "keep"] = Field(
+        "drop", description="Pairs of two sentences that occurred before, in either order; see duplicates_across."
+    )
+    near_duplicates: Literal["drop", "keep"] = Field(
+        "drop",
+        description="Pairs that differ from an earlier one in case, punctuation, spacing, width of letters (NFKC) and "
+        "the values of numbers only, on both sides.",
+    )
+    duplicates_across: Literal["pair", "same_languages", "all"] = Field(
+        "same_languages",
+        description="Where 'before' is: in the same pair; also in the pairs above it of the same two languages, which "
+        "may have several codes (see same_languages); or in any pair above it.",
+    )
+    same_languages: list[list[str]] = Field(
+        [["no", "nb", "nn"]],
+        description="Groups of languages whose text is taken as one in duplicates_across. Two- and three-letter codes "
+        "and codes with a script (en, eng, eng_Latn) are one language anyway.",
     )
     invalid_utf8: Literal["drop", "refuse"] = Field(
         "drop",
@@ -250,7 +177,9 @@ class Spec(Section):
     output: str = Field(description="Folder to write.")
     pivot: str | None = Field(None, description="Language that all pairs share, e.g. eng; null: none.")
     seed: int = Field(1, ge=0, lt=2**63, description="Seed of the held-out draw and of the SentencePiece sample.")
-    pairs: list[PairSpec] = Field(min_length=1, description="The language pairs.")
+    pairs: list[PairSpec] = Field([], description="The language pairs; with pair_list, besides those of the list.")
+    pair_list: PairList | None = Field(None, description="A corpus that is known by name; null: none.")
+    left_out: list[str] = Field([], description="Filled in for pair_list: what of it is not prepared, and why.")
     held_out: HeldOut = HeldOut.model_validate({})
     clean: Clean = Clean.model_validate({})
     sentencepiece: SentencePieceSpec = SentencePieceSpec.model_validate({})
@@ -258,9 +187,13 @@ class Spec(Section):
 
     @model_validator(mode="after")
     def _pairs_make_sense(self) -> Spec:
+        if not self.pairs and self.pair_list is None:
+            raise ValueError("no pairs; write them under 'pairs', or name a known corpus under 'pair_list'")
+        if self.pairs and not any(pair.train for pair in self.pairs) and self.pair_list is None:
+            raise ValueError("no pair has training text; give at least one 'train'")
         seen: dict[frozenset[str], str] = {}
         for pair in self.pairs:
-            if self.pivot is not None and self.pivot not in pair.languages:
+            if pair.train and self.pivot is not None and self.pivot not in pair.languages:
                 raise ValueError(f"pair {pair.pair} lacks the pivot {self.pivot}; add it to the pair or remove 'pivot'")
             other = seen.setdefault(frozenset(pair.languages), pair.pair)
             if other != pair.pair or sum(p.pair == pair.pair for p in self.pairs) > 1:
@@ -274,4 +207,4 @@ class Spec(Section):
 
     def key_language(self, pair: PairSpec) -> str:
         """The language whose sentences decide what is held out in a pair."""
-        return self.pivot or pair.languages[0]
+        return self.pivot if self.pivot in pair.languages else pair.languages[0]

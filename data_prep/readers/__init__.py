@@ -14,17 +14,17 @@ from data_prep.readers.sides import Side, SidePair
 from data_prep.readers.text_pair import read_text_pair
 from data_prep.readers.tmx import read_tmx
 from data_prep.readers.tsv import read_tsv
-from data_prep.spec import (
+from data_prep.sources import (
     JsonLinesSource,
     MediaWikiSource,
     MoSource,
-    PairSpec,
     PoSource,
     Source,
     TextPairSource,
     TmxSource,
     TsvSource,
 )
+from data_prep.spec import PairSpec
 
 __all__ = ["Side", "SidePair", "read_source", "source_files"]
 
