@@ -6,27 +6,28 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from data_prep.spec import Spec
-from data_prep.spool import spool_text
 from smoe_ds.errors import DataError
 from tests.helpers.nasty_files import CASES, ENG, MSA, Nasty, joined
-from tests.helpers.prepared import prepare_spec
+from tests.helpers.prepared import prepare_spec, read_texts
 
 
-def _spool(folder: Path, case: Nasty, split: str = "train") -> tuple[list[str], list[str], dict[str, Any]]:
+def _spool(
+    folder: Path, case: Nasty, split: str = "train", piece_size: int = 1000
+) -> tuple[list[str], list[str], dict[str, Any]]:
     for name, data in (("src", case.src), ("tgt", case.tgt)):
         (folder / (name + case.suffix)).write_bytes(data)
     source = [{"src": f"src{case.suffix}", "tgt": f"tgt{case.suffix}"}]
     spec = Spec.model_validate(
         {"output": "x", "pairs": [{"pair": "eng-msa", "train": source, split: source}], "clean": case.clean}
     )
-    work = folder / "work"
-    work.mkdir()
-    spool, counts = spool_text(spec, spec.pairs[0], split, folder, work, lambda _: None)
-    src, tgt = (spool.text_file(name).read_bytes().decode().split("\n")[:-1] for name in ("eng", "msa"))
-    return src, tgt, counts
+    spools, counts = read_texts(spec, folder, folder / f"work{piece_size}", piece_size)
+    spool = spools["eng-msa", split]
+    src, tgt = (list(spool.lines(side, np.ones(sum(spool.sizes), bool))) for side in (0, 1))
+    return src, tgt, counts["eng-msa", split]
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if not case.error])
@@ -38,6 +39,7 @@ def test_counted(tmp_path: Path, name: str) -> None:
     assert counts["read"] == case.kept + sum(case.dropped.values())
     forbidden = set("\0\r\t\v\f\x85\u2028\u2029\ufeff")
     assert not any(forbidden & set(line) or line != line.strip() for line in [*src, *tgt])
+    assert _spool(tmp_path, case, piece_size=2) == (src, tgt, counts)
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.error])

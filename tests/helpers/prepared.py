@@ -11,7 +11,13 @@ from typing import Any
 import yaml
 
 from data_prep.load_spec import load_spec
+from data_prep.pieces import Pieces
 from data_prep.prepare import prepare
+from data_prep.progress import Progress
+from data_prep.spec import Spec
+from data_prep.splits import Counts, Spools
+from data_prep.stages import Inputs, Run, read_all
+from data_prep.workers import here
 from smoe_ds.data.corpus import Corpus
 
 SUBJECTS = [
@@ -110,3 +116,11 @@ def prepare_spec(folder: Path, spec: dict[str, Any], **options: Any) -> Corpus:
 def small_corpus(folder: Path, languages: Sequence[str] = ("nso", "cat"), size: int = 400, **sections: Any) -> Corpus:
     """Prepares the small corpus; keyword arguments replace sections of the specification."""
     return prepare_spec(folder, small_spec(folder, languages, size) | sections)
+
+
+def read_texts(spec: Spec, folder: Path, work: Path, piece_size: int = 1000) -> tuple[Spools, Counts]:
+    """Reads and cleans the texts of a specification, without going on."""
+    with here(1) as workers:
+        run = Run(spec, folder, Pieces(work), workers, Progress(quiet=True), piece_size, num_threads=1)
+        spools, counts, _ = read_all(run, Inputs(run))
+    return spools, counts
