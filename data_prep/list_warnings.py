@@ -20,7 +20,7 @@ def list_warnings(spec: Spec, report: Mapping[str, Mapping[str, Mapping[str, Any
         if pair.expect is None:
             continue
         for split in ("train", "valid", "test"):
-            expected, read = getattr(pair.expect, split), report[pair.pair][split].get("read", 0)
+            expected, read = getattr(pair.expect, split), report[pair.pair].get(split, {}).get("read", 0)
             slack = pair.expect.tolerance * expected if expected and split == "train" else 0
             if expected is not None and abs(read - expected) > slack:
                 about = f" (within {pair.expect.tolerance:.0%})" if slack else ""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from smoe_ds.decode.metrics import Metrics
 
 HELP = "translate held-out text and score it"
+ZERO_SHOT = "zero-shot"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     add_model_arguments(parser)
     parser.add_argument("--split", choices=["test", "valid"], default="test", help="default: test")
-    parser.add_argument("--directions", metavar="A-B,...", help="default: those the run was trained on")
+    parser.add_argument(
+        "--directions",
+        metavar="A-B,...",
+        help=f"default: those the run was trained on; {ZERO_SHOT}: those without training text",
+    )
     parser.add_argument("--data", type=Path, metavar="DIR", help="prepared corpus; default: smoe.data.path of the run")
     parser.add_argument("--limit", type=positive, metavar="N", help="only the first N sentences of each direction")
     parser.add_argument("--untrained", action="store_true", help="also score the model as it was before training")
@@ -68,20 +73,34 @@ def run(args: argparse.Namespace) -> int:
 def _held_out(folder: RunFolder, args: argparse.Namespace) -> list[HeldOut]:
     """The text of every direction, read and checked before the model is."""
     from smoe_ds.decode.evaluation import read_held_out
-    from smoe_ds.errors import DataError
 
     corpus = _corpus(folder, args.data)
-    directions = folder.config.smoe.data.directions or corpus.directions
-    if args.directions is not None:
-        directions = [name.strip() for name in args.directions.split(",") if name.strip()]
-        if not directions:
-            raise DataError(
-                f"--directions {args.directions!r}: names none; the corpus has {', '.join(corpus.directions)}"
-            )
+    directions = _directions(folder.config.smoe.data.directions, corpus, args.directions, args.split)
     texts = [read_held_out(corpus, args.split, name, args.limit) for name in dict.fromkeys(directions)]
     for text in texts:
         folder.tokenizer.language_id(text.target_language)
     return texts
+
+
+def _directions(trained: Sequence[str] | None, corpus: Corpus, asked: str | None, split: str) -> list[str]:
+    """The directions to score: those asked for, or the trained ones that have text in the split."""
+    from smoe_ds.errors import DataError
+
+    scored = corpus.directions_of(split)
+    if asked is None:
+        trained = trained or corpus.directions_of("train")
+        without = [name for name in trained if name in corpus.directions and name not in scored]
+        if without:
+            print(f"smoe-ds evaluate: no {split} text, left out: {', '.join(without)}", file=sys.stderr)
+        directions = [name for name in trained if name not in without]
+    else:
+        zero_shot = [name for name in scored if name not in corpus.directions_of("train")]
+        names = [name.strip() for name in asked.split(",") if name.strip()]
+        directions = [each for name in names for each in (zero_shot if name == ZERO_SHOT else [name])]
+    if not directions:
+        what = f"no {split} text of the trained directions" if asked is None else f"--directions {asked!r}: names none"
+        raise DataError(f"{corpus.path}: {what}; the corpus has {', '.join(scored) or 'no such text'}")
+    return directions
 
 
 def _corpus(folder: RunFolder, data: Path | None) -> Corpus:

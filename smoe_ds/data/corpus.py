@@ -70,6 +70,11 @@ class Corpus:
         files = sorted((name, entry["sha256"]) for name, entry in shard_files(self.manifest))
         return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
+    def directions_of(self, split: str) -> tuple[str, ...]:
+        """The directions that have sentence pairs in a split, sorted; those that are only scored have none in train."""
+        entries = self.manifest["splits"][split]
+        return tuple(direction for direction in self.directions if entries[self._pair_of[direction]]["sentences"])
+
     def sentences(self, split: str, direction: str) -> ParallelSentences:
         """The sentence pairs of a direction.
 

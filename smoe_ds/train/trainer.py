@@ -246,7 +246,7 @@ class Trainer:
         agree(problem, CheckpointError, "writing the run folder")
 
     def _open_corpus(self) -> Corpus:
-        """Every rank checks what it reads of the files when it first reads it: a start does not wait for all of them."""
+        """What is read of a file is checked when it is first read: a start does not wait for the whole corpus."""
         problem, corpus = None, None
         try:
             corpus = Corpus(Path(self.smoe.data.path), verify=False)
@@ -273,7 +273,7 @@ class Trainer:
 
     def _directions(self) -> tuple[str, ...]:
         chosen = self.smoe.data.directions
-        return self.corpus.directions if chosen is None else tuple(chosen)
+        return self.corpus.directions_of("train") if chosen is None else tuple(chosen)
 
     def _language_ids(self) -> dict[str, int]:
         tokenizer = self.corpus.tokenizer
