@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.assemble import CORPUS
+from data_prep.list_warnings import list_warnings
 from data_prep.load_spec import check_files
 from data_prep.output import clear_remains, find_finished, finish, working
 from data_prep.pieces import Pieces, fingerprint
@@ -111,13 +112,17 @@ def _build(run: Run) -> dict[str, Any]:
         "splits": splits,
         "vocabulary": vocabulary,
         "report": report,
-        "warnings": list(warnings_of(report, vocabulary)),
+        "groups": {pair.pair: pair.group for pair in spec.pairs if pair.group is not None},
+        "warnings": [*list_warnings(spec, report), *warnings_of(report, vocabulary)],
         "inputs": [inputs.entries[name] for name in sorted(inputs.entries)],
     }
 
 
 def _report(spec: Spec, counts: Counts) -> dict[str, dict[str, Any]]:
-    return {pair.pair: {split: counts[pair.pair, split] for split in SPLITS} for pair in spec.pairs}
+    return {
+        pair.pair: {split: counts[pair.pair, split] for split in SPLITS if (pair.pair, split) in counts}
+        for pair in spec.pairs
+    }
 
 
 def _check_not_empty(spec: Spec, splits: dict[str, dict[str, Any]]) -> None:

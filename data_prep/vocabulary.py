@@ -34,7 +34,7 @@ def train_vocabulary(spec: Spec, parts: Parts) -> tuple[bytes, dict[str, Any]]:
     """
     sides = {
         language: [(parts[pair.pair, "train"], pair.languages.index(language)) for pair in spec.pairs
-                   if language in pair.languages]
+                   if language in pair.languages and (pair.pair, "train") in parts]
         for language in spec.languages
     }  # fmt: skip
     keys = {language: _keys(sides[language]) for language in spec.languages}
@@ -47,7 +47,7 @@ def train_vocabulary(spec: Spec, parts: Parts) -> tuple[bytes, dict[str, Any]]:
 
 
 def _keys(sides: list[tuple[Part, int]]) -> np.ndarray:
-    return np.concatenate([part.keys()[:, side] for part, side in sides])
+    return np.concatenate([np.empty(0, np.uint64), *(part.keys()[:, side] for part, side in sides)])
 
 
 def _sample(
