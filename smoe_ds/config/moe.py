@@ -114,6 +114,14 @@ class MoeConfig(Section):
         "lean, else loop.",
     )
 
+    exchange_chunks: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="With ep_size above 1: parts in which a rank's experts are computed, each while the rows of the "
+        "others are under way; more than 1 pays where the network is slow.",
+    )
+
     def rules(self) -> Iterator[tuple[str, str]]:
         if any(n < 1 for n in self.strata):
             yield "strata", f"{self.strata} holds a stratum without experts; give every stratum at least one"

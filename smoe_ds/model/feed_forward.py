@@ -28,6 +28,7 @@ LAYER_SETTINGS = {
     "gating_dropout_mode",
     "bias_balancing",
     "expert_backend",
+    "exchange_chunks",
 }
 """Settings of ``smoe.moe`` that are arguments of the layer, under the same name."""
 

@@ -22,13 +22,16 @@ CHOICES = {
 SHARES = ("dropout", "expert_output_masking", "cmr_gate_dropout", "jitter", "gating_dropout")
 
 
-def check_sizes(d_model: int, d_ffn: int, strata: Sequence[int], top_k: int, ep_size: int, stacked: bool) -> None:
+def check_sizes(
+    d_model: int, d_ffn: int, strata: Sequence[int], top_k: int, ep_size: int, exchange_chunks: int, stacked: bool
+) -> None:
     """Refuse sizes that no layer can have.
 
     Raises:
         ValueError: says which argument, what it is and what it could be.
     """
-    for name, value in (("d_model", d_model), ("d_ffn", d_ffn), ("top_k", top_k), ("ep_size", ep_size)):
+    sizes = {"d_model": d_model, "d_ffn": d_ffn, "top_k": top_k, "ep_size": ep_size, "exchange_chunks": exchange_chunks}
+    for name, value in sizes.items():
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} is {value!r}; expected a whole number of 1 or more")
     if not strata or any(not isinstance(n, int) or n < 1 for n in strata):

@@ -64,7 +64,9 @@ class ExpertParallelMoE(StratifiedMoE, MoE):
             groups._create_expert_and_data_parallel(
                 self.ep_size, use_data_before_expert_parallel_=use_data_before_expert_parallel_
             )
-        dispatcher = ExpertParallelDispatcher(groups._get_expert_parallel_group(self.expert_group_name))
+        dispatcher = ExpertParallelDispatcher(
+            groups._get_expert_parallel_group(self.expert_group_name), self.exchange_chunks
+        )
         if dispatcher.rank != self.ep_rank:
             raise LaunchError(
                 f"rank {dispatcher.rank} of the expert-parallel group holds the experts of rank {self.ep_rank}; "

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+RunExperts = Callable[[int, Tensor, list[int]], Tensor]
+"""``run(first, rows, counts)``: outputs of the local visible experts from number ``first`` on, for rows grouped by
+expert, ``counts`` each."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +57,18 @@ class Dispatcher(Protocol):
         """
         ...
 
-    def to_experts(self, rows_RD: Tensor, counts: RowCounts, experts_per_rank: Sequence[int]) -> Tensor:
-        """Rows in exchange order to the ranks of their experts.
+    def through_experts(
+        self, rows_RD: Tensor, counts: RowCounts, experts_per_rank: Sequence[int], run: RunExperts
+    ) -> Tensor:
+        """The experts' output for the rows of this rank [R, D], both in exchange order.
 
-        Returns:
-            Rows for the local experts, grouped by expert, then source rank.
+        Args:
+            rows_RD: this rank's rows.
+            counts: what :meth:`exchange_counts` returned.
+            experts_per_rank: visible experts on each rank of the group.
+            run: applies local experts; called in the same way on every rank, for all of them at once or for some after
+                the others.
         """
-        ...
-
-    def from_experts(self, rows: Tensor, counts: RowCounts, experts_per_rank: Sequence[int]) -> Tensor:
-        """The inverse: the experts' output for the rows of this rank [R, D], in exchange order."""
         ...
 
 
@@ -76,8 +82,7 @@ class LocalDispatcher:
         sent = host[1 : 1 + counts.numel()]
         return RowCounts(sent, [sent], host[:1], host[1 + counts.numel() :])
 
-    def to_experts(self, rows_RD: Tensor, counts: RowCounts, experts_per_rank: Sequence[int]) -> Tensor:
-        return rows_RD
-
-    def from_experts(self, rows: Tensor, counts: RowCounts, experts_per_rank: Sequence[int]) -> Tensor:
-        return rows
+    def through_experts(
+        self, rows_RD: Tensor, counts: RowCounts, experts_per_rank: Sequence[int], run: RunExperts
+    ) -> Tensor:
+        return run(0, rows_RD, counts.per_expert)

@@ -1,4 +1,4 @@
-"""Bring rows to experts on other ranks: one uneven all-to-all out and one back, only rows that are needed.
+"""Bring rows to experts on other ranks: uneven all-to-alls out and back, only rows that are needed.
 
 Rows whose expert is on this rank never enter the exchange. Every rank takes part in every exchange, with empty tensors
 if need be, in forward and in backward: no collective depends on data.
@@ -13,27 +13,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from smoe_ds.moe.dispatch import RowCounts
-
-
-class _AllToAll(torch.autograd.Function):
-    """``all_to_all_single`` with uneven splits; its gradient is the exchange in the other direction."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, rows: Tensor, out_splits: list[int], in_splits: list[int], group: dist.ProcessGroup
-    ) -> Tensor:
-        ctx.splits = (out_splits, in_splits, group)
-        out = rows.new_empty((sum(out_splits), *rows.shape[1:]))
-        dist.all_to_all_single(out, rows.contiguous(), out_splits, in_splits, group=group)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        out_splits, in_splits, group = ctx.splits
-        grad = grads[0].new_empty((sum(in_splits), *grads[0].shape[1:]))
-        dist.all_to_all_single(grad, grads[0].contiguous(), in_splits, out_splits, group=group)
-        return grad, None, None, None
+from smoe_ds.moe.dispatch import RowCounts, RunExperts
+from smoe_ds.moe.exchange import Exchange
+from smoe_ds.moe.placement import chunk_bounds
 
 
 def _without(values: Sequence[Any], index: int) -> list[Any]:
@@ -43,15 +25,17 @@ def _without(values: Sequence[Any], index: int) -> list[Any]:
 class ExpertParallelDispatcher:
     """Experts spread over the ranks of ``group``.
 
-    In the exchange order the experts of the other ranks come first, by rank, and this rank's own ones last, so that the
-    rows that travel are one contiguous piece.
+    In the exchange order the experts of the other ranks come first, by chunk and rank, and this rank's own ones last:
+    the rows that travel are one contiguous piece.
 
     Args:
         group: expert-parallel process group; rank r of it holds the experts that ``Placement`` gives to r.
+        chunks: parts in which local experts are computed, each while the rows of the others are under way.
     """
 
-    def __init__(self, group: dist.ProcessGroup) -> None:
+    def __init__(self, group: dist.ProcessGroup, chunks: int = 1) -> None:
         self.group = group
+        self.chunks = chunks
         self.rank = dist.get_rank(group)
         self.size = dist.get_world_size(group)
 
@@ -59,9 +43,8 @@ class ExpertParallelDispatcher:
         self, counts: Tensor, experts_per_rank: Sequence[int], alarm: Tensor, extra: Tensor
     ) -> RowCounts:
         local = experts_per_rank[self.rank]
-        others = _without(list(experts_per_rank), self.rank)
-        per_rank = counts.split([*others, local])  # own experts are last in the exchange order
-        message = torch.cat([part for counts_E in per_rank[:-1] for part in (counts_E, alarm)])
+        per_rank = self._by_rank(counts, experts_per_rank)
+        message = torch.cat([part for counts_E in per_rank for part in (counts_E, alarm)])
         received = counts.new_empty((self.size - 1) * (local + 1))
         out_splits, in_splits = [local + 1] * self.size, [n + 1 for n in experts_per_rank]
         out_splits[self.rank] = in_splits[self.rank] = 0
@@ -77,49 +60,69 @@ class ExpertParallelDispatcher:
             rest[received.numel() :],
         )
 
-    def to_experts(self, rows_RD: Tensor, counts: RowCounts, experts_per_rank: Sequence[int]) -> Tensor:
-        send, receive = self._splits(counts, experts_per_rank)
-        remote, own = rows_RD.split([rows_RD.shape[0] - send[self.rank], send[self.rank]])
-        arrived = self._exchange(remote, receive, send)
-        by_source = list(arrived.split(_without(receive, self.rank)))
-        by_source.insert(self.rank, own)
-        return self._by_expert(by_source, counts)
+    def _by_rank(self, counts: Tensor, experts_per_rank: Sequence[int]) -> list[Tensor]:
+        """The counts of the other ranks' experts, rank by rank; in the exchange order they lie chunk by chunk."""
+        others = _without(range(self.size), self.rank)
+        sizes = [
+            last - first
+            for chunk in range(self.chunks)
+            for first, last in (chunk_bounds(experts_per_rank[rank], self.chunks)[chunk] for rank in others)
+        ]
+        pieces = counts[: sum(sizes)].split(sizes)
+        return [torch.cat(pieces[place :: len(others)]) for place in range(len(others))]
 
-    def from_experts(self, rows: Tensor, counts: RowCounts, experts_per_rank: Sequence[int]) -> Tensor:
-        send, receive = self._splits(counts, experts_per_rank)
-        by_source = self._by_source(rows, counts)
-        own = by_source[self.rank]
-        returned = self._exchange(torch.cat(_without(by_source, self.rank)), send, receive)
-        return torch.cat([returned, own])
+    def through_experts(
+        self, rows_RD: Tensor, counts: RowCounts, experts_per_rank: Sequence[int], run: RunExperts
+    ) -> Tensor:
+        own_counts = counts.sent[len(counts.sent) - experts_per_rank[self.rank] :]
+        bounds = chunk_bounds(experts_per_rank[self.rank], self.chunks)
+        remote, own = rows_RD.split([rows_RD.shape[0] - sum(own_counts), sum(own_counts)])
+        own_parts = own.split([sum(own_counts[first:last]) for first, last in bounds])
+        exchange = Exchange(self.group, self._sent(counts, experts_per_rank), self._received(counts, bounds))
+        places, own_results = [], []
+        for chunk, place in enumerate(exchange.send(remote)):
+            first, last = bounds[chunk]
+            received = [rows[first:last] for rows in counts.received]
+            by_source = list(exchange.arrive(chunk, place).split([sum(rows) for rows in _without(received, self.rank)]))
+            by_source.insert(self.rank, own_parts[chunk])
+            results = run(first, _by_expert(by_source, received), [sum(rows) for rows in zip(*received, strict=True)])
+            by_source = _by_source(results, received)
+            own_results.append(by_source[self.rank])
+            places.append(exchange.give_back(chunk, torch.cat(_without(by_source, self.rank))))
+        return torch.cat([exchange.join(places), *own_results])
 
-    def _splits(self, counts: RowCounts, experts_per_rank: Sequence[int]) -> tuple[list[int], list[int]]:
-        """Rows this rank sends to and receives from each rank, itself included."""
+    def _sent(self, counts: RowCounts, experts_per_rank: Sequence[int]) -> list[list[int]]:
+        """Rows for each other rank, by chunk."""
         slots = iter(counts.sent)
-        others = [sum(next(slots) for _ in range(n)) for n in _without(list(experts_per_rank), self.rank)]
-        own = sum(slots)
-        return [*others[: self.rank], own, *others[self.rank :]], [sum(rows) for rows in counts.received]
+        sent = [[0] * self.size for _ in range(self.chunks)]
+        for chunk in range(self.chunks):
+            for rank in _without(range(self.size), self.rank):
+                first, last = chunk_bounds(experts_per_rank[rank], self.chunks)[chunk]
+                sent[chunk][rank] = sum(next(slots) for _ in range(first, last))
+        return sent
 
-    def _exchange(self, rows: Tensor, out_splits: Sequence[int], in_splits: Sequence[int]) -> Tensor:
-        """All-to-all in which the share of this rank itself is empty."""
-        out = [0 if r == self.rank else n for r, n in enumerate(out_splits)]
-        into = [0 if r == self.rank else n for r, n in enumerate(in_splits)]
-        return _AllToAll.apply(rows, out, into, self.group)
+    def _received(self, counts: RowCounts, bounds: Sequence[tuple[int, int]]) -> list[list[int]]:
+        """Rows from each other rank, by chunk."""
+        return [
+            [0 if rank == self.rank else sum(rows[first:last]) for rank, rows in enumerate(counts.received)]
+            for first, last in bounds
+        ]
 
-    @staticmethod
-    def _by_expert(by_source: Sequence[Tensor], counts: RowCounts) -> Tensor:
-        """[source][expert] segments -> rows grouped by expert, then source."""
-        if not counts.per_expert:  # no expert here sees this stratum: nothing arrives, but the graph must hold together
-            return torch.cat(list(by_source))
-        segments = [rows.split(sizes) for rows, sizes in zip(by_source, counts.received, strict=True)]
-        return torch.cat([piece for pieces in zip(*segments, strict=True) for piece in pieces])
 
-    def _by_source(self, rows: Tensor, counts: RowCounts) -> list[Tensor]:
-        """Rows grouped by expert, then source -> one tensor per source rank, ordered by expert."""
-        if not counts.per_expert:
-            return [rows] * self.size
-        sizes = [n for per_source in zip(*counts.received, strict=True) for n in per_source]
-        pieces = rows.split(sizes)
-        return [torch.cat(pieces[source :: self.size]) for source in range(self.size)]
+def _by_expert(by_source: Sequence[Tensor], received: Sequence[Sequence[int]]) -> Tensor:
+    """[source][expert] segments -> rows grouped by expert, then source."""
+    if not received[0]:  # no expert here: nothing arrives, but the graph must hold together
+        return torch.cat(list(by_source))
+    segments = [rows.split(list(sizes)) for rows, sizes in zip(by_source, received, strict=True)]
+    return torch.cat([piece for pieces in zip(*segments, strict=True) for piece in pieces])
+
+
+def _by_source(rows: Tensor, received: Sequence[Sequence[int]]) -> list[Tensor]:
+    """Rows grouped by expert, then source -> one tensor per source rank, ordered by expert."""
+    if not received[0]:
+        return [rows] * len(received)
+    pieces = rows.split([n for per_source in zip(*received, strict=True) for n in per_source])
+    return [torch.cat(pieces[source :: len(received)]) for source in range(len(received))]
 
 
 def sum_over_ranks(values: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:

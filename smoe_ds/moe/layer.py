@@ -64,6 +64,8 @@ class StratifiedMoE(nn.Module):
             tokens choose among the experts of their own rank ("gate-drop"), where these are at least K.
         bias_balancing: step of the balancing biases, see :mod:`smoe_ds.moe.balancing`; 0 for none.
         expert_backend: ``loop``, ``lean``, ``grouped`` or ``auto``, see :func:`smoe_ds.moe.backends.choose_backend`.
+        exchange_chunks: parts in which a rank's experts are computed, each while the rows of the others are under way
+            to and from other ranks; 1: all at once. More than one pays where the network is slow.
         check_finite: raise where the input holds NaN or infinite numbers. Switch it off where a loss scaler is to skip
             such steps.
         ep_size: ranks that share one copy of the experts.
@@ -112,6 +114,7 @@ class StratifiedMoE(nn.Module):
         gating_dropout_mode: str = "skip",
         bias_balancing: float = 0.0,
         expert_backend: str = "auto",
+        exchange_chunks: int = 1,
         check_finite: bool = True,
         ep_size: int = 1,
         ep_rank: int | None = None,
@@ -120,7 +123,7 @@ class StratifiedMoE(nn.Module):
         expert: Callable[[], nn.Module] | None = None,
     ) -> None:
         check_settings(locals())
-        check_sizes(d_model, d_ffn, strata, top_k, ep_size, stacked)
+        check_sizes(d_model, d_ffn, strata, top_k, ep_size, exchange_chunks, stacked)
         # Not super(): a subclass may also inherit from DeepSpeed's MoE, whose __init__ builds experts of its own.
         nn.Module.__init__(self)
         self.placement = Placement(tuple(strata), ep_size, stacked)
@@ -141,6 +144,7 @@ class StratifiedMoE(nn.Module):
         self.gating_dropout_mode = gating_dropout_mode
         self.bias_balancing = bias_balancing
         self.expert_backend = expert_backend
+        self.exchange_chunks = exchange_chunks
         self.check_finite = check_finite
         self.ep_rank = self._own_ep_rank(ep_size) if ep_rank is None else ep_rank
         self.name = name
@@ -183,7 +187,10 @@ class StratifiedMoE(nn.Module):
         num_strata, ranks = len(placement.strata), range(placement.ep_size)
         self.experts_per_rank = [[len(placement.local_experts(r, i)) for r in ranks] for i in range(num_strata)]
         for i in range(num_strata):
-            order, visible = placement.exchange_order(i, self.ep_rank), placement.visible_experts(i)
+            order, visible = (
+                placement.exchange_order(i, self.ep_rank, self.exchange_chunks),
+                placement.visible_experts(i),
+            )
             tables = {
                 "slot_of_expert": [order.index(e) for e in visible],
                 "stratum_after": [placement.stratum_of(e) + 1 for e in visible],
@@ -325,14 +332,16 @@ class StratifiedMoE(nn.Module):
         backend = self.backend(h_TD.device, h_TD.dtype)
         if backend == "lean":
             return mix_experts(cast(list[ExpertFFN], experts), h_TD, weights_TK, index, counts.per_expert, keep_PD)
-        per_rank = self.experts_per_rank[i]
-        inputs = self.dispatcher.to_experts(rows_of_tokens(h_TD, index), counts, per_rank)
-        if backend == "grouped" and experts and inputs.shape[0]:
-            outputs = apply_experts_grouped(cast(list[ExpertFFN], experts), inputs, counts.per_expert)
-        else:
-            outputs = apply_experts(experts, inputs, counts.per_expert)
-        rows_RD = self.dispatcher.from_experts(outputs, counts, per_rank)
-        return sum_by_token(rows_RD, weights_TK, index, keep_PD)
+
+        def run(first: int, rows: Tensor, counts: list[int]) -> Tensor:
+            some = experts[first : first + len(counts)]
+            if backend == "grouped" and rows.shape[0]:
+                return apply_experts_grouped(cast(list[ExpertFFN], some), rows, counts)
+            return apply_experts(some, rows, counts)
+
+        rows_RD = rows_of_tokens(h_TD, index)
+        outputs_RD = self.dispatcher.through_experts(rows_RD, counts, self.experts_per_rank[i], run)
+        return sum_by_token(outputs_RD, weights_TK, index, keep_PD)
 
     def _weights(self, probs_TK: Tensor, index: RowIndex) -> tuple[Tensor, Tensor | None]:
         """Weights of the chosen experts' outputs, and the dropout mask; noise is drawn by token, wherever the experts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,21 @@ class Placement:
         """Logical numbers, ascending, of the experts on ``ep_rank`` that the gate of ``stratum`` sees."""
         return [e for e in self.visible_experts(stratum) if e % self.ep_size == ep_rank]
 
-    def exchange_order(self, stratum: int, ep_rank: int = 0) -> list[int]:
+    def exchange_order(self, stratum: int, ep_rank: int = 0, chunks: int = 1) -> list[int]:
         """Experts that ``stratum`` sees, by logical number, in the order of ``ep_rank``'s rows: those of the other
-        ranks by (rank, expert), then its own."""
-        ranks = [*(rank for rank in range(self.ep_size) if rank != ep_rank), ep_rank]
-        return [e for rank in ranks for e in self.local_experts(rank, stratum)]
+        ranks by (chunk, rank, expert), then its own."""
+        local = [self.local_experts(rank, stratum) for rank in range(self.ep_size)]
+        order = [
+            expert
+            for chunk in range(chunks)
+            for rank in range(self.ep_size)
+            if rank != ep_rank
+            for expert in local[rank][slice(*chunk_bounds(len(local[rank]), chunks)[chunk])]
+        ]
+        return order + local[ep_rank]
+
+
+def chunk_bounds(number: int, chunks: int) -> list[tuple[int, int]]:
+    """``number`` things cut into ``chunks`` consecutive parts as even as can be, some of them empty: (first, end)."""
+    ends = [number * chunk // chunks for chunk in range(chunks + 1)]
+    return list(pairwise(ends))

@@ -19,10 +19,11 @@ CASES = [
 ]
 
 
-def make_layer(strata: list[int], capacity_factor: float | None, ep_size: int = 1, ep_rank: int = 0) -> StratifiedMoE:
-    layer = StratifiedMoE(
-        D, F, strata, second_expert="argmax", capacity_factor=capacity_factor, ep_size=ep_size, ep_rank=ep_rank, seed=3
-    ).double()
+def make_layer(
+    strata: list[int], capacity_factor: float | None, ep_size: int = 1, ep_rank: int = 0, chunks: int = 1
+) -> StratifiedMoE:
+    settings = {"second_expert": "argmax", "capacity_factor": capacity_factor, "exchange_chunks": chunks, "seed": 3}
+    layer = StratifiedMoE(D, F, strata, ep_size=ep_size, ep_rank=ep_rank, **settings).double()
     for name, p in layer.named_parameters():
         generator = torch.Generator().manual_seed(len(name) + sum(map(ord, name)))
         p.data += 0.3 * torch.randn(p.shape, generator=generator, dtype=p.dtype)
@@ -40,14 +41,14 @@ def objective(y: Tensor, loss: Tensor) -> Tensor:
     return (y * torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)).sum() + loss
 
 
-def parallel(rank: int, world_size: int, ep_size: int, cases: list) -> list:
+def parallel(rank: int, world_size: int, ep_size: int, chunks: int, cases: list) -> list:
     """Every case on this rank: output, loss, input gradient and parameter gradients, summed over replicas."""
     groups = [dist.new_group(list(range(r, r + ep_size))) for r in range(0, world_size, ep_size)]
     results = []
     for strata, capacity_factor, empty in cases:
-        layer = make_layer(strata, capacity_factor, ep_size, rank % ep_size)
+        layer = make_layer(strata, capacity_factor, ep_size, rank % ep_size, chunks)
         if ep_size > 1:
-            layer.dispatcher = ExpertParallelDispatcher(groups[rank // ep_size])
+            layer.dispatcher = ExpertParallelDispatcher(groups[rank // ep_size], chunks)
         x, padding = make_input(rank, empty)
         y, stats = layer(x, padding)
         loss = load_balancing_loss([stats], sum_over_ranks, world_size)
@@ -75,10 +76,12 @@ def whole_batch(world_size: int, strata: list[int], capacity_factor: float | Non
 
 
 @pytest.mark.multirank
-@pytest.mark.parametrize(("world_size", "ep_size"), [(2, 1), (2, 2), (4, 2), (4, 4)])
-def test_equals_one_process(world_size: int, ep_size: int) -> None:
+@pytest.mark.parametrize(
+    ("world_size", "ep_size", "chunks"), [(2, 1, 1), (2, 2, 1), (4, 2, 1), (4, 4, 1), (2, 2, 2), (4, 2, 3), (4, 4, 9)]
+)
+def test_equals_one_process(world_size: int, ep_size: int, chunks: int) -> None:
     cases = [case for case in CASES if sum(case[0]) % ep_size == 0]
-    per_rank = run_ranks(parallel, world_size, ep_size, cases)
+    per_rank = run_ranks(parallel, world_size, ep_size, chunks, cases)
     for number, case in enumerate(cases):
         layer, inputs, outputs, loss = whole_batch(world_size, *case)
         ranks = [results[number] for results in per_rank]
@@ -93,31 +96,33 @@ def test_equals_one_process(world_size: int, ep_size: int) -> None:
             torch.testing.assert_close(sum(holders), p.grad, rtol=1e-11, atol=1e-11, msg=f"{case} {name}")
 
 
-def count_exchanged(rank: int, world_size: int) -> tuple[int, int]:
+def count_exchanged(rank: int, world_size: int, chunks: int) -> tuple[int, int]:
     """Rows sent by all_to_all in one forward pass, and rows whose expert is on another rank."""
-    layer = make_layer([4, 4], None, world_size, rank)
-    dispatcher = ExpertParallelDispatcher(dist.group.WORLD)
-    layer.dispatcher = dispatcher
+    layer = make_layer([4, 4], None, world_size, rank, chunks)
+    layer.dispatcher = dispatcher = ExpertParallelDispatcher(dist.group.WORLD, chunks)
     sent, needed = [], []
-    exchange, counts = dispatcher._exchange, dispatcher.exchange_counts
+    exchange, counts = dist.all_to_all_single, dispatcher.exchange_counts
 
-    def spy_exchange(rows: Tensor, *splits: object) -> Tensor:
-        sent.append(rows.shape[0])
-        return exchange(rows, *splits)
+    def spy_exchange(out: Tensor, rows: Tensor, *rest: object, **options: object) -> object:
+        if rows.is_floating_point():
+            sent.append(rows.shape[0])
+        return exchange(out, rows, *rest, **options)
 
     def spy_counts(kept: Tensor, experts_per_rank: list[int], *rest: Tensor) -> object:
         needed.append(int(kept[: len(kept) - experts_per_rank[rank]].sum()))
         return counts(kept, experts_per_rank, *rest)
 
-    dispatcher._exchange, dispatcher.exchange_counts = spy_exchange, spy_counts
+    dist.all_to_all_single, dispatcher.exchange_counts = spy_exchange, spy_counts
     layer(make_input(rank, None)[0])
-    return sum(sent[::2]), sum(needed)
+    return sum(sent), sum(needed)
 
 
 @pytest.mark.multirank
-def test_only_rows_for_other_ranks_travel() -> None:
-    for sent, needed in run_ranks(count_exchanged, 2):
-        assert sent == needed > 0
+@pytest.mark.parametrize("chunks", [1, 3])
+def test_only_rows_for_other_ranks_travel(chunks: int) -> None:
+    counts = run_ranks(count_exchanged, 2, chunks)
+    assert sum(needed for _, needed in counts) > 0
+    assert sum(sent for sent, _ in counts) == 2 * sum(needed for _, needed in counts)  # there, and the results back
 
 
 OPTIONS = [
