@@ -84,7 +84,7 @@ def write_shard(pieces: Pieces, shard: Shard) -> dict[str, Any]:
             writer.add(*rows)
             entry: dict[str, Any] = writer.close()["shards"][0]
         files = [(draft / part["file"], f"{place}/{part['file']}", part) for part in _file_entries(entry)]
-        pieces.commit(name, made_from, files, entry)
+        pieces.commit(name, made_from, files, entry, durable=True)
     return entry
 
 
@@ -126,7 +126,9 @@ def write_text(pieces: Pieces, pair: str, split: str, encoded: Sequence[Encoded]
         for side, language in enumerate(_languages(pair)):
             file = f"{split}.{pair}.{language}"
             texts = [(pieces.root / ids_place(part.name, split, side, "text")).read_bytes() for part in encoded]
-            result[language] = write_file(draft / file, b"".join(texts), pieces.root / CORPUS / "text" / file)
+            result[language] = write_file(
+                draft / file, b"".join(texts), pieces.root / CORPUS / "text" / file, durable=True
+            )
             files.append((draft / file, f"{CORPUS}/text/{file}", result[language]))
-        pieces.commit(name, made_from, files, result)
+        pieces.commit(name, made_from, files, result, durable=True)
     return result

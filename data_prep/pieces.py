@@ -1,8 +1,11 @@
 """Finished pieces of a preparation: files, and a record that vouches for them and says what they were made from.
 
-A piece is there when its record is: its files come first, each written under another name, flushed to the disk and
-renamed; the record follows in the same way. A process may die at any moment and leaves at worst files without a record,
-which the next run writes again. Nothing is believed without its SHA-256.
+A piece is there when its record is: its files come first, each written under another name and renamed; the record
+follows in the same way. A process may die at any moment and leaves at worst files without a record, which the next run
+writes again. Nothing is believed without its SHA-256.
+
+Files of the corpus are flushed to the disk before their record is written. Those on the way to it are not: should the
+whole machine fail, those that had not reached the disk yet do not have their SHA-256, and are made again.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smoe_ds.data.shards import HashedFile, sha256_of
+from smoe_ds.data.shards import sha256_of
 from smoe_ds.errors import DataError
 
 PREPARATION_VERSION = 2
@@ -129,14 +132,17 @@ class Pieces:
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
-    def commit(self, name: str, made_from: str, files: Sequence[tuple[Path, str, Entry]], result: Any) -> None:
+    def commit(
+        self, name: str, made_from: str, files: Sequence[tuple[Path, str, Entry]], result: Any, *, durable: bool
+    ) -> None:
         """Makes a piece a finished one.
 
         Args:
             name: the piece.
             made_from: fingerprint of what it was made from.
-            files: of each file where it was written and flushed, its place below the root, and its entry.
+            files: of each file where it was written, its place below the root, and its entry.
             result: JSON that belongs to it.
+            durable: the files are flushed already; flush their names and the record too.
         """
         entries = []
         for written, place, entry in files:
@@ -144,27 +150,31 @@ class Pieces:
             target.parent.mkdir(parents=True, exist_ok=True)
             written.replace(target)
             entries.append({"file": place, "bytes": entry["bytes"], "sha256": entry["sha256"]})
-        for folder in {self.root / Path(place).parent for _, place, _ in files}:
-            sync_folder(folder)
-        self._write_record(name, {"made_from": made_from, "files": entries, "result": result})
+        if durable:
+            for folder in {self.root / Path(place).parent for _, place, _ in files}:
+                sync_folder(folder)
+        self._write_record(name, {"made_from": made_from, "files": entries, "result": result}, durable)
 
-    def _write_record(self, name: str, record: dict[str, Any]) -> None:
+    def _write_record(self, name: str, record: dict[str, Any], durable: bool) -> None:
         data = json.dumps([record, fingerprint(record)]).encode()
         path = self._record_file(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         with self.draft() as draft:
-            write_file(draft / "record", data, path)
+            write_file(draft / "record", data, path, durable=durable)
             (draft / "record").replace(path)
-        sync_folder(path.parent)
+        if durable:
+            sync_folder(path.parent)
 
-    def commit_data(self, name: str, made_from: str, data: dict[str, bytes], result: Any) -> None:
+    def commit_data(
+        self, name: str, made_from: str, data: dict[str, bytes], result: Any, *, durable: bool = False
+    ) -> None:
         """Makes a finished piece of contents in memory, by their places below the root."""
         with self.draft() as draft:
             files = []
             for number, (place, content) in enumerate(data.items()):
-                entry = write_file(draft / str(number), content, self.root / place)
+                entry = write_file(draft / str(number), content, self.root / place, durable=durable)
                 files.append((draft / str(number), place, entry))
-            self.commit(name, made_from, files, result)
+            self.commit(name, made_from, files, result, durable=durable)
 
     def remove(self, name: str) -> None:
         """Removes a piece: its record first, then its files."""
@@ -178,15 +188,18 @@ class Pieces:
         return sum(1 for _ in (self.root / "records").rglob("*.json"))
 
 
-def write_file(path: Path, data: bytes, target: Path) -> Entry:
-    """Writes a file and flushes it to the disk; returns its entry.
+def write_file(path: Path, data: bytes, target: Path, *, durable: bool = True) -> Entry:
+    """Writes a file; returns its entry.
 
     Args:
         path: the file.
         data: its content.
         target: the name it is going to have, for errors.
+        durable: flush it to the disk.
     """
-    with needing(target, len(data)):
-        file = HashedFile(path)
+    with needing(target, len(data)), path.open("xb") as file:
         file.write(data)
-        return file.close()
+        file.flush()
+        if durable:
+            os.fsync(file.fileno())
+    return {"file": path.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}

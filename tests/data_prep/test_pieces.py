@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from data_prep.pieces import Pieces, fingerprint, write_file
 from smoe_ds.errors import DataError
+from tests.helpers.disks import small_disk
 
 
 @pytest.fixture
@@ -17,18 +16,6 @@ def pieces(tmp_path: Path) -> Pieces:
     found = Pieces(tmp_path / "work")
     found.commit_data("text/00001", fingerprint("a"), {"text/00001.src": b"one", "text/00001.tgt": b""}, {"n": 1})
     return found
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], capture_output=True)
-    if mount.returncode:
-        pytest.skip("mounting a small file system needs root")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def test_a_finished_piece_is_found_with_its_result(pieces: Pieces) -> None:
@@ -70,18 +57,19 @@ def test_a_piece_is_replaced_and_removed(pieces: Pieces) -> None:
     assert pieces.count() == 0 and not (pieces.root / "text/00001.src").exists()
 
 
-def test_a_full_disk_is_told_with_the_file_and_what_it_needs(small_disk: Path) -> None:
-    pieces = Pieces(small_disk / "work")
-    pieces.commit_data("a", fingerprint(), {"a.txt": b"x" * 8000}, None)
-    with pytest.raises(
-        DataError, match=r"/work/b.txt: No space left on device: it needs 99,000 bytes, [\d,]+ are free"
-    ):
-        pieces.commit_data("b", fingerprint(), {"b.txt": b"x" * 99_000}, None)
-    assert pieces.count() == 1 and not (small_disk / "work/b.txt").exists()
-    assert (small_disk / "work/a.txt").read_bytes() == b"x" * 8000
-    pieces.commit_data("b", fingerprint(), {"b.txt": b"x" * 9000}, None)  # nothing is left of the attempt
+def test_a_full_disk_is_told_with_the_file_and_what_it_needs(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    with small_disk(disk, "64k"):
+        pieces = Pieces(disk / "work")
+        pieces.commit_data("a", fingerprint(), {"a.txt": b"x" * 8000}, None)
+        message = r"/work/b.txt: No space left on device: it needs 99,000 bytes, [\d,]+ are free; make room and run"
+        with pytest.raises(DataError, match=message):
+            pieces.commit_data("b", fingerprint(), {"b.txt": b"x" * 99_000}, None)
+        assert pieces.count() == 1 and not (disk / "work/b.txt").exists()
+        assert (disk / "work/a.txt").read_bytes() == b"x" * 8000
+        pieces.commit_data("b", fingerprint(), {"b.txt": b"x" * 9000}, None)  # nothing is left of the attempt
 
 
 def test_other_errors_of_the_disk_are_not_taken_for_a_full_one(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        write_file(tmp_path / "missing" / "a", b"x", tmp_path / "a")
+        write_file(tmp_path / "missing" / "a", b"x", tmp_path / "a", durable=True)
