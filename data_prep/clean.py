@@ -28,10 +28,9 @@ DROP_REASONS = {
     "control_characters": "a side holds NUL or control characters, with control_characters: drop",
     "too_short": "fewer than min_words words on the pivot's side",
     "no_letters": "a side has no letter, only numbers, punctuation or symbols, with no_letters: drop",
-    "length_ratio": "one side is more than max_ratio times as long as the other, in characters",
+    "length_ratio": "one side is more than max_ratio times as long as the other",
     "copy": "both sides are equal, with copies: drop",
-    "wrong_script": "most letters of a side are in no script its language is written in, with wrong_script: drop; "
-    "languages that are not known here: another script than most of the language's text in the pair",
+    "wrong_script": "too few letters of a side are in a script of its language, with wrong_script: drop",
     "duplicate": "the same two sentences occurred before, here or in an earlier pair of the same languages",
     "near_duplicate": "occurred before but for case, punctuation, spacing, width of letters and numbers",
     "held_out": "a side equals a held-out sentence of any pair, but for case, punctuation, spacing and width",
@@ -44,7 +43,9 @@ NOTICES = {
     "crlf": "lines that ended in CRLF",
     "control_characters": "pairs with NUL or control characters, removed",
     "copies": "pairs with equal sides",
-    "other_script": "pairs with a side in a script its language is not written in",
+    "duplicates": "pairs that occurred before",
+    "near_duplicates": "pairs that occurred before in nearly the same form",
+    "other_script": "pairs with a side that has too few letters in a script of its language",
     "swapped": "pairs whose sides look exchanged, by the words of the rest of the corpus",
 }
 """What is counted without dropping anything."""
@@ -122,7 +123,8 @@ class Cleaner:
         self._num_read += len(pairs)
         unusable = np.zeros(len(pairs), np.uint8)
         texts = [self._texts(pairs, side, unusable) for side in (0, 1)]
-        src, tgt = (features_of(side, scripts) for side, scripts in zip(texts, self._scripts, strict=True))
+        share = self._clean.min_script_share
+        src, tgt = (features_of(side, scripts, share) for side, scripts in zip(texts, self._scripts, strict=True))
         reasons = self._judge(unusable, src, tgt)
         kept = reasons == 0
         self._count(pairs, reasons)
@@ -159,7 +161,8 @@ class Cleaner:
         if clean.no_letters == "drop":
             drop("no_letters", ~(src.letters & tgt.letters))
         if clean.max_ratio is not None:
-            drop("length_ratio", longest > clean.max_ratio * np.minimum(src.lengths, tgt.lengths))
+            wider, narrower = np.maximum(src.widths, tgt.widths), np.minimum(src.widths, tgt.widths)
+            drop("length_ratio", wider > clean.max_ratio * narrower)
         if clean.copies == "drop":
             drop("copy", _copies(src, tgt))
         if clean.wrong_script == "drop":

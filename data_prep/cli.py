@@ -16,9 +16,12 @@ from data_prep.load_spec import SECTIONS, SOURCES, load_spec
 from data_prep.output import kept
 from data_prep.prepare import PIECE_SIZE, prepare
 from data_prep.progress import Progress
-from data_prep.report import format_report
+from data_prep.report import format_examples, format_report
+from data_prep.report_file import read_report
 from data_prep.spec import Spec
+from data_prep.tensorboard_report import write_tensorboard
 from data_prep.workers import Workers, processes_started, ranks
+from smoe_ds.data.corpus import Corpus
 from smoe_ds.errors import LaunchError, SmoeError
 
 _DESCRIPTION = """\
@@ -63,6 +66,10 @@ def _parser() -> argparse.ArgumentParser:
         default=PIECE_SIZE,
         metavar="N",
         help="sentence pairs a task reads, cleans or encodes; the result is the same (default: %(default)s)",
+    )
+    parser.add_argument("--examples", action="store_true", help="show ten examples of what each filter dropped")
+    parser.add_argument(
+        "--tensorboard", type=Path, metavar="DIR", help="also write the report and the examples for TensorBoard"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
     parser.add_argument("--keys", action="store_true", help="describe the keys of a specification and the counts; exit")
@@ -176,8 +183,17 @@ def _prepare(args: argparse.Namespace, spec: Spec, output: Path, workers: Worker
         progress=Progress(quiet=args.quiet),
         piece_size=args.piece,
     )
-    print(format_report(corpus.manifest))
+    _show(corpus, args)
     total = sum(entry["sentences"] for entry in corpus.manifest["splits"]["train"].values())
     vocab_size = corpus.manifest["tokenizer"]["vocab_size"]
     done = "already prepared, verified" if reused else "prepared"
     print(f"{done}: {output}: {total:,} training pairs, {len(corpus.languages)} languages, {vocab_size:,} pieces")
+
+
+def _show(corpus: Corpus, args: argparse.Namespace) -> None:
+    """Prints the report, with examples where asked for, and writes it for TensorBoard."""
+    print(format_report(corpus.manifest))
+    if args.examples:
+        print(format_examples(read_report(corpus.path)))
+    if args.tensorboard is not None:
+        write_tensorboard(args.tensorboard, corpus.manifest, read_report(corpus.path))

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.examples import Examples, Ranked
 from data_prep.pieces import Pieces, fingerprint
 from data_prep.spool import Spool
 from smoe_ds.data.ragged import Ragged
@@ -74,7 +75,8 @@ def encode_piece(pieces: Pieces, encoding: Encoding, num_threads: int) -> dict[s
         num_threads: threads that encode; the result does not depend on them.
 
     Returns:
-        by split ``lengths`` [sentences, tokens of the first side, of the second] and ``too_many_pieces``.
+        by split ``lengths`` [sentences, tokens of the first side, of the second], ``too_many_pieces`` and
+        ``examples`` of them.
     """
     done: dict[str, Any] | None = pieces.find(encoding.name, encoding.made_from)
     if done is not None:
@@ -100,9 +102,17 @@ def encode_piece(pieces: Pieces, encoding: Encoding, num_threads: int) -> dict[s
         result[split] = {
             "lengths": [len(sides[0]), *(len(ids.values) for ids in sides)],
             "too_many_pieces": int(wanted.sum() - kept.sum()),
+            "examples": _examples(texts, wanted & ~fits),
         }
     pieces.commit_data(encoding.name, encoding.made_from, contents, result)
     return result
+
+
+def _examples(texts: Sequence[Sequence[str]], dropped: np.ndarray) -> Ranked:
+    examples = Examples(seed=0)
+    for row in np.flatnonzero(dropped).tolist():
+        examples.add("too_many_pieces", texts[0][row], texts[1][row])
+    return examples.ranked()
 
 
 def _tokenizer(model: Path) -> Tokenizer:

@@ -19,8 +19,8 @@ from data_prep.normalise import key, near_key, tidy
 from data_prep.scripts import NUM_SCRIPTS, NUMBER_OF_CODE
 
 _NEW_LINE = 10
-# A character of these says about as much as three letters, and sentences in them are full of Latin names.
-_DENSE = {NUMBER_OF_CODE[code]: 3 for code in ("Hani", "Hira", "Kana", "Hang", "Bopo", "Yiii")}
+_DENSE = [NUMBER_OF_CODE[code] for code in ("Hani", "Hira", "Kana", "Hang", "Bopo", "Yiii")]
+_FIRST_DENSE = 0x1100  # code points below are in none of these scripts
 
 
 @dataclass
@@ -30,10 +30,11 @@ class Features:
     Attributes:
         lines: the sentences as `tidy` leaves them, UTF-8.
         lengths: characters.
+        widths: characters, those of Chinese, Japanese and Korean counted as three: they say about as much.
         words: runs between white space.
         control: whether control characters were removed.
         letters: whether there is a letter.
-        foreign: whether most letters are in a script that the language is not written in; false for unknown languages.
+        foreign: whether too few letters are in a script that the language is written in; false for unknown languages.
         keys: hashes of the `key`, uint64.
         near_keys: hashes of the `near_key`, uint64.
         checksums: of the exact text, uint64.
@@ -41,6 +42,7 @@ class Features:
 
     lines: list[bytes]
     lengths: np.ndarray
+    widths: np.ndarray
     words: np.ndarray
     control: np.ndarray
     letters: np.ndarray
@@ -50,12 +52,13 @@ class Features:
     checksums: np.ndarray
 
 
-def features_of(texts: Sequence[str], scripts: Collection[int] = ()) -> Features:
+def features_of(texts: Sequence[str], scripts: Collection[int] = (), min_share: float = 0.5) -> Features:
     """Looks at sentences.
 
     Args:
         texts: the sentences as they were read, at least one.
         scripts: numbers of the scripts the language is written in; empty: unknown.
+        min_share: share of the letters that are in these scripts, by width, below which a sentence is foreign.
     """
     table = characters()
     codes, ends = _codes(texts)
@@ -73,13 +76,16 @@ def features_of(texts: Sequence[str], scripts: Collection[int] = ()) -> Features
     slow = untidy | ((found & COMPLEX) != 0) | _neighbouring_marks(flags, starts)
     keys = _keys(tidied, table.folded[codes], ends, slow)
     hashes = _hashes(keys)
+    letters = table.scripts[codes]
+    weights = _weights(letters, dense=int(codes.max()) >= _FIRST_DENSE)
     return Features(
         lines=lines,
         lengths=lengths,
+        widths=lengths + _sums(weights - (letters != 0), ends),
         words=words,
         control=control,
         letters=(found & LETTER) != 0,
-        foreign=_foreign(table.scripts[codes], ends, scripts),
+        foreign=_foreign(letters, weights, ends, scripts, min_share),
         keys=hashes,
         near_keys=_near_hashes(hashes, keys, slow | ((found & DIGIT) != 0)),
         checksums=np.fromiter(map(crc32, lines), np.uint64, len(lines)),
@@ -114,16 +120,25 @@ def _sums(values: np.ndarray, ends: np.ndarray) -> np.ndarray:
     return np.diff(np.cumsum(values, dtype=np.int64)[ends], prepend=0)
 
 
-def _foreign(scripts: np.ndarray, ends: np.ndarray, own: Collection[int]) -> np.ndarray:
-    """Sentences with more letters outside than inside the scripts of their language, bool [N]."""
+def _weights(letters: np.ndarray, *, dense: bool) -> np.ndarray:
+    """What every character counts as a letter, by the number of its script: 0, 1 or 3."""
+    if not dense:
+        return np.minimum(letters, 1)
+    weights = np.ones(NUM_SCRIPTS, np.uint8)
+    weights[0] = 0
+    weights[_DENSE] = 3
+    return weights[letters]
+
+
+def _foreign(
+    letters: np.ndarray, weights: np.ndarray, ends: np.ndarray, own: Collection[int], min_share: float
+) -> np.ndarray:
+    """Sentences with too few letters in the scripts of their language, bool [N]."""
     if not own:
         return np.zeros(len(ends), bool)
-    weights = np.full(NUM_SCRIPTS, -1, np.int8)
-    weights[0] = 0
-    for script, weight in _DENSE.items():
-        weights[script] *= weight
-    weights[list(own)] *= -1
-    foreign: np.ndarray = _sums(weights[scripts], ends) < 0
+    is_own = np.zeros(NUM_SCRIPTS, np.uint8)
+    is_own[list(own)] = 1
+    foreign: np.ndarray = _sums(is_own[letters] * weights, ends) < min_share * _sums(weights, ends)
     return foreign
 
 

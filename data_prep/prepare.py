@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.assemble import CORPUS
+from data_prep.coverage import language_coverage
 from data_prep.list_warnings import list_warnings
 from data_prep.load_spec import check_files
 from data_prep.output import clear_remains, find_finished, finish, working
@@ -21,6 +22,7 @@ from data_prep.pieces import Pieces, fingerprint
 from data_prep.progress import Progress
 from data_prep.reading import text_files
 from data_prep.report import warnings_of
+from data_prep.report_file import REPORT, report_content, without_examples, write_report
 from data_prep.spec import Spec
 from data_prep.splits import Counts, Parts, split_corpus
 from data_prep.stages import Inputs, Run, encode_all, parts_fingerprint, read_all, write_all
@@ -105,15 +107,20 @@ def _build(run: Run) -> dict[str, Any]:
         splits = write_all(run, encoded, tokenizer["vocab_size"])
     _check_not_empty(spec, splits)
     report = _report(spec, counts)
+    corpus = run.pieces.root / CORPUS
+    vocabulary["languages"] = language_coverage(corpus, splits, Tokenizer(corpus / TOKENIZER))
+    warnings = [*list_warnings(spec, report), *warnings_of(report, vocabulary)]
+    report_file = write_report(run.pieces, f"{CORPUS}/{REPORT}", report_content(report, splits, vocabulary, warnings))
     return {
         "tokenizer": tokenizer,
         "languages": list(spec.languages),
         "pairs": [pair.pair for pair in spec.pairs],
         "splits": splits,
         "vocabulary": vocabulary,
-        "report": report,
+        "report": without_examples(report),
+        "report_file": report_file,
         "groups": {pair.pair: pair.group for pair in spec.pairs if pair.group is not None},
-        "warnings": [*list_warnings(spec, report), *warnings_of(report, vocabulary)],
+        "warnings": warnings,
         "inputs": [inputs.entries[name] for name in sorted(inputs.entries)],
     }
 
@@ -153,7 +160,7 @@ def _vocabulary(run: Run, parts: Parts, text: list[list[str]]) -> tuple[dict[str
             for language in spec.languages:
                 source.language_id(language)
         done = {"requested": requested, "sample": sample}
-        run.pieces.commit_data("tokenizer", made_from, {f"{CORPUS}/{TOKENIZER}": model}, done)
+        run.pieces.commit_data("tokenizer", made_from, {f"{CORPUS}/{TOKENIZER}": model}, done, durable=True)
     return _tokenizer_entry(run.pieces, done)
 
 

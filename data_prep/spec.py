@@ -104,7 +104,10 @@ class Clean(Section):
     max_words: int = Field(250, ge=1, description="Most words (runs between white space) on either side.")
     max_characters: int = Field(2000, ge=1, description="Most characters on either side.")
     max_ratio: float | None = Field(
-        6.0, gt=1, description="Most characters of the longer side over the shorter one; null: off."
+        6.0,
+        gt=1,
+        description="Most characters of the longer side over the shorter one, a Chinese, Japanese or Korean one "
+        "counting as three; null: off.",
     )
     max_pieces: int = Field(
         510, ge=1, description="Most SentencePiece pieces on either side; two less than the model's max_positions."
@@ -115,10 +118,16 @@ class Clean(Section):
     copies: Literal["drop", "keep"] = Field("drop", description="Pairs whose two sides are equal.")
     wrong_script: Literal["drop", "keep"] = Field(
         "drop",
-        description="Pairs with a side most of whose letters are in no script its language is written in. Usual "
-        "scripts are known for the languages of M4, M15, OPUS-100 and for codes that name one (zho_Hant); for other "
-        "languages it is the script of most of their text in the pair. A Chinese, Japanese or Korean character counts "
-        "as three letters.",
+        description="Pairs with a side that has too few letters in a script its language is written in. Usual scripts "
+        "are known for the languages of M4, M15, OPUS-100 and for codes that name one (zho_Hant); a sentence in any "
+        "other language must be in the script of most of that language's sentences in the pair.",
+    )
+    min_script_share: float = Field(
+        0.25,
+        ge=0,
+        le=1,
+        description="Least share of a side's letters in scripts of its language. Low, because names and products keep "
+        "their own; a Chinese, Japanese or Korean character counts as three letters.",
     )
     control_characters: Literal["strip", "drop"] = Field(
         "strip", description="NUL and other control characters: taken out of the text, or the pair dropped."
@@ -152,7 +161,12 @@ class SentencePieceSpec(Section):
     """The vocabulary, shared by all languages: SentencePiece with byte fallback and one token per language."""
 
     model: str | None = Field(None, description="Use this SentencePiece model, written by data_prep; null: train one.")
-    vocab_size: int = Field(8000, ge=270, description="Pieces, with special, byte and language tokens.")
+    vocab_size: int = Field(
+        32_000,
+        ge=270,
+        description="Pieces, with special, byte, language and reserved tokens (M4, M15: 32k, OPUS-100: 64k).",
+    )
+    reserved: int = Field(8, ge=0, le=1000, description="Control tokens <reserved_0>, ... set apart for later use.")
     allow_smaller: bool = Field(False, description="Accept fewer pieces where the text does not hold vocab_size.")
     temperature: float = Field(
         5.0, ge=1, description="T of the sample it is trained on: share of a language ~ sentences^(1/T)."

@@ -145,7 +145,13 @@ def _draw(
     drawn = draw(pivot_keys, eligible, valid_size if split == "valid" else test_size, spec.seed)
     parts[pair.pair, split] = Part(dropper.spool, drawn)
     asked = getattr(spec.held_out, split)
-    counts[pair.pair, split] = {"drawn": int(drawn.sum()), "asked": asked, "dropped": {}, "noticed": {}}
+    counts[pair.pair, split] = {
+        "drawn": int(drawn.sum()),
+        "asked": asked,
+        "dropped": {},
+        "noticed": {},
+        "examples": {},
+    }
 
 
 def _move(train: Dropper, drawn: Sequence[np.ndarray]) -> None:

@@ -193,7 +193,9 @@ def encode_all(
         for split, result in results[name].items():
             encoded[pair, split].append(Encoded(name, encoding.made_from, split, tuple(result["lengths"])))
             if result["too_many_pieces"]:
-                _add(counts[pair, split], {"dropped": {"too_many_pieces": result["too_many_pieces"]}})
+                count = counts[pair, split]
+                _add(count, {"dropped": {"too_many_pieces": result["too_many_pieces"]}})
+                count["examples"] = merged([count["examples"], result["examples"]])
     return encoded
 
 

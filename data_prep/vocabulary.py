@@ -37,11 +37,10 @@ def train_vocabulary(spec: Spec, parts: Parts) -> tuple[bytes, dict[str, Any]]:
                    if language in pair.languages and (pair.pair, "train") in parts]
         for language in spec.languages
     }  # fmt: skip
-    keys = {language: _keys(sides[language]) for language in spec.languages}
-    distinct = {language: len(np.unique(keys[language])) for language in spec.languages}
+    distinct = {language: len(np.unique(_keys(sides[language]))) for language in spec.languages}
     settings = spec.sentencepiece
     quotas = language_quotas(distinct, settings.temperature, settings.sentences)
-    sample = _sample(spec, sides, keys, quotas)
+    sample = _sample(spec, sides, quotas)
     report = {name: {"sentences": distinct[name], "sampled": quotas[name]} for name in spec.languages}
     return _train(spec, sample), report
 
@@ -50,12 +49,10 @@ def _keys(sides: list[tuple[Part, int]]) -> np.ndarray:
     return np.concatenate([np.empty(0, np.uint64), *(part.keys()[:, side] for part, side in sides)])
 
 
-def _sample(
-    spec: Spec, sides: dict[str, list[tuple[Part, int]]], keys: dict[str, np.ndarray], quotas: dict[str, int]
-) -> Iterator[str]:
+def _sample(spec: Spec, sides: dict[str, list[tuple[Part, int]]], quotas: dict[str, int]) -> Iterator[str]:
     """The sentences of the sample, language by language in a fixed order."""
     for language in spec.languages:
-        counts = repetitions(keys[language], quotas[language], spec.seed)
+        counts = repetitions(_keys(sides[language]), quotas[language], spec.seed)
         start = 0
         for part, side in sides[language]:
             rows = np.flatnonzero(part.mask)
@@ -87,7 +84,10 @@ def _train(spec: Spec, sample: Iterator[str]) -> bytes:
             bos_id=BOS_ID,
             eos_id=EOS_ID,
             unk_id=UNK_ID,
-            control_symbols=[language_token(language) for language in spec.languages],
+            control_symbols=[
+                *(language_token(language) for language in spec.languages),
+                *(f"<reserved_{number}>" for number in range(settings.reserved)),
+            ],
             input_sentence_size=0,
             shuffle_input_sentence=False,
             max_sentence_length=8 * spec.clean.max_characters,

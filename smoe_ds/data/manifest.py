@@ -95,6 +95,8 @@ def _other_version(path: Path, manifest: dict[str, Any]) -> DataError:
 def shard_files(manifest: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every file the manifest vouches for, as (path relative to the corpus, entry with bytes and sha256)."""
     yield manifest["tokenizer"]["file"], manifest["tokenizer"]
+    if "report_file" in manifest:
+        yield manifest["report_file"]["file"], manifest["report_file"]
     for split, pairs in manifest["splits"].items():
         for pair, entry in pairs.items():
             for shard in entry["shards"]:

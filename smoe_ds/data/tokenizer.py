@@ -25,7 +25,8 @@ def language_token(language: str) -> str:
 class Tokenizer:
     """A SentencePiece model whose ids 0 to 3 are pad, bos, eos and unk, with a control token ``<2xxx>`` per language.
 
-    Control tokens never come out of `encode`, whatever the text says; normalisation (NFKC) is part of the model.
+    Further control tokens ``<reserved_N>`` are there for later use. Control tokens never come out of `encode`, whatever
+    the text says; normalisation (NFKC) is part of the model.
     """
 
     pad_id = PAD_ID
@@ -49,12 +50,13 @@ class Tokenizer:
             raise DataError(f"{self.model_file}: cannot read the SentencePiece model: {error.strerror}") from error
         self._processor = _load(self._model, self.model_file)
         self.vocab_size: int = self._processor.get_piece_size()
+        self._control = {index for index in range(self.vocab_size) if self._processor.IsControl(index)}
         self._language_ids = self._find_languages()
 
     def _find_languages(self) -> dict[str, int]:
-        is_control, piece = self._processor.IsControl, self._processor.IdToPiece
-        pieces = ((index, piece(index)) for index in range(self.vocab_size) if is_control(index))
-        matches = ((index, LANGUAGE_TOKEN.fullmatch(name)) for index, name in pieces)
+        matches = (
+            (index, LANGUAGE_TOKEN.fullmatch(self._processor.IdToPiece(index))) for index in sorted(self._control)
+        )
         return {match[1]: index for index, match in matches if match}
 
     @property
@@ -78,6 +80,15 @@ class Tokenizer:
             raise DataError(f"{self.model_file}: no token for language {language!r}; the vocabulary knows: {known}")
         return self._language_ids[language]
 
+    def pieces(self) -> list[tuple[str, str]]:
+        """Spelling and kind of every id: ``normal``, ``byte``, ``control`` or ``unknown``."""
+        processor = self._processor
+        kinds = {"byte": processor.IsByte, "control": processor.IsControl, "unknown": processor.IsUnknown}
+        return [
+            (processor.IdToPiece(index), next((kind for kind, is_one in kinds.items() if is_one(index)), "normal"))
+            for index in range(self.vocab_size)
+        ]
+
     def encode(self, text: str) -> list[int]:
         """Ids of a sentence's pieces, without special or language tokens."""
         return self._processor.encode(text, out_type=int)
@@ -93,12 +104,12 @@ class Tokenizer:
         return Ragged(np.concatenate([np.empty(0, np.int32), *rows]), lengths)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of a sequence of ids; special and language tokens are skipped.
+        """Text of a sequence of ids; special, language and reserved tokens are skipped.
 
         Raises:
             DataError: an id is outside the vocabulary.
         """
-        skipped = {PAD_ID, BOS_ID, EOS_ID, UNK_ID, *self._language_ids.values()}
+        skipped = {PAD_ID, BOS_ID, EOS_ID, UNK_ID, *self._control}
         pieces = [int(index) for index in ids if int(index) not in skipped]
         if pieces and (min(pieces) < 0 or max(pieces) >= self.vocab_size):
             raise DataError(
