@@ -132,7 +132,7 @@ def _both(run_dir: Path) -> tuple[Translator, Translator]:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--directions", "eng-xyz"], "no direction 'eng-xyz'; the corpus has: cat-eng"),
+        (["--directions", "eng-xyz"], "no direction 'eng-xyz'; it has cat-eng"),
         (["--data", "/nowhere/corpus"], "/nowhere/corpus: no such folder (--data)"),
         (["--set", "smoe.data.path=/nowhere/corpus"], "name the prepared corpus with --data DIR"),
         (["--output", "/proc/scores/here.json"], "choose another place with --output"),
