@@ -27,7 +27,7 @@ class PieceTable:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         """Looks at all pieces of a vocabulary."""
-        pieces = tokenizer.pieces()
+        pieces = tokenizer.vocabulary()
         self.characters = np.array([_characters(piece, kind) for piece, kind in pieces], np.int64)
         self.fallback = np.array([kind in ("byte", "unknown") for _, kind in pieces], bool)
         self.normal = np.array([kind == "normal" for _, kind in pieces], bool)

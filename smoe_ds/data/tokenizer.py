@@ -80,7 +80,7 @@ class Tokenizer:
             raise DataError(f"{self.model_file}: no token for language {language!r}; the vocabulary knows: {known}")
         return self._language_ids[language]
 
-    def pieces(self) -> list[tuple[str, str]]:
+    def vocabulary(self) -> list[tuple[str, str]]:
         """Spelling and kind of every id: ``normal``, ``byte``, ``control`` or ``unknown``."""
         processor = self._processor
         kinds = {"byte": processor.IsByte, "control": processor.IsControl, "unknown": processor.IsUnknown}
