@@ -45,6 +45,13 @@ class Packing:
         ends = np.concatenate([[0], np.cumsum(lengths[self.rows])])[self.bounds]
         return np.diff(ends)
 
+    def padded(self, lengths: Int64) -> int:
+        """Sum of ``lengths`` [N] over all batches when each counts as the longest of its batch."""
+        if not len(self):
+            return 0
+        longest = np.maximum.reduceat(lengths[self.rows], self.bounds[:-1])
+        return int((longest * np.diff(self.bounds)).sum())
+
 
 def pack(src_lengths: Int64, tgt_lengths: Int64, max_tokens: int, *key: int | str) -> Packing:
     """Cuts pairs into batches with ``pairs * (longest source + longest target) <= max_tokens``.

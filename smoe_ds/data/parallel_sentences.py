@@ -44,10 +44,10 @@ class Side:
         order = np.concatenate([places for places, _ in parts])
         return Ragged.concatenate([part for _, part in parts]).take(np.argsort(order))
 
-    def place(self, number: int) -> tuple[int, int]:
+    def place(self, number: int) -> tuple[ShardSide, int]:
         """The shard that holds a sentence, and the sentence's number in it."""
         shard = int(np.searchsorted(self._starts, number, "right")) - 1
-        return shard, number - int(self._starts[shard])
+        return self._shards[shard], number - int(self._starts[shard])
 
     def _by_shard(self, numbers: Int64) -> list[tuple[ShardSide, Any, Int64]]:
         """For each shard that is needed: places in ``numbers`` [N], and the rows of the shard that belong there."""

@@ -34,12 +34,12 @@ class ShardSide:
         Raises:
             DataError: a file is damaged where it is read; so for `read`.
         """
-        start, stop = self._bounds(rows)
+        start, stop = self.bounds(rows)
         return stop - start
 
     def read(self, rows: Int64) -> Ragged:
         """Ids of each sentence, in the type they have on disk."""
-        start, stop = self._bounds(rows)
+        start, stop = self.bounds(rows)
         lengths = stop - start
         return Ragged(self._tokens.read(start, stop)[spans(start, lengths)], lengths)
 
@@ -47,9 +47,20 @@ class ShardSide:
         """Byte offsets of the damaged blocks of the ``.bin`` or ``.idx`` file, and what lies there; reads it whole."""
         return (self._tokens if suffix == ".bin" else self._offsets).damaged_blocks()
 
-    def _bounds(self, rows: Int64) -> tuple[Int64, Int64]:
+    def bounds(self, rows: Int64) -> tuple[Int64, Int64]:
+        """Numbers of each sentence's first id and of the one after its last, in the file of ids."""
         offsets = self._offsets.read(rows, rows + 2)
         return offsets[rows].astype(np.int64), offsets[rows + 1].astype(np.int64)
+
+    @property
+    def token_file(self) -> Path:
+        """The file of ids."""
+        return self._folder / str(self._entry["bin"]["file"])
+
+    @property
+    def id_bytes(self) -> int:
+        """Size of an id in it [bytes]."""
+        return self._dtype.itemsize
 
     @cached_property
     def _files(self) -> tuple[CheckedFile, CheckedFile]:

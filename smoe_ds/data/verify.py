@@ -81,7 +81,23 @@ def find_damage(
                 progress(entry["bytes"])
 
     with ThreadPoolExecutor(threads or _cpus()) as pool:
-        return [problem for problem in pool.map(look_at, files) if problem is not None]
+        problems = [problem for problem in pool.map(look_at, files) if problem is not None]
+    return problems + list(_contradictions(folder, manifest))
+
+
+def _contradictions(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
+    """Counts of a pair that are not those of its shards or of its text."""
+    for split, pairs in manifest["splits"].items():
+        for pair, entry in pairs.items():
+            counts = {"sentences": sum(shard["sentences"] for shard in entry["shards"])}
+            counts |= {name: sum(s["sides"][name]["tokens"] for s in entry["shards"]) for name in pair.split("-")}
+            if counts != {"sentences": entry["sentences"], **entry["tokens"]}:
+                yield f"{folder / MANIFEST}: {split}/{pair}: its shards hold {counts}, not what the entry says"
+            for text in entry.get("text", {}).values():
+                path = folder / "text" / text["file"]
+                lines = path.read_bytes().count(b"\n") if path.is_file() else entry["sentences"]
+                if lines != entry["sentences"]:
+                    yield f"{path}: {lines} lines, expected {entry['sentences']}"
 
 
 def _sides(folder: Path, manifest: dict[str, Any]) -> Iterator[_Side]:

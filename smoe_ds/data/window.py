@@ -46,6 +46,7 @@ class Window:
         packing: micro-batches of places in the two arrays above.
         num_src_tokens: int64 [M], source tokens of each micro-batch, special tokens included, padding not.
         num_tgt_tokens: int64 [M], target tokens, likewise.
+        num_padded_tokens: tokens of all micro-batches, padding included.
         drawn: int64 [D], sentences drawn from each direction, skipped ones included.
         skipped: int64 [D], those that were too long.
     """
@@ -55,6 +56,7 @@ class Window:
     packing: Packing
     num_src_tokens: Int64
     num_tgt_tokens: Int64
+    num_padded_tokens: int
     drawn: Int64
     skipped: Int64
 
@@ -113,6 +115,7 @@ class Directions:
             packing=packing,
             num_src_tokens=packing.sums(src_lengths),
             num_tgt_tokens=packing.sums(tgt_lengths),
+            num_padded_tokens=packing.padded(src_lengths) + packing.padded(tgt_lengths),
             drawn=drawn,
             skipped=np.bincount(direction[~fits], minlength=len(drawn)),
         )
