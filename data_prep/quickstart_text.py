@@ -114,8 +114,15 @@ def _specification(languages: Iterable[str], output: str) -> dict[str, Any]:
         "pivot": PIVOT,
         "pairs": pairs,
         "held_out": {"valid": 60, "test": 150, "max_fraction": 0.1},
-        "clean": {"copies": "drop", "max_words": 100, "max_pieces": 254},
-        "sentencepiece": {"vocab_size": 4000, "allow_smaller": True, "num_threads": 2},
+        "clean": {  # the text is chosen above, and too little to lose any more of it
+            "max_words": 100,
+            "max_pieces": 254,
+            "no_letters": "keep",
+            "wrong_script": "keep",
+            "near_duplicates": "keep",
+            "duplicates_across": "pair",
+        },
+        "sentencepiece": {"vocab_size": 4000, "allow_smaller": True, "num_threads": 2, "reserved": 0},
     }
 
 
