@@ -59,12 +59,13 @@ class _GzipDecompressor:
         return self._member.decompress(self._member.unconsumed_tail + data, max_length)
 
 
-def _zstd() -> Any:
+def zstd() -> Any:
+    """Python's module for zstd files, or its copy for older versions of Python."""
     if sys.version_info >= (3, 14):
-        from compression import zstd
+        from compression import zstd as module
     else:
-        from backports import zstd
-    return zstd
+        from backports import zstd as module
+    return module
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ COMPRESSIONS = (
     # A block of text, or none; three letters alone could begin a plain file.
     Compression("bzip2", ".bz2", re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)"), bz2.BZ2Decompressor),
     Compression(
-        "zstd", ".zst", re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"), lambda: _zstd().ZstdDecompressor()
+        "zstd", ".zst", re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"), lambda: zstd().ZstdDecompressor()
     ),
 )
 SUFFIXES = tuple(compression.suffix for compression in COMPRESSIONS)

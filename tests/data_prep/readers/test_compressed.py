@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import lzma
 import random
 import tracemalloc
-from collections.abc import Callable
+import zlib
 from pathlib import Path
 
 import pytest
 
-from data_prep.readers.compressed import COMPRESSIONS, SUFFIXES, _zstd, open_bytes
+from data_prep.readers.compressed import COMPRESSIONS, SUFFIXES, open_bytes
 from data_prep.readers.lines import LineReader
 from data_prep.readers.notes import Notes
 from smoe_ds.errors import DataError
+from tests.helpers.compressed import COMPRESS
 
-COMPRESS: dict[str, Callable[[bytes], bytes]] = {
-    ".gz": gzip.compress,
-    ".xz": lzma.compress,
-    ".bz2": bz2.compress,
-    ".zst": lambda data: _zstd().compress(data, options={_zstd().CompressionParameter.checksum_flag: 1}),
-}
 LINES = [f"{random.Random(number).random()} line {number}" for number in range(20_000)]
 TEXT = "".join(f"{line}\n" for line in LINES).encode()
 
@@ -137,7 +130,7 @@ def test_an_xz_file_may_not_ask_for_all_the_memory(tmp_path: Path) -> None:
     size_at = data.index(bytes([lzma.FILTER_LZMA2, 1])) + 2
     data[size_at] = 40  # the largest window, 4 GiB
     header_size = (data[12] + 1) * 4
-    crc = __import__("zlib").crc32(data[12 : 12 + header_size - 4])
+    crc = zlib.crc32(data[12 : 12 + header_size - 4])
     data[12 + header_size - 4 : 12 + header_size] = crc.to_bytes(4, "little")
     path.write_bytes(data)
     with pytest.raises(DataError, match="needs too much memory to decompress"):
