@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import data_prep
 from data_prep.list_warnings import list_warnings
 from data_prep.load_spec import check_files, load_spec
 from data_prep.pair_lists import listed_corpus
@@ -15,6 +16,8 @@ from data_prep.spec import Spec
 from smoe_ds.errors import ConfigError, DataError
 from tests.helpers.listed import write, write_nllb, write_opus100
 from tests.helpers.prepared import write_spec
+
+SPECS = Path(data_prep.__file__).parent / "specs"
 
 
 def load(folder: Path, name: str, overrides: tuple[str, ...] = (), **settings: Any) -> Spec:
@@ -168,6 +171,21 @@ def test_pairs_of_ones_own_beside_the_list(tmp_path: Path) -> None:
     own["pair"] = "eng-cat"
     with pytest.raises(ConfigError, match="pair eng-cat is given twice"):
         load_spec(write_spec(tmp_path, spec))
+
+
+@pytest.mark.parametrize("name", ["m4", "m15", "opus100"])
+def test_the_shipped_specifications(tmp_path: Path, name: str) -> None:
+    """With the paper's vocabularies; an absolute root on the command line suffices."""
+    if name == "opus100":
+        write_opus100(tmp_path)
+    else:
+        write_nllb(tmp_path, name)
+    spec = load_spec(SPECS / f"{name}.yaml", [f"pair_list.root={tmp_path}"])
+    check_files(spec, SPECS)
+    assert spec.sentencepiece.vocab_size == (64_000 if name == "opus100" else 32_000)
+    assert [pair.pair for pair in spec.pairs] == list(listed_corpus(name).pairs)
+    with pytest.raises(DataError, match=f"pair_list {name}: .* missing of"):
+        load_spec(SPECS / f"{name}.yaml", [f"pair_list.root={tmp_path}/nowhere"])
 
 
 def test_line_counts_are_held_against_the_list(tmp_path: Path) -> None:
