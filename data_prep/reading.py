@@ -23,7 +23,7 @@ from data_prep.spec import PairSpec, Source, Spec
 from data_prep.spool import Spool, place_of
 from data_prep.swapped import count_swapped
 
-_LOOKED_AT = 50_000
+_LOOKED_AT = 20_000
 _UNUSABLE = b"\xff"  # no byte of UTF-8: begins a line that says why a side has no text
 
 
@@ -172,7 +172,7 @@ def notice(spool: Spool) -> dict[str, int]:
     """Counts what only a whole text can tell.
 
     Returns:
-        ``swapped``, which is looked for in at most 50,000 pairs, evenly spread over the text, and counted for all.
+        ``swapped``, which is looked for in at most 20,000 pairs, evenly spread over the text, and counted for all.
     """
     length = sum(spool.sizes)
     stride = max(1, -(-length // _LOOKED_AT))

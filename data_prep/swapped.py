@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from zlib import crc32
 
 import numpy as np
@@ -61,5 +62,5 @@ def _without(words: list[bytes], others: list[bytes]) -> list[bytes]:
 
 def _hashed(lines: list[list[bytes]]) -> Words:
     lengths = np.fromiter(map(len, lines), np.int64, len(lines))
-    hashes = (crc32(word) % _BUCKETS for words in lines for word in words)
-    return np.fromiter(hashes, np.int64, int(lengths.sum())), lengths
+    hashes = np.fromiter(map(crc32, chain.from_iterable(lines)), np.int64, int(lengths.sum()))
+    return hashes % _BUCKETS, lengths
