@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -38,7 +39,7 @@ def test_prepares_then_finds_it_prepared(tmp_path: Path, capsys: pytest.CaptureF
 
 def test_report_shows_every_reason_and_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec = small_spec(tmp_path, languages=("nso",))
-    lines = (["\0The house", "", "x"] * 3, ["\0The house", "y", "z" * 99] * 3)
+    lines = (["\0The house", "", "x"] * 3, ["Ngwako \0wo", "y", "z" * 99] * 3)
     files = {side: write_lines(tmp_path / side, text) for side, text in zip(("src", "tgt"), lines, strict=True)}
     spec["pairs"][0]["train"].append(files)
     spec["held_out"] = {"valid": 500, "test": 0, "max_fraction": 0.1}
@@ -75,16 +76,25 @@ def test_keys_and_usage(capsys: pytest.CaptureFixture[str]) -> None:
         assert caught.value.code == 2
 
 
-def test_terminated_process_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_terminated_process_says_what_it_keeps_and_the_next_goes_on(tmp_path: Path, workers: str) -> None:
     spec = small_spec(tmp_path, languages=("nso",))
-    lines = [f"line {number} of many" for number in range(400_000)]  # some ten seconds of reading
+    lines = [f"line {number} of many" for number in range(150_000)]  # some seconds of reading
     spec["pairs"][0]["train"].append({side: write_lines(tmp_path / side, lines) for side in ("src", "tgt")})
-    path = write_spec(tmp_path, spec)
-    process = subprocess.Popen([sys.executable, "-m", "data_prep", str(path), "--workers", "1"], cwd=ROOT)
+    spec["clean"] = {"copies": "keep", "near_duplicates": "keep"}
+    command = [sys.executable, "-m", "data_prep", str(write_spec(tmp_path, spec)), "--workers", workers]
+    process = subprocess.Popen([*command, "--piece", "5000"], cwd=ROOT, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("corpus.tmp-*/work/*")) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    while len(list(tmp_path.glob("corpus.work/records/clean/*/*"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 128 + signal.SIGTERM
-    assert not any(entry.name.startswith("corpus") for entry in tmp_path.iterdir())
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert re.search(
+        r"terminated\n\d+ finished pieces are kept in \S+corpus.work; run the same command again to", stderr
+    )
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["corpus.work"]
+    again = subprocess.run([*command, "--piece", "5000"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert again.returncode == 0 and "an earlier run was interrupted: " in again.stderr
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["corpus"]

@@ -107,7 +107,8 @@ def test_prepared_to_the_end(tmp_path: Path, name: str) -> None:
     corpus = prepare_spec(tmp_path, {
         "output": "out",
         "pairs": [{"pair": "eng-msa", "train": [{"src": "a", "tgt": "b"}]}],
-        "sentencepiece": {"vocab_size": 330, "allow_smaller": True, "num_threads": 1},
+        "clean": case.clean,
+        "sentencepiece": {"vocab_size": 340, "allow_smaller": True, "num_threads": 1},
     })  # fmt: skip
     sentences = corpus.sentences("train", "eng-msa")
     ids = {int(token) for number in range(len(sentences)) for side in sentences[number] for token in side}

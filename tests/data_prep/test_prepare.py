@@ -106,7 +106,7 @@ def test_no_leakage_through_any_side_of_messy_text(tmp_path: Path, seed: int) ->
         pairs.append({"pair": f"{first}-{second}", "train": [files]})
     corpus = prepare_spec(tmp_path, {
         "output": "corpus", "pairs": pairs, "held_out": {"valid": 4, "test": 6, "max_fraction": 0.2},
-        "clean": {"duplicates": rng.choice(["keep", "drop"])}, "seed": seed,
+        "clean": {"duplicates": rng.choice(["keep", "drop"]), "near_duplicates": "keep"}, "seed": seed,
         "sentencepiece": {"vocab_size": 330, "allow_smaller": True, "num_threads": 1},
     })  # fmt: skip
     assert_no_leakage(corpus)
@@ -120,15 +120,17 @@ def _messy(rng: random.Random, language: str) -> str:
 
 def test_same_bytes_again_in_another_place_and_with_several_processes(tmp_path: Path) -> None:
     results = []
-    for name, workers in (("one", 1), ("two", 1), ("three", 2)):
+    for name in ("one", "two"):
         folder = tmp_path / name
         folder.mkdir()
-        results.append(files_of(small_corpus(folder, languages=("nso", "cat")).path))
-        if workers > 1:
-            spec = load_spec(folder / "spec.yaml")
-            results.append(files_of(prepare(spec, folder, folder / "again", workers=workers)[0].path))
-    assert all(result == results[0] for result in results) and len(results) == 4
-    assert "train/eng-nso/00000.eng.bin" in results[0] and "text/test.eng-cat.cat" in results[0]
+        results.append(files_of(small_corpus(folder, languages=("nso", "cat"), shards={"sentences": 100}).path))
+    spec = load_spec(tmp_path / "one" / "spec.yaml")
+    for workers, piece_size in ((1, 70), (2, 70), (3, 33)):
+        output = tmp_path / f"{workers}-{piece_size}"
+        options: dict[str, Any] = {"workers": workers, "piece_size": piece_size}
+        results.append(files_of(prepare(spec, tmp_path / "one", output, **options)[0].path))
+    assert all(result == results[0] for result in results) and len(results) == 5
+    assert "train/eng-nso/00003.eng.bin" in results[0] and "text/test.eng-cat.cat" in results[0]
 
 
 def test_another_seed_holds_out_others(tmp_path: Path) -> None:
@@ -201,9 +203,9 @@ def test_foreign_folders_are_never_replaced(tmp_path: Path) -> None:
     prepare_spec(tmp_path, spec)
 
 
-@pytest.mark.parametrize("stage", ["split_corpus", "train_vocabulary", "encode_pair", "warnings_of"])
+@pytest.mark.parametrize("stage", ["read_all", "split_corpus", "train_vocabulary", "encode_all", "warnings_of"])
 @pytest.mark.parametrize("existing", [False, True])
-def test_an_interruption_leaves_nothing_and_takes_nothing(
+def test_an_interruption_takes_nothing_and_keeps_what_is_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, existing: bool
 ) -> None:
     spec = small_spec(tmp_path, languages=("nso",), size=60)
@@ -215,7 +217,8 @@ def test_an_interruption_leaves_nothing_and_takes_nothing(
     monkeypatch.setattr(data_prep.prepare, stage, interrupt)
     with pytest.raises(KeyboardInterrupt):
         prepare_spec(tmp_path, spec, overwrite=True)
-    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == (["corpus"] if existing else [])
+    work = [] if stage == "read_all" else ["corpus.work"]  # nothing was finished then
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == (["corpus"] if existing else []) + work
     assert not existing or files_of(tmp_path / "corpus") == before
 
 
@@ -225,7 +228,7 @@ def test_an_error_in_a_worker_process_arrives(tmp_path: Path) -> None:
         file.write("una línia més\n")
     with pytest.raises(DataError, match=r"train.eng-cat.eng has 400 lines, \S+train.eng-cat.cat has 401"):
         prepare_spec(tmp_path, spec, workers=2)
-    assert not any(path.is_dir() for path in tmp_path.iterdir())
+    assert not (tmp_path / "corpus").exists()
 
 
 def test_missing_input(tmp_path: Path) -> None:

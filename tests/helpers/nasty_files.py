@@ -95,13 +95,21 @@ CASES = {
     "one source, many targets": Nasty(
         joined([ENG[0]] * 4), joined([MSA[0], "Rumahnya kecil.", "Rumah itu kecil sahaja.", "Kecil rumah itu."]), kept=4
     ),
-    "source equals target": Nasty(_ENG, _ENG, kept=5, noticed={"copies": 5}),
-    "source equals target, dropped": Nasty(_ENG, _ENG, dropped={"copy": 5}, clean={"copies": "drop"}),
+    "source equals target": Nasty(_ENG, _ENG, kept=5, noticed={"copies": 5}, clean={"copies": "keep"}),
+    "source equals target, dropped": Nasty(_ENG, _ENG, dropped={"copy": 5}),
     "wrong script": Nasty(
         _ENG,
         joined(["Дом маленький.", "続けるには何かキーを押してください。", MSA[2], "Το αρχείο δεν ανοίγει.", MSA[4]]),
-        kept=5, noticed={"other_script": 3},
+        kept=2, dropped={"wrong_script": 3},
     ),
+    "wrong script, kept": Nasty(
+        _ENG, joined(["Дом маленький.", *MSA[1:]]), kept=5, noticed={"other_script": 1}, clean={"wrong_script": "keep"}
+    ),
+    "no letters": Nasty(joined(["1983", ENG[0], "..."]), joined(["1983!", MSA[0], "—"]), kept=1,
+                        dropped={"no_letters": 2}),
+    "no letters, kept": Nasty(b"1,5\n", b"1.5\n", kept=1, clean={"no_letters": "keep"}),
+    "control characters, dropped": Nasty(_ENG.replace(b"house", b"ho\0use"), _MSA, kept=4,
+                                         dropped={"control_characters": 1}, clean={"control_characters": "drop"}),
     "shifted by one": Nasty(_ENG, joined([MSA[4], *MSA[:4]]), kept=5),
     "tabs inside": Nasty(
         b"The\thouse is small.\nTwo\ttabs\there.\n", b"Rumah\titu kecil.\nDua\ttab\tdi sini.\n", kept=2
@@ -109,7 +117,7 @@ CASES = {
     "special token text": Nasty(
         "<s> is a tag </s>\n<pad> <unk> <2msa> [MASK]\n__en__ hello\n▁lower one eighth block\n".encode(),
         "<s> ialah tag </s>\n<pad> <unk> <2msa> [MASK]\n__ms__ helo\n▁blok bawah satu\n".encode(),
-        kept=4, noticed={"copies": 1},
+        kept=4, noticed={"copies": 1}, clean={"copies": "keep"},
     ),
     "unnormalised": Nasty(
         "Cafe\u0301 and ﬁne, ｆｕｌｌ\nA\u00a0non‑breaking space\nSoft\u00adhyphen\n".encode(),

@@ -1,0 +1,75 @@
+"""Features of many sentences at once against the functions that look at one sentence, over all of Unicode."""
+
+from __future__ import annotations
+
+import unicodedata
+from zlib import crc32
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_prep.features import features_of
+from data_prep.languages import usual_scripts
+from data_prep.normalise import digest, key, near_key, tidy
+from data_prep.scripts import NUMBER_OF_CODE, script_of
+
+# Characters in which normalisation, case folding, white space and removal meet, and some of every script.
+TRICKY = (
+    "aAzZ09 .,-\t\n\r\0\x1b\x1c\x7f\x85\u00a0\u00ad\u0130\u0131ßẞſŉǅﬁﬀΣσςΐ\u0345\u0300\u0301\u0323\u0327\u0344ÅÅΩΩ½²№…™"
+    "ªµ\u180e\u200b\u200d\u200e\u2028\u3000\ufeff\ufffe\ufdd0\ud800\udfff\U0001ffff\U000e0001\U000e0100\U0001d400"
+    "יִשׁ\u05b0\u05bcאבגاَُّ٣قرکेंि\u093c\u0915\u0958\u09c7\u09beকো\u0dd9\u0dcfක\u0e33\u0e01\u0eb3\u0f71\u0f72ཀ"
+    "\u1100\u1161\u11a8가각ﾡﾂ\u3131カガｶﾞ\u3099が漢字〇⼀豈한ꦏᏸᎠꭰყᲧ\u10fc𐐀𐐨ⅷⅧ①⑴㍿㎏¼٪۵९๔၅༡＋ｆＦ\u1e9b\u1e9b\u0323´¨¯ﷺ\ufe0f👨\U0001f468"
+)
+characters = st.one_of(st.sampled_from(TRICKY), st.characters(codec=None), st.sampled_from("the house 12"))
+texts = st.one_of(st.text(characters, max_size=12), st.text("ab  \t1.", max_size=12))
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(texts, min_size=1, max_size=6))
+def test_equal_to_one_sentence_at_a_time(sentences: list[str]) -> None:
+    found = features_of(sentences)
+    for row, text in enumerate(sentences):
+        tidied, control = tidy(text)
+        folded = key(tidied)
+        assert found.lines[row] == tidied.encode(), repr(text)
+        assert found.lengths[row] == len(tidied) and found.words[row] == tidied.count(" ") + 1
+        assert found.control[row] == control, repr(text)
+        assert int(found.keys[row]).to_bytes(8, "little") == digest(folded), (text, folded)
+        assert int(found.near_keys[row]).to_bytes(8, "little") == digest(near_key(folded)), (text, folded)
+        assert found.checksums[row] == crc32(tidied.encode())
+        assert found.letters[row] == any(character.isalpha() for character in text), repr(text)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(texts, min_size=1, max_size=6), st.sampled_from(["en", "sr", "zh", "ja", "ko", "ar"]),
+       st.sampled_from([0.0, 0.25, 0.5, 1.0]))  # fmt: skip
+def test_scripts_and_widths_equal_a_count_by_character(sentences: list[str], language: str, share: float) -> None:
+    own = usual_scripts(language)
+    found = features_of(sentences, own, share)
+    for row, text in enumerate(sentences):
+        numbers = [script_of(character) for character in text]
+        weights = [3 if number in DENSE else 1 for number in numbers if number]
+        in_own = [3 if number in DENSE else 1 for number in numbers if number in own]
+        assert found.foreign[row] == (sum(in_own) < share * sum(weights)), repr(text)
+        assert found.widths[row] == len(tidy(text)[0]) + 2 * weights.count(3), repr(text)
+
+
+DENSE = {NUMBER_OF_CODE[code] for code in ("Hani", "Hira", "Kana", "Hang", "Bopo", "Yiii")}
+
+
+def test_every_character_alone_and_beside_others() -> None:
+    """All assigned code points outside the large homogeneous blocks, each alone, and between a letter and a mark."""
+    blocks = [range(0x3400, 0x9F00), range(0xAC80, 0xD700), range(0x17000, 0x18C00)]
+    codes = [code for code in range(0x20, 0x20000) if not any(code in block for block in blocks)
+             and unicodedata.category(chr(code)) not in ("Cn", "Co", "Cs")]  # fmt: skip
+    sentences = [f(chr(code)) for code in codes for f in ("{}".format, "e{}\u0301".format)]
+    found = features_of(sentences)
+    expected = [digest(key(tidy(text)[0])) for text in sentences]
+    assert found.keys.astype("<u8").tobytes() == b"".join(expected)
+    assert len(sentences) > 40_000
+
+
+@pytest.mark.parametrize("language", ["", "tlh"])
+def test_nothing_is_foreign_to_an_unknown_language(language: str) -> None:
+    assert not features_of(["дом", "house", "漢字", "1"], usual_scripts(language)).foreign.any()
