@@ -87,14 +87,12 @@ def _missing(settings: PairList, listed: ListedCorpus, incomplete: dict[str, Pai
     """The message about all missing files, each once, with the place to get it from."""
     places = {file: obtain for found in incomplete.values() for file, obtain in found.missing}
     lines = [f"  {file}: {' '.join(obtain.split())}" for file, obtain in places.items()]
-    return "\n".join(
-        [
-            f"pair_list {settings.name}: {len(places)} missing of {listed.corpus}; get each where its line "
-            "says (nothing is downloaded for you), mend pair_list.root, or set pair_list.missing to leave_out for the "
-            f"pairs that are complete. Relative paths are relative to the specification's folder.",
-            *lines,
-        ]
+    head = (
+        f"pair_list {settings.name}: {len(places)} missing of {listed.corpus} (described at {listed.described}); get "
+        "each where its line says, nothing is downloaded for you; or mend pair_list.root; or set pair_list.missing to "
+        "leave_out for the pairs that are complete; relative paths are relative to the specification's folder:"
     )
+    return "\n".join([head, *lines])
 
 
 def _unlisted(settings: PairList, listed: ListedCorpus, base: Path) -> Iterator[str]:

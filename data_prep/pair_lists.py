@@ -54,6 +54,7 @@ class ListedCorpus(Section):
     layout: Literal["opus100", "nllb"] = Field(description="How its files are named; see `data_prep.layouts`.")
     pivot: str = Field(description="Language of all pairs with training text.")
     tolerance: float = Field(0.0, ge=0, description="Share by which training lines may differ from the list's numbers.")
+    described: str = Field(description="The page about it.")
     obtain: dict[str, str] = Field(description="Where to get the files, by part of the corpus.")
     codes: dict[str, list[str]] = Field({}, description="Other codes of the languages, FLORES-200's first.")
     pairs: dict[str, ListedPair] = Field(description="By name; the files are in this order.")
