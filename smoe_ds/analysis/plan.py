@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from smoe_ds.model.transformer import Transformer
 
 ITEMSIZE = {"fp32": 4, "fp16": 2, "bf16": 2}
+DEFAULT_BUCKET = 500_000_000
+"""DeepSpeed's ``reduce_bucket_size`` where the run names none [elements]."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class Plan:
         tokens_per_stratum: expected share of a block's tokens that enter each stratum.
         placement: expected imbalance of each stratum, and their mean weighted by tokens.
         exchange_bytes_per_step: bytes one rank sends in one optimizer step, forward and backward, all blocks.
-        memory: bytes on one device by kind, and their ``total``.
+        memory: bytes on one device by kind, and the ``total`` at its peak: kinds of the backward pass (activations,
+            exchange buffers, reduction) and of the update are not there at the same time.
         host_memory: bytes on the host per rank, with optimizer offload.
         warnings: what should be changed.
     """
@@ -250,7 +253,8 @@ def _memory(
     """Bytes on one device and on the host by kind; parameters are those of one rank.
 
     ZeRO 1 and 2 keep an fp32 copy and Adam's moments of a 1/n share of each group, n ranks of which hold the same
-    parameters: all for dense ones, ranks / ep_size for experts. ZeRO 2 keeps that share of the gradients only.
+    parameters: all for dense ones, ranks / ep_size for experts. ZeRO 2 keeps that share of the gradients only. The
+    total is that of the backward pass or of the update, whichever needs more beside what is always there.
     """
     itemsize, stage, ep_size = ITEMSIZE[run.precision], run.zero_stage, run.smoe.moe.ep_size
     whole = dense + experts
@@ -263,11 +267,33 @@ def _memory(
         "weights": itemsize * whole,
         "gradients": round(itemsize * (share if stage == 2 else whole)),
         **({} if offloaded else states),
+    }
+    backward = {
         "activations": round(saved_activations(run, vocab_size)),
         "exchange_buffers": round(_exchange_buffers(run)),
+        # The shared embedding's gradient is a sum of dense ones, two of which are there beside it.
+        "reduction": 2 * itemsize * vocab_size * run.smoe.model.d_model + _reduction_buckets(run, whole),
     }
+    update = {"update": 0 if offloaded else _update(run, share)}
+    total = sum(device.values()) + max(sum(backward.values()), sum(update.values()))
     host = states if offloaded else {}
-    return {**device, "total": sum(device.values())}, {**host, "total": sum(host.values())} if host else {}
+    return {**device, **backward, **update, "total": total}, {**host, "total": sum(host.values())} if host else {}
+
+
+def _reduction_buckets(run: RunConfig, parameters: int) -> int:
+    """DeepSpeed's buffers of gradients, allocated whole whatever the model's size, and the copy that is reduced."""
+    zero = run.deepspeed["zero_optimization"]
+    if not run.zero_stage or not zero.get("contiguous_gradients", True):
+        return 0
+    bucket = int(zero.get("reduce_bucket_size") or DEFAULT_BUCKET)
+    buffers = 2 if zero.get("overlap_comm") else 1
+    return ITEMSIZE[run.precision] * (buffers * bucket + min(bucket, parameters))
+
+
+def _update(run: RunConfig, share: float) -> int:
+    """Temporary tensors of an update: ZeRO's gradients of the share in fp32, and PyTorch's Adam's square roots."""
+    torch_adam = bool(run.deepspeed["optimizer"]["params"].get("torch_adam"))
+    return round(4 * share * (bool(run.zero_stage) + torch_adam))
 
 
 def saved_activations(run: RunConfig, vocab_size: int) -> float:
@@ -304,15 +330,23 @@ def _ffn_bytes(run: RunConfig) -> float:
 
 
 def _block_bytes(run: RunConfig) -> float:
-    """Per pass LayerNorm's input and output, and for each chosen expert its row, inner activations and output."""
+    """Per pass LayerNorm's input and output, and for each chosen expert its inner activations; its row and output too
+    where the experts are not computed the lean way (:mod:`smoe_ds.moe.lean`)."""
     moe, model = run.smoe.moe, run.smoe.model
     if moe.is_dense:
         return 0.0
     itemsize = ITEMSIZE[run.precision]
-    row = model.d_model * (2 * itemsize + (1 if model.dropout else 0)) + _inner(run) * model.d_ffn * itemsize
+    lean = moe.ep_size == 1 and (
+        moe.expert_backend == "lean" or (moe.expert_backend == "auto" and run.precision != "bf16")
+    )
+    rows, inner = (0, _LEAN_INNER[model.activation]) if lean else (2, _inner(run))
+    row = model.d_model * (rows * itemsize + _mask(run)) + inner * model.d_ffn * itemsize
     per_pass = 2 * model.d_model * itemsize + moe.top_k * row
     shared = _ffn_bytes(run) if moe.shared_expert != "none" else 0.0
     return _tokens(run) * expected_strata(moe.strata, stacked=moe.stacked) * per_pass + shared
+
+
+_LEAN_INNER = {"relu": 1, "gelu": 1, "swiglu": 2}
 
 
 def _inner(run: RunConfig) -> int:

@@ -103,7 +103,12 @@ def _text(name: str, config: RunConfig, plan: Plan, vocab_source: str) -> str:
             f"  {'sent per rank and step':<28}{_bytes(plan.exchange_bytes_per_step):>16}",
         ]
     lines += ["", f"memory per device, a full micro-batch of {config.smoe.data.max_tokens:,} tokens (estimate)"]
-    lines += [f"  {kind.replace('_', ' '):<28}{_bytes(value):>16}" for kind, value in plan.memory.items() if value]
+    notes = {"total": "backward pass or update, whichever is larger", "update": "not beside the three above"}
+    lines += [
+        f"  {kind.replace('_', ' '):<28}{_bytes(value):>16}  {notes.get(kind, '')}".rstrip()
+        for kind, value in plan.memory.items()
+        if value
+    ]
     if plan.host_memory:
         lines += ["", "memory on the host per rank (offload)"]
         lines += [f"  {kind.replace('_', ' '):<28}{_bytes(value):>16}" for kind, value in plan.host_memory.items()]

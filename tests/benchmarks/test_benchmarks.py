@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.benchmarks.measure import peak_memory
+from tests.helpers.hosts import why_not
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,6 +45,15 @@ def test_layer_benchmark(tmp_path: Path) -> None:
     assert "over_floor" in out
 
 
+def test_growth_benchmark(tmp_path: Path) -> None:
+    file = tmp_path / "rows.json"
+    run("growth", "--tokens", "32", "--experts", "4", "--repeats", "1", "--json", str(file))
+    rows = json.loads(file.read_text())
+    assert [row["tokens"] for row in rows if row["grows"] == "tokens"] == [8, 16, 32, 64, 128]
+    assert [row["strata"] for row in rows if row["grows"] == "experts"] == ["2", "4", "8", "16"]
+    assert [row["strata"] for row in rows if row["grows"] == "strata"] == ["4", "2-2"]
+
+
 @pytest.mark.multirank
 def test_exchange_benchmark(tmp_path: Path) -> None:
     file = tmp_path / "rows.json"
@@ -52,3 +62,18 @@ def test_exchange_benchmark(tmp_path: Path) -> None:
     assert rows["8"]["row_bytes"] == rows["8"]["needed_bytes"]
     assert rows["2-2-2-2"]["own_bytes"] == 0
     assert rows["DeepSpeed MoE"]["with_own"] > 1.5
+
+
+@pytest.mark.multirank
+def test_overlap_benchmark(tmp_path: Path) -> None:
+    if problem := why_not():
+        pytest.skip(problem)
+    file = tmp_path / "rows.json"
+    arguments = ["--tokens", "256", "--chunks", "1", "4", "--mbit", "30", "--repeats", "2", "--json", str(file)]
+    run("overlap", *arguments)
+    rows = {row["chunks"]: row for row in json.loads(file.read_text())}
+    assert rows[1]["over_1"] == 1
+    # A rank sends half of 512 rows of 2 KB four times, 2 MB: half a second at 30 Mbit/s.
+    assert rows[1]["pass_ms"] > rows[1]["alone_ms"] + 250
+    left = subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
+    assert "smoe-" not in left

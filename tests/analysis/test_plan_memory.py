@@ -1,0 +1,100 @@
+"""The planned memory against the tensors of real engines: what stays between steps, and the peak of a step."""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.helpers.ranks import run_ranks
+
+CONFIG = Path(__file__).parents[2] / "ds_configs" / "m4.json"
+VOCAB, MICRO_BATCHES = 4000, 4
+COMMON = {
+    "smoe.model.d_model": 128,
+    "smoe.model.d_ffn": 512,
+    "smoe.model.num_heads": 2,
+    "smoe.model.encoder_layers": 2,
+    "smoe.model.decoder_layers": 2,
+    "smoe.data.max_tokens": 64,  # two sentences of 16 tokens on each side
+    "smoe.moe.strata": [2, 2],
+    "train_batch_size": MICRO_BATCHES,
+    "optimizer.params.torch_adam": "true",
+    "fp16.enabled": "false",
+    "zero_optimization.overlap_comm": "false",
+    "zero_optimization.reduce_bucket_size": 1000,
+}
+BUCKET = {"zero_optimization.reduce_bucket_size": 3_000_000}
+CASES: list[tuple[int, int, dict]] = [
+    (1, 0, {}),
+    (1, 0, {"bf16.enabled": "true"}),
+    (2, 1, {}),
+    (2, 2, {}),
+    (2, 1, {"smoe.moe.ep_size": 2}),
+    (2, 1, {"fp16.enabled": "true"}),
+    (2, 2, {**BUCKET, "bf16.enabled": "true"}),
+    (2, 2, {**BUCKET, "zero_optimization.overlap_comm": "true"}),
+]
+
+
+def live_bytes() -> int:
+    """Bytes of all tensors that anything in this process holds."""
+    gc.collect()
+    storages = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some objects complain when they are looked at
+        for thing in gc.get_objects():
+            if isinstance(thing, torch.Tensor):
+                storages[thing.untyped_storage().data_ptr()] = thing.untyped_storage().nbytes()
+    return sum(storages.values())
+
+
+def measure(rank: int, world_size: int, settings: list[str]) -> tuple[dict[str, int], int, int]:
+    """The planned memory, and bytes held between steps and at the peak of a step."""
+    import deepspeed
+
+    from smoe_ds.analysis.plan import make_plan
+    from smoe_ds.config import load_run
+    from smoe_ds.engine.adapter import build_model
+    from smoe_ds.engine.build import build_engine
+    from tests.benchmarks.measure import peak_memory
+
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed("gloo", auto_mpi_discovery=False, verbose=False)
+    run = load_run(CONFIG, settings)
+    before = live_bytes()
+    model = build_model(run.smoe.model, run.smoe.moe, VOCAB, seed=1, rank=rank)
+    accumulation = MICRO_BATCHES // world_size
+    engine = build_engine(
+        model,
+        run.deepspeed | {"train_micro_batch_size_per_gpu": 1, "gradient_accumulation_steps": accumulation},
+    )
+
+    def step() -> None:
+        for _ in range(accumulation):
+            tokens = torch.randint(4, VOCAB, (2, 16))
+            logits, _ = engine(tokens, tokens)
+            loss = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), tokens.flatten())
+            engine.backward(loss)
+            del logits, loss
+            engine.step()
+
+    step()
+    held = live_bytes() - before
+    peak = held + peak_memory(step, torch.device("cpu"))
+    return make_plan(run, vocab_size=VOCAB, world_size=world_size).memory, held, peak
+
+
+@pytest.mark.multirank
+@pytest.mark.parametrize(("world_size", "stage", "settings"), CASES, ids=str)
+def test_planned_memory_is_that_of_the_engine(world_size: int, stage: int, settings: dict) -> None:
+    settings = COMMON | {"zero_optimization.stage": stage} | settings
+    overrides = [f"{key}={value}" for key, value in settings.items()]
+    plan, held, peak = run_ranks(measure, world_size, overrides)[0]
+    positions = 512 * 128 * 4  # the table of sinusoidal positions
+    states = plan["weights"] + plan["master_weights"] + plan["optimizer"]
+    assert held == pytest.approx(states + positions, rel=0.01)
+    assert peak == pytest.approx(plan["total"], rel=0.15)
