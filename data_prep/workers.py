@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -14,7 +17,12 @@ from typing import Any
 from smoe_ds.errors import DataError, LaunchError
 
 _POLL = 0.2  # seconds
+_DEADLINE = 1800.0  # seconds in which some rank must have finished something; a piece takes seconds, a text minutes
 _FIRST_SPECIAL_STEP = 0xFFFFFFF0  # SLURM's numbers for the batch script, the interactive shell and the like
+
+
+class NoAnswerError(DataError):
+    """Other processes have not finished anything for too long."""
 
 
 class Workers:
@@ -24,8 +32,10 @@ class Workers:
         number: processes that work.
     """
 
-    def __init__(self, executor: Any, number: int) -> None:
+    def __init__(self, executor: Any, number: int, deadline: float = math.inf) -> None:
+        """Takes an executor of so many processes, which have finished something within a deadline [s]."""
         self.number = number
+        self._deadline = deadline
         self._executor = executor
         self._tasks: dict[Future[Any], Any] = {}
 
@@ -46,11 +56,19 @@ class Workers:
             between: called a few times a second.
 
         Raises:
-            DataError: a worker process died.
+            DataError: a worker process died, or none answers.
         """
         between()
+        last = time.monotonic()
         while self._tasks:
             done, _ = wait(self._tasks, timeout=_POLL, return_when=FIRST_COMPLETED)
+            if done:
+                last = time.monotonic()
+            elif time.monotonic() - last > self._deadline:
+                raise NoAnswerError(
+                    f"no process has finished anything for {self._deadline:.0f} s; {len(self._tasks)} pieces are out, "
+                    f"the oldest: {_in_words(next(iter(self._tasks.values())))}; is one of them dead?"
+                )
             for future in done:
                 key = self._tasks.pop(future)
                 with _named(key):
@@ -64,11 +82,14 @@ def _named(key: Any) -> Iterator[None]:
     try:
         yield
     except BrokenProcessPool as error:
-        what = " ".join(map(str, key)) if isinstance(key, tuple) else str(key)
         raise DataError(
-            f"a worker process died (killed, perhaps because memory ran out), at the latest during: {what}; finished "
-            "pieces are kept; run the same command again, with fewer --workers if memory is short"
+            f"a worker process died (killed, perhaps because memory ran out), at the latest during: {_in_words(key)}; "
+            "finished pieces are kept; run the same command again, with fewer --workers if memory is short"
         ) from error
+
+
+def _in_words(key: Any) -> str:
+    return " ".join(map(str, key)) if isinstance(key, tuple) else str(key)
 
 
 class _Here(Executor):
@@ -143,8 +164,19 @@ def ranks(number: int, evidence: str) -> Iterator[Workers | None]:
     world = _world(number, evidence)
     from mpi4py.futures import MPICommExecutor
 
+    executor: Any
     with MPICommExecutor(world, root=0) as executor:
-        yield None if executor is None else Workers(executor, number - 1)
+        if executor is None:
+            yield None
+            return
+        try:
+            yield Workers(executor, number - 1, _DEADLINE)
+        except NoAnswerError as error:  # the others would be waited for
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            world.Abort(2)
+        except BaseException:
+            executor.shutdown(wait=True, cancel_futures=True)
+            raise
 
 
 def _world(number: int, evidence: str) -> Any:
@@ -159,7 +191,7 @@ def _world(number: int, evidence: str) -> Any:
         raise LaunchError(f"{evidence}: {number} processes, but mpi4py cannot be used ({reason}); {remedy}") from error
     if MPI.COMM_WORLD.Get_size() != number:
         raise LaunchError(
-            f"{evidence}: {number} processes, but mpi4py ({MPI.Get_library_version().split(',')[0].strip()}) sees "
+            f"{evidence}: {number} processes, but mpi4py ({MPI.Get_library_version().splitlines()[0].strip()}) sees "
             f"{MPI.COMM_WORLD.Get_size()}: each would do the whole work; {remedy}"
         )
     return MPI.COMM_WORLD

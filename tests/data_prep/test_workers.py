@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from data_prep.workers import here, processes_started
+from data_prep.workers import Workers, here, processes_started
 from smoe_ds.errors import DataError
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +54,14 @@ def test_a_worker_that_dies_is_an_error_that_says_so() -> None:
     with pytest.raises(DataError, match=message), here(2) as workers:
         workers.submit(("cleaning", "eng-nso.train", "piece 3"), _die)
         list(workers.results())
+
+
+def test_workers_that_never_answer_are_not_waited_for() -> None:
+    with here(2) as workers:
+        waiting = Workers(workers._executor, 2, deadline=0.5)
+        waiting.submit(("reading", "eng-nso.train"), time.sleep, 3)
+        with pytest.raises(DataError, match=r"finished anything for 0 s; 1 pieces .*oldest: reading eng-nso.train; is"):
+            list(waiting.results())
 
 
 def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
