@@ -6,11 +6,11 @@ what it reads piece by piece; any process cleans a piece. A text of one piece is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -127,7 +127,15 @@ def _raw_places(text: Text, number: int) -> tuple[str, str]:
 def _raw_files(text: Text, number: int, pairs: list[SidePair]) -> dict[str, bytes]:
     """The sides of a piece as files, a line a side."""
     places = _raw_places(text, number)
-    return {place: b"\n".join(_raw_line(pair[side]) for pair in pairs) for side, place in enumerate(places)}
+    return {place: _raw_lines([pair[side] for pair in pairs]) for side, place in enumerate(places)}
+
+
+def _raw_lines(sides: list[Side]) -> bytes:
+    if all(type(side) is str for side in sides):
+        text = "\n".join(cast(list[str], sides))
+        if text.count("\n") == len(sides) - 1:
+            return text.encode("utf-8", "surrogatepass")
+    return b"\n".join(map(_raw_line, sides))
 
 
 def _raw_line(side: Side) -> bytes:
@@ -135,6 +143,12 @@ def _raw_line(side: Side) -> bytes:
     if isinstance(side, Unusable):
         return _UNUSABLE + side.value.encode()
     return (side.replace("\n", " ") if "\n" in side else side).encode("utf-8", "surrogatepass")
+
+
+def _sides_of(raw: bytes) -> Sequence[Side]:
+    if _UNUSABLE not in raw:
+        return raw.decode("utf-8", "surrogatepass").split("\n")
+    return [_side(line) for line in raw.split(b"\n")]
 
 
 def _side(line: bytes) -> Side:
@@ -145,8 +159,7 @@ def _side(line: bytes) -> Side:
 
 def clean_raw(pieces: Pieces, text: Text, number: int) -> None:
     """Cleans a piece that `read_text` stored, and removes it as it was."""
-    sides = [[_side(line) for line in (pieces.root / place).read_bytes().split(b"\n")]
-             for place in _raw_places(text, number)]  # fmt: skip
+    sides = [_sides_of((pieces.root / place).read_bytes()) for place in _raw_places(text, number)]
     _clean(pieces, text, number, list(zip(*sides, strict=True)))
     pieces.remove(text.raw(number))
 
