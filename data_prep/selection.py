@@ -13,6 +13,8 @@ import numpy as np
 from data_prep.spec import HeldOut
 from smoe_ds.data.seeding import mix64, seeded_key
 
+_TABLE = 1 << 24  # bytes of the table that sorts out most keys
+
 
 def first_occurrences(hashes: np.ndarray) -> np.ndarray:
     """Where each value stands for the first time, bool [N]."""
@@ -26,12 +28,20 @@ def touches(keys: np.ndarray, held_out: np.ndarray) -> np.ndarray:
 
     Args:
         keys: keys of both sides, uint64 [N, 2].
-        held_out: keys, uint64 [M].
+        held_out: keys, uint64 [M], sorted.
 
     Returns:
         bool [N].
     """
-    found: np.ndarray = np.isin(keys, held_out)
+    if not len(held_out):
+        return np.zeros(len(keys), bool)
+    low = np.uint64(_TABLE - 1)
+    table = np.zeros(_TABLE, bool)
+    table[held_out & low] = True
+    found: np.ndarray = table[keys & low]  # few, and only these are looked up
+    candidates = keys[found]
+    places = np.minimum(np.searchsorted(held_out, candidates), len(held_out) - 1)
+    found[found] = held_out[places] == candidates
     return found[:, 0] | found[:, 1]
 
 

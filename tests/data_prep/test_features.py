@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_prep.characters import characters
 from data_prep.features import features_of
 from data_prep.languages import usual_scripts
 from data_prep.normalise import digest, key, near_key, tidy
@@ -21,8 +22,8 @@ TRICKY = (
     "יִשׁ\u05b0\u05bcאבגاَُّ٣قرکेंि\u093c\u0915\u0958\u09c7\u09beকো\u0dd9\u0dcfක\u0e33\u0e01\u0eb3\u0f71\u0f72ཀ"
     "\u1100\u1161\u11a8가각ﾡﾂ\u3131カガｶﾞ\u3099が漢字〇⼀豈한ꦏᏸᎠꭰყᲧ\u10fc𐐀𐐨ⅷⅧ①⑴㍿㎏¼٪۵९๔၅༡＋ｆＦ\u1e9b\u1e9b\u0323´¨¯ﷺ\ufe0f👨\U0001f468"
 )
-characters = st.one_of(st.sampled_from(TRICKY), st.characters(codec=None), st.sampled_from("the house 12"))
-texts = st.one_of(st.text(characters, max_size=12), st.text("ab  \t1.", max_size=12))
+any_character = st.one_of(st.sampled_from(TRICKY), st.characters(codec=None), st.sampled_from("the house 12"))
+texts = st.one_of(st.text(any_character, max_size=12), st.text("ab  \t1.", max_size=12))
 
 
 @settings(max_examples=400, deadline=None)
@@ -73,3 +74,14 @@ def test_every_character_alone_and_beside_others() -> None:
 @pytest.mark.parametrize("language", ["", "tlh"])
 def test_nothing_is_foreign_to_an_unknown_language(language: str) -> None:
     assert not features_of(["дом", "house", "漢字", "1"], usual_scripts(language)).foreign.any()
+
+
+def test_the_table_says_of_every_code_point_what_is_found_by_itself() -> None:
+    """What is filled in by blocks equals what every character alone gives."""
+    found = features_of([chr(code) for code in range(0x3400, 0x33500) if code % 7 == 0])
+    texts = [tidy(chr(code))[0] for code in range(0x3400, 0x33500) if code % 7 == 0]
+    assert found.keys.astype("<u8").tobytes() == b"".join(digest(key(text)) for text in texts)
+    assert found.letters.tolist() == [any(map(str.isalpha, text)) for text in texts]
+    assert characters().scripts[0x3400:0x33500:7].tolist() == [
+        script_of(chr(code)) for code in range(0x3400, 0x33500, 7)
+    ]

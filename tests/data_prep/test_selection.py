@@ -23,7 +23,14 @@ def test_touches_either_side() -> None:
     assert touches(keys, keys_of([np.array([[4, 0]], np.uint64), np.array([[5, 8]], np.uint64)])).tolist() == [
         False, True, True, False,
     ]  # fmt: skip
-    assert not touches(keys, keys_of([])).any() and touches(keys[:0], keys[:, 0]).shape == (0,)
+    assert not touches(keys, keys_of([])).any() and touches(keys[:0], np.sort(keys[:, 0])).shape == (0,)
+
+
+def test_touches_equals_set_membership_also_of_keys_with_equal_low_bits() -> None:
+    keys = _keys(4000).reshape(-1, 2)
+    held_out = keys_of([keys[::50], keys[1::50] ^ np.uint64(1 << 40)])
+    held = set(held_out.tolist())
+    assert touches(keys, held_out).tolist() == [bool(held & set(pair)) for pair in keys.tolist()]
 
 
 def test_pairs_draw_the_same_sentences_as_far_as_both_draw() -> None:
