@@ -12,7 +12,7 @@ from types import FrameType
 from pydantic import BaseModel
 
 from data_prep.clean import DROP_REASONS, NOTICES
-from data_prep.load_spec import SECTIONS, SOURCES, load_spec
+from data_prep.load_spec import SECTIONS, SOURCES, find_spec, load_spec
 from data_prep.output import kept
 from data_prep.prepare import PIECE_SIZE, prepare
 from data_prep.progress import Progress
@@ -25,9 +25,13 @@ from smoe_ds.data.corpus import Corpus
 from smoe_ds.errors import LaunchError, SmoeError
 
 _DESCRIPTION = """\
-Prepares a corpus: reads parallel text (plain or gzip file pairs, TSV, gettext catalogs, MediaWiki messages), cleans it,
-sets validation and test sentences apart so that none is in any language's training text, trains a SentencePiece
-vocabulary on a temperature sample, and writes token shards with a manifest of counts and SHA-256.
+Prepares a corpus: reads parallel text (file pairs, TSV, TMX, JSON lines, each plain, .gz, .xz, .bz2 or .zst; gettext
+catalogs; MediaWiki messages), cleans it, sets validation and test sentences apart so that none is in any language's
+training text, trains a SentencePiece vocabulary on a temperature sample, and writes token shards with a manifest of
+counts and SHA-256.
+
+OPUS-100, M4 and M15 are known by name: `python -m data_prep opus100 --set pair_list.root=FOLDER --output DIR` looks for
+their files in the folder, and lists those that are missing with the place to get them from.
 
 The output folder appears when it is complete. A second run with the same specification and inputs verifies it and
 does nothing else; after an interruption it goes on with what is finished, kept in DIR.work beside the output. The work
@@ -42,7 +46,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog="exit status: 0 prepared or already there, 2 an error that the message explains",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("spec", type=Path, nargs="?", metavar="SPEC.yaml", help="the specification")
+    parser.add_argument(
+        "spec", type=Path, nargs="?", metavar="SPEC.yaml", help="the specification; or m4, m15, opus100"
+    )
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="folder to write, relative to here, instead of the specification's"
     )
@@ -144,9 +150,10 @@ def _run(args: argparse.Namespace, workers: Workers | int | None) -> int:
     output: Path | None = args.output
     status = 2
     try:
-        spec = load_spec(args.spec, args.set)
-        output = output or args.spec.resolve().parent / spec.output
-        _prepare(args, spec, output, workers)
+        file, base = find_spec(args.spec)
+        spec = load_spec(file, args.set, base)
+        output = output or base / spec.output
+        _prepare(args, spec, base, output, workers)
         return 0
     except (SmoeError, OSError) as error:
         if args.debug:
@@ -173,10 +180,10 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     raise _Terminated
 
 
-def _prepare(args: argparse.Namespace, spec: Spec, output: Path, workers: Workers | int | None) -> None:
+def _prepare(args: argparse.Namespace, spec: Spec, base: Path, output: Path, workers: Workers | int | None) -> None:
     corpus, reused = prepare(
         spec,
-        args.spec.resolve().parent,
+        base,
         output,
         overwrite=args.overwrite,
         workers=workers,

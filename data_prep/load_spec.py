@@ -27,6 +27,7 @@ from smoe_ds.config.nearest import nearest
 from smoe_ds.config.problems import dotted, found
 from smoe_ds.errors import ConfigError, DataError
 
+SHIPPED = Path(__file__).parent / "specs"
 SECTIONS: dict[str, type[BaseModel]] = {
     "held_out": HeldOut,
     "clean": Clean,
@@ -59,12 +60,25 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def load_spec(path: Path, overrides: Sequence[str] = ()) -> Spec:
+def find_spec(name: Path) -> tuple[Path, Path]:
+    """The file of a specification, and the folder that its relative paths are relative to.
+
+    Args:
+        name: the file, whose folder it is; or a corpus that is known by name, where it is the current folder.
+    """
+    shipped = SHIPPED / f"{name}.yaml"
+    if name.parent == Path() and not name.is_file() and shipped.is_file():
+        return shipped, Path.cwd()
+    return name, name.resolve().parent
+
+
+def load_spec(path: Path, overrides: Sequence[str] = (), base: Path | None = None) -> Spec:
     """Reads and checks a specification.
 
     Args:
         path: the YAML file.
         overrides: ``key=value`` each, the key dotted (``sentencepiece.vocab_size=4000``), the value YAML.
+        base: folder that its relative paths are relative to; None: the file's.
 
     Raises:
         ConfigError: the file is missing or no YAML, or a key or value is wrong; all problems at once.
@@ -85,7 +99,7 @@ def load_spec(path: Path, overrides: Sequence[str] = ()) -> Spec:
     spec = _validated(content, path)
     if spec.pair_list is None:
         return spec
-    return _validated(expand(spec.pair_list, content, path.parent), path)
+    return _validated(expand(spec.pair_list, content, base or path.resolve().parent), path)
 
 
 def _validated(content: dict[str, Any], path: Path) -> Spec:

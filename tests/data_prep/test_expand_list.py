@@ -8,16 +8,14 @@ from typing import Any
 
 import pytest
 
-import data_prep
+from data_prep.cli import main
 from data_prep.list_warnings import list_warnings
-from data_prep.load_spec import check_files, load_spec
+from data_prep.load_spec import check_files, find_spec, load_spec
 from data_prep.pair_lists import listed_corpus
 from data_prep.spec import Spec
 from smoe_ds.errors import ConfigError, DataError
 from tests.helpers.listed import write, write_nllb, write_opus100
 from tests.helpers.prepared import write_spec
-
-SPECS = Path(data_prep.__file__).parent / "specs"
 
 
 def load(folder: Path, name: str, overrides: tuple[str, ...] = (), **settings: Any) -> Spec:
@@ -174,18 +172,41 @@ def test_pairs_of_ones_own_beside_the_list(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["m4", "m15", "opus100"])
-def test_the_shipped_specifications(tmp_path: Path, name: str) -> None:
-    """With the paper's vocabularies; an absolute root on the command line suffices."""
+def test_the_shipped_specifications_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """With the paper's vocabularies; their paths are relative to the current folder, or to that of a copy."""
     if name == "opus100":
-        write_opus100(tmp_path)
+        write_opus100(tmp_path / "opus-100-corpus")
     else:
-        write_nllb(tmp_path, name)
-    spec = load_spec(SPECS / f"{name}.yaml", [f"pair_list.root={tmp_path}"])
-    check_files(spec, SPECS)
+        write_nllb(tmp_path / "nllb", name)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()  # an earlier result
+    file, base = find_spec(Path(name))
+    spec = load_spec(file, base=base)
+    assert base == tmp_path and spec.output == name
+    check_files(spec, base)
     assert spec.sentencepiece.vocab_size == (64_000 if name == "opus100" else 32_000)
     assert [pair.pair for pair in spec.pairs] == list(listed_corpus(name).pairs)
+    copy = tmp_path / "copy.yaml"
+    copy.write_bytes(file.read_bytes())
+    monkeypatch.chdir("/")
+    assert find_spec(copy) == (copy, tmp_path) and load_spec(copy) == spec
     with pytest.raises(DataError, match=f"pair_list {name}: .* missing of"):
-        load_spec(SPECS / f"{name}.yaml", [f"pair_list.root={tmp_path}/nowhere"])
+        load_spec(copy, [f"pair_list.root={tmp_path}/nowhere"])
+
+
+def test_a_corpus_by_name_from_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_nllb(tmp_path / "here", "m4")
+    monkeypatch.chdir(tmp_path)
+    arguments = ["m4", "--quiet", "--set", "sentencepiece.allow_smaller=true"]
+    assert main(arguments) == 2
+    assert "nllb/flores200_dataset/dev/nso_Latn.dev: FLORES-200, https://" in capsys.readouterr().err
+    for done in ("prepared", "already prepared, verified"):
+        assert main([*arguments, "--set", "pair_list.root=here"]) == 0
+        assert f"\n{done}: {tmp_path / 'm4'}: 12 training pairs, 5 languages" in capsys.readouterr().out
+    assert main(["m5"]) == 2
+    assert "m5: No such file or directory" in capsys.readouterr().err
 
 
 def test_line_counts_are_held_against_the_list(tmp_path: Path) -> None:
