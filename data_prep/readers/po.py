@@ -46,7 +46,7 @@ def read_po(path: Path) -> Iterator[SidePair]:
         starts_new = text.startswith(("#", "msgctxt", "msgid ", 'msgid"')) and any("msgstr" in p for p in message.parts)
         if starts_new:
             yield from _finished(message, path)
-            message = _Message()
+            message, last = _Message(), ""
         if text.startswith("#,"):
             message.fuzzy = message.fuzzy or "fuzzy" in text
         elif text and not text.startswith("#"):

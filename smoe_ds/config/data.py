@@ -13,7 +13,7 @@ class DataConfig(Section):
     path: str = Field(description="Folder written by `python -m data_prep`.")
     directions: list[str] | None = Field(
         default=None,
-        description='Directions to train, e.g. ["eng-nso", "nso-eng"]; null: both directions of every pair.',
+        description='Directions to train, e.g. ["eng-nso", "nso-eng"]; null: both of every pair with training text.',
     )
     temperature: float = Field(
         default=1.0, ge=1, description="Sampling temperature T: share of a direction ~ sentences^(1/T)."

@@ -91,6 +91,7 @@ def test_po(tmp_path: Path) -> None:
         ('msgid ""\nmsgstr "Content-Type: text/plain; charset=EUC-JP\\n"\n', "header says charset=EUC-JP; convert"),
         (r'msgid "\351t\351"', "line 1 has escaped bytes that are not UTF-8"),
         ('"stray"\n', "line 1 is no gettext statement"),
+        ('msgid "a"\nmsgstr "b"\n# c\n"stray"\n', "line 4 is no gettext statement"),
     ],
 )
 def test_damaged_po(tmp_path: Path, text: str, message: str) -> None:
