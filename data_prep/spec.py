@@ -172,7 +172,9 @@ class SentencePieceSpec(Section):
         5.0, ge=1, description="T of the sample it is trained on: share of a language ~ sentences^(1/T)."
     )
     sentences: int = Field(2_000_000, ge=1, description="Size of that sample; never more than there are sentences.")
-    character_coverage: float = Field(0.9999, gt=0, le=1, description="Share of characters that get a piece.")
+    character_coverage: float = Field(
+        0.9999, ge=0.98, le=1, description="Share of the sample's characters that get a piece; the rest is bytes."
+    )
     model_type: Literal["unigram", "bpe"] = Field("unigram", description="SentencePiece algorithm.")
     num_threads: int = Field(
         4, ge=1, le=64, description="Threads of the training; another number may change the model."

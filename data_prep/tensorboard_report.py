@@ -62,6 +62,7 @@ def _markdown(table: Sequence[Sequence[str]]) -> str:
 
 def _plain(text: str) -> str:
     """Text that Markdown and HTML leave as it is."""
-    for character in "\\`*_{}[]<>|#":
-        text = text.replace(character, f"&#{ord(character)};")
-    return text
+    return text.translate(_ESCAPED)
+
+
+_ESCAPED = {ord(character): f"&#{ord(character)};" for character in "\\`*_{}[]<>|#&~"}
