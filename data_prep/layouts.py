@@ -27,7 +27,11 @@ class PairFiles:
     missing: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, split: str, base: Path, names: tuple[str, str], obtain: str) -> None:
-        """Adds two files, plain or compressed, to a split, or to the missing ones."""
+        """Adds two files, plain or compressed, to a split, or to the missing ones.
+
+        Raises:
+            DataError: one of them is there twice, compressed in different ways.
+        """
         found = [_existing(base, name) for name in names]
         self.missing += [(name, obtain) for name, file in zip(names, found, strict=True) if file is None]
         src, tgt = found
@@ -37,7 +41,10 @@ class PairFiles:
 
 def _existing(base: Path, name: str) -> str | None:
     """The file's name as it is there, with the ending of its compression."""
-    return next((name + suffix for suffix in ("", *SUFFIXES) if (base / (name + suffix)).is_file()), None)
+    found = [name + suffix for suffix in ("", *SUFFIXES) if (base / (name + suffix)).is_file()]
+    if len(found) > 1:
+        raise DataError(f"{found[1]}: there is {found[0]} for the same side of the same text; remove one of them")
+    return found[0] if found else None
 
 
 def opus100_files(listed: ListedCorpus, pair: str, base: Path, root: Path) -> PairFiles:
@@ -48,6 +55,9 @@ def opus100_files(listed: ListedCorpus, pair: str, base: Path, root: Path) -> Pa
         pair: its name there; zero-shot pairs are those without training text.
         base: folder that the root is relative to.
         root: the unpacked release: ``opus-100-corpus``, its ``v1.0`` or the folder it was unpacked in.
+
+    Raises:
+        DataError: a file is there twice, compressed in different ways.
     """
     lines, src, tgt = listed.pairs[pair].lines, *pair.split("-")
     part = "supervised" if "train" in lines else "zero-shot"

@@ -53,6 +53,8 @@ def test_compressed_files_are_found(tmp_path: Path) -> None:
     write_opus100(tmp_path / "data")
     path = tmp_path / "data/v1.0/supervised/en-zu/opus.en-zu-train.zu"
     path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
+    with pytest.raises(DataError, match=r"train.zu.gz: there is data/\S+-train.zu for the same side of the same text"):
+        load(tmp_path, "opus100")
     path.unlink()
     assert files(load(tmp_path, "opus100"), "en-zu", "train")[0][1].endswith("opus.en-zu-train.zu.gz")
 
