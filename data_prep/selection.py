@@ -33,16 +33,21 @@ def touches(keys: np.ndarray, held_out: np.ndarray) -> np.ndarray:
     Returns:
         bool [N].
     """
-    if not len(held_out):
-        return np.zeros(len(keys), bool)
     low = np.uint64(_TABLE - 1)
     table = np.zeros(_TABLE, bool)
     table[held_out & low] = True
     found: np.ndarray = table[keys & low]  # few, and only these are looked up
-    candidates = keys[found]
-    places = np.minimum(np.searchsorted(held_out, candidates), len(held_out) - 1)
-    found[found] = held_out[places] == candidates
+    found[found] = is_among(keys[found], held_out)
     return found[:, 0] | found[:, 1]
+
+
+def is_among(values: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Which values, [N], are among others, [M], which are sorted; bool [N]."""
+    if not len(others):
+        return np.zeros(len(values), bool)
+    places = np.minimum(np.searchsorted(others, values), len(others) - 1)
+    found: np.ndarray = others[places] == values
+    return found
 
 
 def keys_of(texts: Sequence[np.ndarray]) -> np.ndarray:

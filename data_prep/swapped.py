@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import chain
 from zlib import crc32
 
 import numpy as np
 
+from data_prep.selection import is_among
+
 _BUCKETS = 1 << 18
-_BATCH = 20_000
 _EVIDENCE = float(np.log(100))  # either side must be so much likelier as the other language
-Words = tuple[np.ndarray, np.ndarray]
-"""Hashed words of a batch of lines one after the other, and the number of words of each line."""
+
+
+@dataclass
+class _Words:
+    """Words of N sentences, one after the other: their hashes, and the sentence of each."""
+
+    hashes: np.ndarray
+    rows: np.ndarray
+
+    @classmethod
+    def of(cls, sentences: Sequence[str]) -> _Words:
+        lines = [sentence.encode("utf-8").lower().split() for sentence in sentences]
+        lengths = np.fromiter(map(len, lines), np.int64, len(lines))
+        hashes = np.fromiter(map(crc32, chain.from_iterable(lines)), np.int64, int(lengths.sum()))
+        return cls(hashes, np.repeat(np.arange(len(lines)), lengths))
+
+    def without(self, other: _Words) -> _Words:
+        """The words that the same sentence of the other side lacks."""
+        mine, others = (words.rows << 32 | words.hashes for words in (self, other))
+        kept = ~is_among(mine, np.sort(others))
+        return _Words(self.hashes[kept], self.rows[kept])
 
 
 def count_swapped(src: Sequence[str], tgt: Sequence[str]) -> int:
@@ -26,41 +47,13 @@ def count_swapped(src: Sequence[str], tgt: Sequence[str]) -> int:
         src: sentences of the first language.
         tgt: sentences of the second language, pair by pair.
     """
-    counts = np.zeros((2, _BUCKETS), np.int64)
-    for batch in _batches(src, tgt):
-        for side, (words, _) in enumerate(batch):
-            counts[side] += np.bincount(words, minlength=_BUCKETS)
-    log_other = np.log(counts + 0.5)
-    log_own = np.log(np.maximum(counts - 1, 0) + 0.5)  # the line itself does not count
-    evidence = log_own - log_other[::-1]
-    swapped = 0
-    for batch in _batches(src, tgt):
-        scores = [_sums(evidence[side][words], lengths) for side, (words, lengths) in enumerate(batch)]
-        swapped += int(((scores[0] < -_EVIDENCE) & (scores[1] < -_EVIDENCE)).sum())
-    return swapped
-
-
-def _sums(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    totals = np.concatenate([[0.0], np.cumsum(values)])
-    ends = np.cumsum(lengths)
-    sums: np.ndarray = totals[ends] - totals[ends - lengths]
-    return sums
-
-
-def _batches(src: Sequence[str], tgt: Sequence[str]) -> Iterator[tuple[Words, Words]]:
-    """Words of both sides that the other side of the pair lacks, a batch of pairs at a time."""
-    for start in range(0, len(src), _BATCH):
-        both = zip(src[start : start + _BATCH], tgt[start : start + _BATCH], strict=True)
-        pairs = [(first.encode().lower().split(), second.encode().lower().split()) for first, second in both]
-        yield _hashed([_without(a, b) for a, b in pairs]), _hashed([_without(b, a) for a, b in pairs])
-
-
-def _without(words: list[bytes], others: list[bytes]) -> list[bytes]:
-    excluded = set(others)
-    return [word for word in words if word not in excluded]
-
-
-def _hashed(lines: list[list[bytes]]) -> Words:
-    lengths = np.fromiter(map(len, lines), np.int64, len(lines))
-    hashes = np.fromiter(map(crc32, chain.from_iterable(lines)), np.int64, int(lengths.sum()))
-    return hashes % _BUCKETS, lengths
+    first, second = _Words.of(src), _Words.of(tgt)
+    sides = first.without(second), second.without(first)
+    buckets = [words.hashes % _BUCKETS for words in sides]
+    counts = [np.bincount(found, minlength=_BUCKETS) for found in buckets]
+    swapped = np.ones(len(src), bool)
+    for side, words in enumerate(sides):
+        own, other = (counts[which][buckets[side]] for which in (side, 1 - side))
+        evidence = np.log(np.maximum(own - 1, 0) + 0.5) - np.log(other + 0.5)  # the line itself does not count
+        swapped &= np.bincount(words.rows, evidence, minlength=len(src)) < -_EVIDENCE
+    return int(swapped.sum())
