@@ -169,7 +169,8 @@ def test_equal_losses_and_parameters(world_size: int) -> None:
     sizes_that_divide = [n for n in (1, 2, 4) if world_size % n == 0]
     plans = []
     for ep_size, stage in itertools.product(sizes_that_divide, (0, 1, 2)):
-        plans.append(("local", ep_size, (PER_MICRO_BATCH.model_copy(update={"ep_size": ep_size}), 0.1, stage)))
+        spread = {"ep_size": ep_size, "exchange_chunks": 1 + stage}
+        plans.append(("local", ep_size, (PER_MICRO_BATCH.model_copy(update=spread), 0.1, stage)))
         if world_size == MICRO_BATCHES:  # one micro-batch per rank: the balance loss sees the whole batch at once
             plans.append(("global", ep_size, (WHOLE_BATCH.model_copy(update={"ep_size": ep_size}), 0.0, stage)))
     per_rank = run_ranks(on_ranks, world_size, [run for _, _, run in plans], timeout=300)

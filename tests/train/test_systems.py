@@ -62,9 +62,10 @@ def test_balancing_biases_survive_a_resume_and_reach_the_translator(tmp_path: Pa
 
 
 @pytest.mark.multirank
-def test_activation_checkpointing_changes_nothing(tmp_path: Path, corpus_folder: Path) -> None:
+@pytest.mark.parametrize("spread", [["smoe.moe.ep_size=1"], ["smoe.moe.ep_size=2", "smoe.moe.exchange_chunks=2"]])
+def test_activation_checkpointing_changes_nothing(tmp_path: Path, corpus_folder: Path, spread: list[str]) -> None:
     """Dropout, expert sampling, output masking and jitter are on: the second computation draws the same numbers."""
-    settings = ["smoe.moe.ep_size=2", "smoe.moe.expert_output_masking=0.1", "smoe.moe.jitter=0.01"]
+    settings = [*spread, "smoe.moe.expert_output_masking=0.1", "smoe.moe.jitter=0.01"]
     plain = train(tmp_path, small_run(tmp_path / "plain", corpus_folder), *settings)
     kept = small_run(tmp_path / "checkpointed", corpus_folder)
     checkpointed = train(tmp_path, kept, *settings, "smoe.train.activation_checkpointing=true")
