@@ -24,7 +24,7 @@ class DataConfig(Section):
         description="Token budget of a micro-batch: sentences x (longest source + longest target), padding included.",
     )
     window: int = Field(
-        default=65536, gt=0, description="Sentence pairs drawn at a time, sorted by length and cut into micro-batches."
+        default=98304, gt=0, description="Sentence pairs drawn at a time, sorted by length and cut into micro-batches."
     )
     prefetch_steps: int = Field(
         default=2, ge=0, description="Steps whose batches a background thread makes ready ahead; 0: no thread."

@@ -11,8 +11,6 @@ Source of the first number: Koopman, "32-bit cyclic redundancy codes for Interne
 from __future__ import annotations
 
 import hashlib
-import mmap
-import os
 import zlib
 from collections.abc import Callable
 from functools import lru_cache
@@ -22,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from smoe_ds.data.mapping import Mapping
 from smoe_ds.data.ragged import Int64, spans
 from smoe_ds.errors import DataError
 
@@ -118,16 +117,22 @@ class CheckedFile:
         Raises:
             DataError: the file is gone, has another size, or a block is not what was written; the message names it.
         """
-        numbers = _map(self)
+        mapping = _map(self)
+        mapping.looked_up(len(start))
         if not self._all_checked:
-            self._check(numbers, start * self._dtype.itemsize, stop * self._dtype.itemsize)
-        return numbers
+            self._check(mapping.numbers, start * self._dtype.itemsize, stop * self._dtype.itemsize)
+        return mapping.numbers
 
     def _check(self, numbers: NDArray[Any], start: Int64, stop: Int64) -> None:
         first = start // self._block
         count = np.where(stop > start, (stop - 1) // self._block + 1 - first, 0)
         blocks = first if (count == 1).all() else spans(first, count)
-        new = np.unique(blocks[~self._checked[blocks]])
+        unchecked = blocks[~self._checked[blocks]]
+        if not len(unchecked):
+            return
+        wanted = np.zeros(len(self._checked), np.bool_)
+        wanted[unchecked] = True
+        new = np.flatnonzero(wanted)
         data, block, expected = numbers.view(np.uint8).data, self._block, self._sums[new].tolist()
         for number, crc in zip(new.tolist(), expected, strict=True):
             if zlib.crc32(data[number * block : (number + 1) * block]) != crc:
@@ -137,13 +142,20 @@ class CheckedFile:
 
     def damaged_blocks(self) -> list[str]:
         """Byte offsets of each block that is not what was written, and what lies there; reads the whole file."""
-        data, block = _map(self).view(np.uint8).data, self._block
+        data, block = _map(self).numbers.view(np.uint8).data, self._block
         sums = enumerate(self._sums.tolist())
         return [
             self._range(number)
             for number, crc in sums
             if zlib.crc32(data[number * block : (number + 1) * block]) != crc
         ]
+
+    def map(self) -> Mapping:
+        """Maps the file; called through a cache of mappings."""
+        try:
+            return Mapping(self.path, self._dtype, self._size)
+        except DataError as error:
+            raise DataError(f"{error}; {_REMEDY}") from error
 
     def _range(self, number: int) -> str:
         start = number * self._block
@@ -153,21 +165,8 @@ class CheckedFile:
     def _raise_damaged(self, number: int) -> None:
         raise DataError(f"{self.path}: content changed at byte offset {self._range(number)}; {_REMEDY}")
 
-    def map(self) -> NDArray[Any]:
-        """The file as a read-only array; called through a cache of mappings."""
-        try:
-            with self.path.open("rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                if size != self._size:
-                    raise DataError(f"{self.path}: expected {self._size} bytes, found {size}; {_REMEDY}")
-                if not size:
-                    return np.empty(0, self._dtype)
-                return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), self._dtype)
-        except OSError as error:
-            raise DataError(f"{self.path}: {error.strerror}; {_REMEDY}") from error
-
 
 @lru_cache(maxsize=_MAPPED_FILES)
-def _map(file: CheckedFile) -> NDArray[Any]:
+def _map(file: CheckedFile) -> Mapping:
     """Mappings are shared by all readers of a file, and the oldest ones dropped."""
     return file.map()

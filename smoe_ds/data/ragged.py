@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
@@ -41,11 +42,15 @@ class Ragged:
             return parts[0]
         return cls(np.concatenate([part.values for part in parts]), np.concatenate([part.lengths for part in parts]))
 
+    @cached_property
+    def starts(self) -> Int64:
+        """Where each row begins in ``values``, int64 [N]."""
+        return np.cumsum(self.lengths) - self.lengths
+
     def take(self, rows: Int64) -> Ragged:
         """The given rows, in the given order."""
-        ends = np.cumsum(self.lengths)
         lengths = self.lengths[rows]
-        return Ragged(self.values[spans(ends[rows] - lengths, lengths)], lengths)
+        return Ragged(self.values[spans(self.starts[rows], lengths)], lengths)
 
     def split(self, bounds: Int64) -> list[Ragged]:
         """Groups of rows: group g holds rows ``bounds[g]`` to ``bounds[g + 1] - 1``; ``bounds`` [G + 1] go up."""

@@ -15,15 +15,17 @@ from smoe_ds.data.batch import Batch
 from smoe_ds.data.partition import check_partition, micro_batches_of_rank
 from smoe_ds.data.position import Position
 from smoe_ds.data.sentences import SentencePairs
-from smoe_ds.data.window import Directions, OrderSettings, Window
+from smoe_ds.data.window import Directions, OrderSettings, Reading, Window
 from smoe_ds.errors import DataError
 
 if TYPE_CHECKING:
     from smoe_ds.config.data import DataConfig
 
 
-# Micro-batches are read together up to this many tokens: fewer cost more time, more cost memory and the first batch.
-_TOKENS_AT_A_TIME = 1 << 19
+# Micro-batches are read together, up to this many tokens: more cost memory, fewer cost time. The first reads are
+# smaller, for an early first batch, and double.
+_TOKENS_AT_A_TIME = 1 << 22
+_TOKENS_AT_FIRST = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,8 @@ class TrainStream:
         self._position = Position.start(len(self._directions.names))
         self._window: tuple[int, Window] | None = None
         self._checked_usable = False
-        self._read: dict[int, Batch] = {}
+        self._reading: tuple[range, Reading] | None = None
+        self._at_a_time = _TOKENS_AT_FIRST
         self._prefetch = config.prefetch_steps if prefetch is None else prefetch
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="train-stream") if self._prefetch else None
         self._ahead: deque[Future[tuple[StepBatches, Position]]] = deque()
@@ -168,7 +171,8 @@ class TrainStream:
         """Forgets what was built ahead, and waits for the thread to be idle."""
         wait([future for future in self._ahead if not future.cancel()])
         self._ahead.clear()
-        self._read.clear()
+        self._reading = None
+        self._at_a_time = _TOKENS_AT_FIRST
         self._frontier = self._position
 
     def _build_ahead(self) -> tuple[StepBatches, Position]:
@@ -195,14 +199,15 @@ class TrainStream:
 
     def _batch(self, window: Window, offset: int, index: int) -> Batch:
         """The micro-batch at ``offset`` of the window; reads this rank's next ones with it."""
-        if index not in self._read:
-            count = max(1, _TOKENS_AT_A_TIME // self._directions.settings.max_tokens)
+        if self._reading is None or index not in self._reading[0]:
+            count = max(1, self._at_a_time // self._directions.settings.max_tokens)
+            self._at_a_time = min(2 * self._at_a_time, _TOKENS_AT_A_TIME)
             numbers = range(offset, len(window.packing), self._world_size)[:count]
             indices = range(index, index + len(numbers) * self._world_size, self._world_size)
-            token = self._target_language_token
-            batches = self._directions.batches(window, numbers, target_language_token=token, indices=indices)
-            self._read = dict(zip(indices, batches, strict=True))
-        return self._read.pop(index)
+            self._reading = (indices, self._directions.read(window, numbers))
+        indices, reading = self._reading
+        token = self._target_language_token
+        return self._directions.batch(reading, indices.index(index), target_language_token=token, index=index)
 
     def _window_at(self, position: Position) -> Window:
         if self._window is None or self._window[0] != position.window:

@@ -81,8 +81,7 @@ class ValidationBatches:
             number = micro_step * self._world_size + self._rank
             if number < self.num_batches:
                 token = self._target_language_token
-                yield from self._directions.batches(
-                    self._window, [number], target_language_token=token, indices=[number]
-                )
+                reading = self._directions.read(self._window, [number])
+                yield self._directions.batch(reading, 0, target_language_token=token, index=number)
             else:
                 yield empty_batch()

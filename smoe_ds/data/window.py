@@ -61,6 +61,25 @@ class Window:
     skipped: Int64
 
 
+@dataclass(frozen=True)
+class Reading:
+    """The ids of some micro-batches, N sentences in M of them.
+
+    Attributes:
+        direction: int64 [N], number of each sentence's direction, micro-batch after micro-batch.
+        src: ids of the sources, N rows direction after direction.
+        tgt: ids of the targets, likewise.
+        place: int64 [N], row of each sentence in the two above.
+        bounds: int64 [M + 1]; micro-batch m holds the sentences ``bounds[m]`` to ``bounds[m + 1] - 1``.
+    """
+
+    direction: Int64
+    src: Ragged
+    tgt: Ragged
+    place: Int64
+    bounds: Int64
+
+
 class Directions:
     """The directions of a stream: their sentences, sizes, shares of the mixture and language tokens.
 
@@ -120,50 +139,37 @@ class Directions:
             skipped=np.bincount(direction[~fits], minlength=len(drawn)),
         )
 
-    def batches(
-        self, window: Window, numbers: Sequence[int], *, target_language_token: bool, indices: Sequence[int]
-    ) -> list[Batch]:
-        """Micro-batches of a window, their token ids read; all at once, since reading many sentences pays off.
-
-        Args:
-            window: as `draw` gave it.
-            numbers: the micro-batches.
-            target_language_token: start the decoder with the language token.
-            indices: their numbers in the global sequence.
+    def read(self, window: Window, numbers: Sequence[int]) -> Reading:
+        """Reads micro-batches of a window together, direction by direction: that pays off where they are many.
 
         Raises:
             DataError: a file is damaged.
         """
         rows = [window.packing[number] for number in numbers]
-        bounds = np.cumsum([0, *map(len, rows)])
         every = np.concatenate(rows)
-        direction = window.direction[every]
-        src, tgt = (side.split(bounds) for side in self._read(direction, window.sentence[every]))
-        batches = []
-        for place, index in enumerate(indices):
-            here = direction[bounds[place] : bounds[place + 1]]
-            batch = collate(
-                src[place],
-                tgt[place],
-                self.language_ids[here],
-                tuple([self.names[d] for d in here.tolist()]),
-                source_language_token=self.settings.source_language_token,
-                target_language_token=target_language_token,
-                index=index,
-            )
-            batches.append(batch)
-        return batches
-
-    def _read(self, direction: Int64, sentence: Int64) -> tuple[Ragged, Ragged]:
-        """Sources and targets of sentences [N] of any directions, read direction by direction."""
+        direction, sentence = window.direction[every], window.sentence[every]
         order = np.argsort(direction, kind="stable")
-        back = np.empty_like(order)
-        back[order] = np.arange(len(order))
-        numbers, starts = np.unique(direction[order], return_index=True)
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        names, starts = np.unique(direction[order], return_index=True)
         parts = np.split(sentence[order], starts[1:])
-        read = [self.pairs[number].read(part) for number, part in zip(numbers.tolist(), parts, strict=True)]
-        src, tgt = (Ragged.concatenate(side).take(back) for side in zip(*read, strict=True))
-        return src, tgt
+        read = [self.pairs[name].read(part) for name, part in zip(names.tolist(), parts, strict=True)]
+        src, tgt = (Ragged.concatenate(side) for side in zip(*read, strict=True))
+        return Reading(direction, src, tgt, place, np.cumsum([0, *map(len, rows)]))
+
+    def batch(self, reading: Reading, number: int, *, target_language_token: bool, index: int) -> Batch:
+        """Micro-batch ``number`` of those that were read, numbered ``index`` in the global sequence."""
+        rows = slice(reading.bounds[number], reading.bounds[number + 1])
+        direction = reading.direction[rows]
+        return collate(
+            reading.src.take(reading.place[rows]),
+            reading.tgt.take(reading.place[rows]),
+            self.language_ids[direction],
+            tuple([self.names[d] for d in direction.tolist()]),
+            source_language_token=self.settings.source_language_token,
+            target_language_token=target_language_token,
+            index=index,
+        )
 
     def require_usable(self) -> None:
         """Raises DataError if every sentence of every direction is too long; stops at the first that is not."""

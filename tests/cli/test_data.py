@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from smoe_ds.cli.main import main
+from smoe_ds.config.data import DataConfig
 from smoe_ds.data.corpus import Corpus
 from smoe_ds.data.stream import TrainStream
 from tests.helpers.small_run import small_run, write_run
-from tests.helpers.streams import data_config
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_epochs_are_those_of_the_stream(corpus: Corpus, capsys: pytest.CaptureFi
     stream = TrainStream(
         {direction: corpus.sentences("train", direction) for direction in corpus.directions},
         ids,
-        data_config(temperature=3.0, max_tokens=500, window=4096),
+        DataConfig(path="unused", temperature=3.0, max_tokens=500),
         seed=5,
         max_positions=512,
         micro_batches_per_step=4,

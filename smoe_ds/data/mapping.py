@@ -1,0 +1,90 @@
+"""Memory-mapped files of numbers: few are open at a time, and few of their pages stay in this process.
+
+Pages that were read once count as the process's memory until they are needed elsewhere: after an epoch that would be
+the whole corpus. They are given back now and then; those that are read again come from the system's cache.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from pathlib import Path
+from threading import Lock
+from typing import Any
+from weakref import WeakSet
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smoe_ds.errors import DataError
+
+RESIDENT = 64 << 20
+"""Bytes of mapped files that may be resident, about."""
+
+# A look-up maps the pages around the one it needs too, by default 16 in Linux, as far as they are in the cache.
+_LOOK_UP = 16 * mmap.PAGESIZE
+
+
+class Mapping:
+    """One mapped file.
+
+    Args:
+        path: the file.
+        dtype: type of its numbers.
+        size: size it must have [bytes].
+
+    Attributes:
+        numbers: the file as a read-only array.
+
+    Raises:
+        DataError: the file is gone, or has another size.
+    """
+
+    def __init__(self, path: Path, dtype: np.dtype, size: int) -> None:
+        self.numbers: NDArray[Any] = np.empty(0, dtype)
+        self.resident = 0
+        self._pages: mmap.mmap | None = None
+        try:
+            with path.open("rb") as file:
+                found = os.fstat(file.fileno()).st_size
+                if found == size and size:
+                    self._pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                    self.numbers = np.frombuffer(self._pages, dtype)
+        except OSError as error:
+            raise DataError(f"{path}: {error.strerror}") from error
+        if found != size:
+            raise DataError(f"{path}: expected {size} bytes, found {found}")
+
+    def looked_up(self, count: int) -> None:
+        """Says that ``count`` places are about to be read."""
+        _RESIDENT.add(self, min(count * _LOOK_UP, self.numbers.nbytes))
+
+    def give_back(self) -> None:
+        """Gives the pages back; the array stays good."""
+        if self._pages is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self._pages.madvise(mmap.MADV_DONTNEED)
+
+
+class _Resident:
+    """Counts what mappings hold, at most, and has them give it back when it is too much."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._bytes = 0
+        self._mappings: WeakSet[Mapping] = WeakSet()  # one that nobody reads any more is closed
+
+    def add(self, mapping: Mapping, size: int) -> None:
+        with self._lock:
+            new = min(mapping.resident + size, mapping.numbers.nbytes) - mapping.resident
+            if self._bytes + new > RESIDENT:
+                for other in self._mappings:
+                    other.give_back()
+                    other.resident = 0
+                self._mappings.clear()
+                self._bytes, new = 0, size
+            mapping.resident += new
+            self._bytes += new
+            self._mappings.add(mapping)
+
+
+_RESIDENT = _Resident()
