@@ -89,8 +89,9 @@ def _properties(character: str, seconds: set[str]) -> tuple[int, int]:
     kept = [key_character(part) for part in fold]
     text = "".join(part for part in kept if part)
     if len(fold) == 1 and text == fold and fold not in seconds and character not in seconds:
-        marks = bool(unicodedata.combining(fold)) != bool(unicodedata.combining(character))
-        return flags | DIGIT * fold.isdecimal() | COMPLEX * marks, ord(fold)
+        other_class = bool(unicodedata.combining(fold)) != bool(unicodedata.combining(character))
+        wider = character <= "\uffff" < fold  # would not fit an array of 16 bits
+        return flags | DIGIT * fold.isdecimal() | COMPLEX * (other_class or wider), ord(fold)
     if not text.strip(" ") and character not in seconds:
         return flags, SPACE if text else NOTHING
     return flags | COMPLEX, SPACE

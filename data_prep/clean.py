@@ -102,7 +102,8 @@ class Cleaner:
 
     def __call__(self, pairs: Sequence[SidePair]) -> Cleaned:
         """Cleans sentence pairs; the result does not depend on how a text is cut."""
-        parts = [self._clean_batch(batch) for batch in _batches(pairs)]
+        batches = (pairs[start : start + _BATCH] for start in range(0, len(pairs), _BATCH))
+        parts = [part for batch in batches for part in self._clean_batch(batch)]
         lines = tuple([line for part in parts for line in part.lines[side]] for side in (0, 1))
         return Cleaned(
             lines=(lines[0], lines[1]),
@@ -119,24 +120,32 @@ class Cleaner:
             "examples": self._examples.ranked(),
         }
 
-    def _clean_batch(self, pairs: Sequence[SidePair]) -> Cleaned:
-        self._num_read += len(pairs)
+    def _clean_batch(self, pairs: Sequence[SidePair]) -> Iterator[Cleaned]:
+        """Cleans pairs together, or in halves if they hold too much text."""
         unusable = np.zeros(len(pairs), np.uint8)
-        texts = [self._texts(pairs, side, unusable) for side in (0, 1)]
+        first, second = (self._texts(side, unusable) for side in zip(*pairs, strict=True))
+        if len(pairs) > 1 and sum(map(len, first)) + sum(map(len, second)) > _BATCH_CHARACTERS:
+            middle = len(pairs) // 2
+            yield from self._clean_batch(pairs[:middle])
+            yield from self._clean_batch(pairs[middle:])
+            return
         share = self._clean.min_script_share
-        src, tgt = (features_of(side, scripts, share) for side, scripts in zip(texts, self._scripts, strict=True))
+        src, tgt = features_of(first, self._scripts[0], share), features_of(second, self._scripts[1], share)
         reasons = self._judge(unusable, src, tgt)
         kept = reasons == 0
         self._count(pairs, reasons)
         self._notice(src, tgt, kept)
         lines = tuple(list(compress(side.lines, kept.tolist())) for side in (src, tgt))
-        return Cleaned((lines[0], lines[1]), _pair_hashes(src, tgt)[kept], self._unknown_scripts(lines))
+        yield Cleaned((lines[0], lines[1]), _pair_hashes(src, tgt)[kept], self._unknown_scripts(lines))
 
-    def _texts(self, pairs: Sequence[SidePair], side: int, unusable: np.ndarray) -> list[str]:
+    def _texts(self, side: Sequence[Any], unusable: np.ndarray) -> Sequence[str]:
         """One side of pairs; where it has no text or far too much, the pair's reason is put into ``unusable``."""
         limit = 20 * self._clean.max_characters  # what is longer is not worth looking at
-        texts: list[Any] = [pair[side] for pair in pairs]
-        for row in [row for row, text in enumerate(texts) if not isinstance(text, str) or len(text) > limit]:
+        rows = [row for row, text in enumerate(side) if text.__class__ is not str or len(text) > limit]
+        if not rows:
+            return side
+        texts = list(side)
+        for row in rows:
             reason = texts[row].value if isinstance(texts[row], Unusable) else "too_long"
             unusable[row] = min(unusable[row] or 255, _NUMBER[reason])
             texts[row] = ""
@@ -170,6 +179,7 @@ class Cleaner:
         return reasons
 
     def _count(self, pairs: Sequence[SidePair], reasons: np.ndarray) -> None:
+        self._num_read += len(pairs)
         names = list(DROP_REASONS)
         for row in np.flatnonzero(reasons).tolist():
             reason = names[reasons[row] - 1]
@@ -187,22 +197,6 @@ class Cleaner:
             if not known:
                 numbers[:, side] = [script_number(line.decode("utf-8")) for line in lines[side]]
         return numbers
-
-
-def _batches(pairs: Sequence[SidePair]) -> Iterator[Sequence[SidePair]]:
-    """Pairs in batches, halved as long as they hold too much text."""
-    for start in range(0, len(pairs), _BATCH):
-        yield from _halved(pairs[start : start + _BATCH])
-
-
-def _halved(batch: Sequence[SidePair]) -> Iterator[Sequence[SidePair]]:
-    size = sum(len(side) for pair in batch for side in pair if isinstance(side, str))
-    if size <= _BATCH_CHARACTERS or len(batch) == 1:
-        yield batch
-        return
-    middle = len(batch) // 2
-    yield from _halved(batch[:middle])
-    yield from _halved(batch[middle:])
 
 
 def _copies(src: Features, tgt: Features) -> np.ndarray:

@@ -7,18 +7,19 @@ the same either way.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from zlib import crc32
 
 import numpy as np
 
-from data_prep.characters import COMPLEX, DIGIT, LETTER, MARK, NOTHING, SEEN, SPACE, UNTIDY, characters
-from data_prep.normalise import key, near_key, tidy
+from data_prep.characters import COMPLEX, DIGIT, LETTER, MARK, SEEN, SPACE, UNTIDY, characters
+from data_prep.code_points import CodePoints
+from data_prep.keys import hashes_of, keys_of_texts, near_hashes_of
+from data_prep.normalise import tidy
 from data_prep.scripts import NUM_SCRIPTS, NUMBER_OF_CODE
 
-_NEW_LINE = 10
 _DENSE = [NUMBER_OF_CODE[code] for code in ("Hani", "Hira", "Kana", "Hang", "Bopo", "Yiii")]
 _FIRST_DENSE = 0x1100  # code points below are in none of these scripts
 
@@ -52,7 +53,7 @@ class Features:
     checksums: np.ndarray
 
 
-def features_of(texts: Sequence[str], scripts: Collection[int] = (), min_share: float = 0.5) -> Features:
+def features_of(texts: Sequence[str], scripts: frozenset[int] = frozenset(), min_share: float = 0.5) -> Features:
     """Looks at sentences.
 
     Args:
@@ -60,129 +61,83 @@ def features_of(texts: Sequence[str], scripts: Collection[int] = (), min_share: 
         scripts: numbers of the scripts the language is written in; empty: unknown.
         min_share: share of the letters that are in these scripts, by width, below which a sentence is foreign.
     """
-    table = characters()
-    codes, ends = _codes(texts)
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    flags = table.flags[codes]
-    flags[ends] = 0
-    found = np.bitwise_or.reduceat(flags, starts)
-    spaces = codes == SPACE
-    untidy = _untidy(found, spaces, starts, ends)
-    tidied, control = _tidied(texts, untidy)
-    lines = "\n".join(tidied).encode("utf-8").split(b"\n")
-    lengths, words = ends - starts, _sums(spaces, ends) + 1
+    points = CodePoints.of(texts)
+    flags = points.look_up(characters().flags)
+    flags[points.ends] = 0
+    found = np.bitwise_or.reduceat(flags, points.starts)
+    spaces = points.values == SPACE
+    lengths, words = points.ends - points.starts, points.sums(spaces) + 1
+    untidy = _untidy(points, found, spaces)
+    tidied, control = list(texts), np.zeros(len(texts), bool)
     for row in np.flatnonzero(untidy).tolist():
+        tidied[row], control[row] = tidy(texts[row])
         lengths[row], words[row] = len(tidied[row]), tidied[row].count(" ") + 1
-    slow = untidy | ((found & COMPLEX) != 0) | _neighbouring_marks(flags, starts)
-    keys = _keys(tidied, table.folded[codes], ends, slow)
-    hashes = _hashes(keys)
-    letters = table.scripts[codes]
-    weights = _weights(letters, dense=int(codes.max()) >= _FIRST_DENSE)
+    slow = untidy | ((found & COMPLEX) != 0)
+    if (found & MARK).any():
+        slow |= _neighbouring_marks(points, flags)
+    lines = "\n".join(tidied).encode("utf-8").split(b"\n")
+    keys = keys_of_texts(tidied, points, slow)
+    hashes = hashes_of(keys)
     return Features(
         lines=lines,
         lengths=lengths,
-        widths=lengths + _sums(weights - (letters != 0), ends),
+        widths=_widths(points, lengths),
         words=words,
         control=control,
         letters=(found & LETTER) != 0,
-        foreign=_foreign(letters, weights, ends, scripts, min_share),
+        foreign=_foreign(points, scripts, min_share),
         keys=hashes,
-        near_keys=_near_hashes(hashes, keys, slow | ((found & DIGIT) != 0)),
+        near_keys=near_hashes_of(hashes, keys, slow | ((found & DIGIT) != 0)),
         checksums=np.fromiter(map(crc32, lines), np.uint64, len(lines)),
     )
 
 
-def _codes(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Code points of all texts, each followed by a line end; and where the line ends are."""
-    joined = "\n".join([*texts, ""])
-    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
-    codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), "<u4")
-    return codes, np.cumsum(lengths + 1) - 1
-
-
-def _untidy(found: np.ndarray, spaces: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+def _untidy(points: CodePoints, found: np.ndarray, spaces: np.ndarray) -> np.ndarray:
     """Sentences that `tidy` may change, bool [N]."""
-    double = np.flatnonzero(spaces[1:] & spaces[:-1])
-    untidy: np.ndarray = ((found & UNTIDY) != 0) | ((found & SEEN) == 0)
-    untidy[np.searchsorted(ends, double)] = True
-    return untidy | spaces[starts] | spaces[ends - 1]
+    untidy: np.ndarray = ((found & UNTIDY) != 0) | ((found & SEEN) == 0) | spaces[points.starts]
+    untidy |= spaces[points.ends - 1]
+    untidy[points.sentences_of(spaces[1:] & spaces[:-1])] = True
+    return untidy
 
 
-def _tidied(texts: Sequence[str], untidy: np.ndarray) -> tuple[list[str], np.ndarray]:
-    tidied, control = list(texts), np.zeros(len(texts), bool)
-    for row in np.flatnonzero(untidy).tolist():
-        tidied[row], control[row] = tidy(texts[row])
-    return tidied, control
-
-
-def _sums(values: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Sums of values from the end of one sentence to that of the next, [N]."""
-    return np.diff(np.cumsum(values, dtype=np.int64)[ends], prepend=0)
-
-
-def _weights(letters: np.ndarray, *, dense: bool) -> np.ndarray:
-    """What every character counts as a letter, by the number of its script: 0, 1 or 3."""
-    if not dense:
-        return np.minimum(letters, 1)
-    weights = np.ones(NUM_SCRIPTS, np.uint8)
-    weights[0] = 0
-    weights[_DENSE] = 3
-    return weights[letters]
-
-
-def _foreign(
-    letters: np.ndarray, weights: np.ndarray, ends: np.ndarray, own: Collection[int], min_share: float
-) -> np.ndarray:
-    """Sentences with too few letters in the scripts of their language, bool [N]."""
-    if not own:
-        return np.zeros(len(ends), bool)
-    is_own = np.zeros(NUM_SCRIPTS, np.uint8)
-    is_own[list(own)] = 1
-    foreign: np.ndarray = _sums(is_own[letters] * weights, ends) < min_share * _sums(weights, ends)
-    return foreign
-
-
-def _neighbouring_marks(flags: np.ndarray, starts: np.ndarray) -> np.ndarray:
+def _neighbouring_marks(points: CodePoints, flags: np.ndarray) -> np.ndarray:
     """Sentences with two combining characters side by side, which normalisation may exchange, bool [N]."""
     marks = (flags & MARK) != 0
-    rows = np.zeros(len(starts), bool)
-    rows[np.searchsorted(starts, np.flatnonzero(marks[1:] & marks[:-1]), side="right") - 1] = True
+    rows = np.zeros(len(points.ends), bool)
+    rows[points.sentences_of(marks[1:] & marks[:-1])] = True
     return rows
 
 
-def _keys(texts: Sequence[str], folded: np.ndarray, ends: np.ndarray, slow: np.ndarray) -> list[bytes]:
-    """The key of every sentence, UTF-8; one by one where ``slow``, and where the fast way leaves nothing."""
-    keys = _fast_keys(folded, ends)
-    empty = [row for row, found in enumerate(keys) if not found]
-    for row in (*empty, *np.flatnonzero(slow).tolist()):
-        keys[row] = key(texts[row]).encode("utf-8")
-    return keys
+def _widths(points: CodePoints, lengths: np.ndarray) -> np.ndarray:
+    """Characters of each sentence, letters of the dense scripts counted as three, [N]."""
+    if points.values.max() < _FIRST_DENSE:
+        return lengths
+    return lengths + points.sums(_weights()[points.look_up(characters().scripts)] == 3) * 2
 
 
-def _near_hashes(hashes: np.ndarray, keys: Sequence[bytes], differ: np.ndarray) -> np.ndarray:
-    """Hashes of the near keys; that of the key itself unless the sentence is among those that may ``differ``."""
-    rows = np.flatnonzero(differ)
-    near = hashes.copy()
-    if len(rows):
-        joined = b"\n".join([keys[row] for row in rows.tolist()]).decode("utf-8")  # a number does not cross lines
-        near[rows] = _hashes(near_key(joined).encode("utf-8").split(b"\n"))
-    return near
+def _foreign(points: CodePoints, own: frozenset[int], min_share: float) -> np.ndarray:
+    """Sentences with too few letters in the scripts of their language, bool [N]."""
+    if not own or not points.look_up(_outside(own)).any():
+        return np.zeros(len(points.ends), bool)
+    weights = _weights()
+    in_own = np.zeros_like(weights)
+    in_own[list(own)] = weights[list(own)]
+    scripts = points.look_up(characters().scripts)
+    foreign: np.ndarray = points.sums(in_own[scripts]) < min_share * points.sums(weights[scripts])
+    return foreign
 
 
-def _hashes(keys: Iterable[bytes]) -> np.ndarray:
-    """`digest` of texts in UTF-8, uint64."""
-    digests = b"".join([hashlib.blake2b(key, digest_size=8).digest() for key in keys])
-    return np.frombuffer(digests, "<u8").astype(np.uint64)
+def _weights() -> np.ndarray:
+    """What a letter of each script counts as, [NUM_SCRIPTS]; 0 for what is no letter."""
+    weights = np.ones(NUM_SCRIPTS, np.uint8)
+    weights[0] = 0
+    weights[_DENSE] = 3
+    return weights
 
 
-def _fast_keys(folded: np.ndarray, ends: np.ndarray) -> list[bytes]:
-    """Keys, as UTF-8, of sentences all of whose characters are folded on their own; empty where nothing is left."""
-    folded[ends] = _NEW_LINE
-    kept = folded[folded != NOTHING]
-    blank = kept == SPACE
-    line_end = kept == _NEW_LINE
-    after = np.concatenate([[True], (blank | line_end)[:-1]])  # follows a space, or begins a sentence
-    kept = kept[~(blank & after)]
-    before_end = np.concatenate([kept[1:] == _NEW_LINE, [False]])
-    kept = kept[~((kept == SPACE) & before_end)]
-    return kept.tobytes().decode("utf-32-le").encode("utf-8").split(b"\n")[:-1]
+@lru_cache(maxsize=16)
+def _outside(own: frozenset[int]) -> np.ndarray:
+    """Which code points are letters of other scripts, bool [0x110000]."""
+    others = np.ones(NUM_SCRIPTS, bool)
+    others[[0, *own]] = False
+    return others[characters().scripts]
