@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from data_prep.selection import seeded_ranks
+from data_prep.selection import lowest, seeded_ranks
 
 
 def language_quotas(sentences: Mapping[str, int], temperature: float, sample: int) -> dict[str, int]:
@@ -47,6 +47,5 @@ def repetitions(keys: np.ndarray, quota: int, seed: int) -> np.ndarray:
     distinct, first = np.unique(keys, return_index=True)
     rounds, rest = divmod(quota, len(distinct))
     counts[first] = rounds
-    order = np.argsort(seeded_ranks(distinct, seed, "sentencepiece"), kind="stable")
-    counts[first[order[:rest]]] += 1
+    counts[first[lowest(seeded_ranks(distinct, seed, "sentencepiece"), rest)]] += 1
     return counts

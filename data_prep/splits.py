@@ -11,7 +11,7 @@ import numpy as np
 from data_prep.clean import NEAR, PAIR
 from data_prep.dropper import Dropper
 from data_prep.duplicates import comparable_pairs, nearly_repeated, repeated
-from data_prep.selection import draw, held_out_sizes, keys_of, touches
+from data_prep.selection import distinct, draw, held_out_sizes, keys_of, touches
 from data_prep.spec import PairSpec, Spec
 from data_prep.spool import Spool
 from smoe_ds.errors import DataError
@@ -72,7 +72,7 @@ def split_corpus(spec: Spec, spools: Spools, counts: Counts) -> Parts:
             _draw(spec, pair, "valid", droppers, test_keys, parts, counts)
         elif pair.valid:
             _drop_held_out(droppers[pair.pair, "valid"], test_keys)
-    all_keys = np.union1d(test_keys, _keys(parts, "valid"))
+    all_keys = distinct(np.concatenate([test_keys, _keys(parts, "valid")]))
     for pair in spec.pairs:
         if (pair.pair, "train") in droppers:
             train = droppers[pair.pair, "train"]
@@ -139,7 +139,7 @@ def _draw(
     hashes = dropper.spool.hashes()
     pivot_keys = hashes[:, pair.languages.index(spec.key_language(pair))]
     valid_size, test_size = held_out_sizes(
-        len(np.unique(pivot_keys[dropper.mask])), spec.held_out, valid=pair.valid is None, test=pair.test is None
+        len(distinct(pivot_keys[dropper.mask])), spec.held_out, valid=pair.valid is None, test=pair.test is None
     )
     eligible = dropper.mask & ~touches(hashes[:, :2], forbidden)
     drawn = draw(pivot_keys, eligible, valid_size if split == "valid" else test_size, spec.seed)

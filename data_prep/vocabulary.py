@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.sampling import language_quotas, repetitions
+from data_prep.selection import distinct
 from data_prep.spec import Spec
 from data_prep.splits import Part, Parts
 from smoe_ds.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID, language_token
@@ -37,11 +38,11 @@ def train_vocabulary(spec: Spec, parts: Parts) -> tuple[bytes, dict[str, Any]]:
                    if language in pair.languages and (pair.pair, "train") in parts]
         for language in spec.languages
     }  # fmt: skip
-    distinct = {language: len(np.unique(_keys(sides[language]))) for language in spec.languages}
+    sentences = {language: len(distinct(_keys(sides[language]))) for language in spec.languages}
     settings = spec.sentencepiece
-    quotas = language_quotas(distinct, settings.temperature, settings.sentences)
+    quotas = language_quotas(sentences, settings.temperature, settings.sentences)
     sample = _sample(spec, sides, quotas)
-    report = {name: {"sentences": distinct[name], "sampled": quotas[name]} for name in spec.languages}
+    report = {name: {"sentences": sentences[name], "sampled": quotas[name]} for name in spec.languages}
     return _train(spec, sample), report
 
 

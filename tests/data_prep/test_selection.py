@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data_prep.selection import draw, first_occurrences, held_out_sizes, keys_of, touches
+from data_prep.selection import distinct, draw, first_occurrences, held_out_sizes, keys_of, lowest, touches
 from data_prep.spec import HeldOut
 
 
@@ -16,6 +16,14 @@ def _keys(count: int, seed: int = 0) -> np.ndarray:
 def test_first_occurrences() -> None:
     hashes = np.array([7, 3, 7, 7, 5, 3], np.uint64)
     assert first_occurrences(hashes).tolist() == [True, True, False, False, True, False]
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 49, 50, 60])
+def test_lowest_and_distinct_equal_sorting(count: int) -> None:
+    ranks = _keys(50)
+    assert sorted(lowest(ranks, count).tolist()) == sorted(np.argsort(ranks)[:count].tolist())
+    assert distinct(np.concatenate([ranks, ranks[:count]])).tolist() == sorted(set(ranks.tolist()))
+    assert distinct(ranks[:0]).tolist() == []
 
 
 def test_touches_either_side() -> None:
