@@ -15,7 +15,7 @@ from smoe_ds.cli.translate import add_model_arguments, open_run, positive
 if TYPE_CHECKING:
     from smoe_ds.data.corpus import Corpus
     from smoe_ds.decode.evaluation import Average, DirectionResult, HeldOut
-    from smoe_ds.decode.load import RunFolder
+    from smoe_ds.decode.load import TrainedModel
     from smoe_ds.decode.metrics import Metrics
 
 HELP = "translate held-out text and score it"
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _held_out(folder: RunFolder, args: argparse.Namespace) -> list[HeldOut]:
+def _held_out(folder: TrainedModel, args: argparse.Namespace) -> list[HeldOut]:
     """The text of every direction, read and checked before the model is."""
     from smoe_ds.decode.evaluation import read_held_out
 
@@ -103,7 +103,7 @@ def _directions(trained: Sequence[str] | None, corpus: Corpus, asked: str | None
     return directions
 
 
-def _corpus(folder: RunFolder, data: Path | None) -> Corpus:
+def _corpus(folder: TrainedModel, data: Path | None) -> Corpus:
     from smoe_ds.data.corpus import Corpus
     from smoe_ds.errors import DataError
 
@@ -115,7 +115,7 @@ def _corpus(folder: RunFolder, data: Path | None) -> Corpus:
 
 
 def _evaluate(
-    folder: RunFolder,
+    folder: TrainedModel,
     checkpoint: Path,
     texts: Sequence[HeldOut],
     metrics: Metrics,
@@ -153,7 +153,7 @@ def _samples(texts: Sequence[HeldOut], results: Sequence[DirectionResult], num: 
 
 
 def _report(
-    folder: RunFolder,
+    folder: TrainedModel,
     checkpoint: Path,
     results: Sequence[DirectionResult],
     samples: list[dict[str, str]],
@@ -161,11 +161,10 @@ def _report(
 ) -> dict[str, Any]:
     """Everything, as JSON."""
     from smoe_ds.decode.evaluation import averages
-    from smoe_ds.engine.format import step_of
 
     return {
         "run": str(folder.folder),
-        "checkpoint": {"asked": args.checkpoint, "folder": checkpoint.name, "step": step_of(checkpoint)},
+        "checkpoint": {"asked": args.checkpoint, "folder": checkpoint.name, "step": folder.step(checkpoint)},
         "split": args.split,
         "limit": args.limit,
         "decode": {**folder.config.smoe.decode.model_dump(mode="json"), "dtype": args.dtype},

@@ -25,8 +25,12 @@ COMMANDS = {
     "train": "train a model from a run file, or go on from its last checkpoint",
     "translate": "translate text with a trained model",
     "evaluate": "translate held-out text and score it",
+    "average": "average the weights of checkpoints",
 }
 """Commands with their one-line help; a command's module is imported only when it is used."""
+
+_MODULES = {"import": "import_checkpoint"}
+"""Modules whose name is not the command's, where that is a keyword of Python."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -85,7 +89,7 @@ def _run(arguments: Sequence[str]) -> int:
 
 def command_module(name: str) -> ModuleType:
     """The module of a command: ``HELP``, ``add_arguments(parser)`` and ``run(args) -> int``."""
-    return importlib.import_module(f"smoe_ds.cli.{name}")
+    return importlib.import_module(f"smoe_ds.cli.{_MODULES.get(name, name)}")
 
 
 def _parser(name: str | None, module: ModuleType | None) -> _Parser:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from smoe_ds.cli.validate import add_overrides
 
 if TYPE_CHECKING:
-    from smoe_ds.decode.load import RunFolder
+    from smoe_ds.decode.load import TrainedModel
     from smoe_ds.decode.translator import Translation, Translator
 
 HELP = "translate text with a trained model"
@@ -37,7 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what names a trained model and how it decodes."""
-    parser.add_argument("run_dir", type=Path, metavar="RUN", help="run folder, or a checkpoint RUN/checkpoints/step_N")
+    parser.add_argument(
+        "run_dir",
+        type=Path,
+        metavar="RUN",
+        help="run folder, a checkpoint RUN/checkpoints/step_N, or what smoe-ds export wrote",
+    )
     parser.add_argument(
         "--checkpoint",
         type=checkpoint_name,
@@ -68,11 +73,11 @@ def checkpoint_name(text: str) -> str | int:
     return text
 
 
-def open_run(args: argparse.Namespace) -> RunFolder:
-    """The run that the arguments of `add_model_arguments` name."""
+def open_run(args: argparse.Namespace) -> TrainedModel:
+    """The run or exported model that the arguments of `add_model_arguments` name."""
     import torch
 
-    from smoe_ds.decode.load import RunFolder
+    from smoe_ds.decode.load import open_trained
     from smoe_ds.errors import LaunchError
 
     if args.device == "cuda" and not torch.cuda.is_available():
@@ -82,7 +87,7 @@ def open_run(args: argparse.Namespace) -> RunFolder:
         overrides.append(f"smoe.decode.beam_size={args.beam}")
     if args.length_penalty is not None:
         overrides.append(f"smoe.decode.length_penalty={args.length_penalty}")
-    return RunFolder(args.run_dir, overrides, dtype=args.dtype, device=args.device)
+    return open_trained(args.run_dir, overrides, dtype=args.dtype, device=args.device)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -97,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _note_untrained_direction(folder: RunFolder, args: argparse.Namespace) -> None:
+def _note_untrained_direction(folder: TrainedModel, args: argparse.Namespace) -> None:
     trained = folder.config.smoe.data.directions
     direction = f"{args.source}-{args.to}"
     if args.source and trained is not None and direction not in trained:

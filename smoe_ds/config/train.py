@@ -12,6 +12,11 @@ class TrainConfig(Section):
 
     output_dir: str = Field(description="Run folder: configuration, TensorBoard log, checkpoints.")
     seed: int = Field(default=1, ge=0, description="Seed of initial weights, data order and dropout.")
+    init_from: str | None = Field(
+        default=None,
+        description="Start with the weights of this run folder (its best checkpoint), checkpoint or exported model "
+        "instead of fresh ones; optimizer, schedule and data begin anew. A run that goes on takes its own checkpoint.",
+    )
     max_steps: int = Field(default=100_000, gt=0, description="Optimizer steps after which the run ends.")
     max_minutes: float | None = Field(
         default=None, gt=0, description="If set, training also ends after so many minutes [min]."

@@ -1,7 +1,8 @@
-"""From a run folder to a translator: configuration, tokenizer, weights of a checkpoint; no ranks, no engine."""
+"""From a run folder or an exported model to a translator: configuration, vocabulary, weights; no ranks, no engine."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,23 +13,94 @@ from smoe_ds.config.load import load_run
 from smoe_ds.config.run import RunConfig
 from smoe_ds.data.tokenizer import Tokenizer
 from smoe_ds.decode.translator import Translator
+from smoe_ds.engine.export import as_export, read_export, read_export_weights
 from smoe_ds.engine.format import LATEST, read_weights, resolve_checkpoint, step_of
+from smoe_ds.engine.pruned import placement_of, pruned_factory, renumbered
 from smoe_ds.engine.state import persistent_buffers
+from smoe_ds.engine.weights_reader import misfit
 from smoe_ds.errors import CheckpointError
 from smoe_ds.model.transformer import Transformer
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_NAMED = 3  # names listed in a message
 
 
-class RunFolder:
+class TrainedModel(ABC):
+    """A model on disk with its vocabulary and configuration: a run folder or an exported model.
+
+    Args:
+        path: what the user named.
+        folder: where configuration and vocabulary lie.
+        overrides: ``"smoe.decode.beam_size=1"`` and the like, applied to the run's configuration.
+        dtype: ``float32``, ``bfloat16`` or ``float16``: what the model computes in; gate and scores stay float32.
+        device: where translators run; by default the GPU if there is one.
+
+    Raises:
+        ConfigError: the configuration or an override is wrong.
+        DataError: the tokenizer is missing or damaged.
+    """
+
+    def __init__(
+        self, path: Path, folder: Path, overrides: Sequence[str], dtype: str, device: torch.device | str | None
+    ) -> None:
+        self.given = path
+        self.folder = folder
+        self.config: RunConfig = load_run(folder / "config.json", overrides)
+        self.tokenizer = Tokenizer(folder / "tokenizer.model")
+        self.dtype = DTYPES[dtype]
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+    @abstractmethod
+    def checkpoint(self, which: str | int = "best") -> Path:
+        """The folder with the weights that are meant: ``best``, ``last`` or a step.
+
+        Raises:
+            CheckpointError: there is none, or the folder given is itself another step.
+        """
+
+    @abstractmethod
+    def step(self, checkpoint: Path) -> int:
+        """Training step of the weights in a folder that `checkpoint` gave."""
+
+    @abstractmethod
+    def weights(self, checkpoint: Path) -> dict[str, Tensor]:
+        """The weights in a folder that `checkpoint` gave, by the names that `untrained_model` has.
+
+        Raises:
+            CheckpointError: a file is missing or damaged.
+        """
+
+    def translator(self, checkpoint: Path) -> Translator:
+        """A translator with a checkpoint's weights.
+
+        Raises:
+            CheckpointError: the checkpoint is damaged or belongs to another model.
+        """
+        model = self.untrained_model()
+        load_weights(model, self.weights(checkpoint), checkpoint)
+        return self._translator(model)
+
+    def untrained_translator(self) -> Translator:
+        """A translator with fresh weights by the run's seed."""
+        return self._translator(self.untrained_model())
+
+    def untrained_model(self) -> Transformer:
+        """The model with fresh weights by the run's seed."""
+        smoe = self.config.smoe
+        return Transformer(smoe.model, smoe.moe, self.tokenizer.vocab_size, seed=smoe.train.seed)
+
+    def _translator(self, model: Transformer) -> Translator:
+        smoe = self.config.smoe
+        return Translator(model.to(self.dtype), self.tokenizer, smoe.data, smoe.decode, self.device)
+
+
+class RunFolder(TrainedModel):
     """A trained run on disk.
 
     Args:
         path: the run folder, or one of its checkpoints, ``RUN/checkpoints/step_N``.
-        overrides: ``"smoe.decode.beam_size=1"`` and the like, applied to the run's configuration.
-        dtype: ``float32``, ``bfloat16`` or ``float16``: what the model computes in; gate and scores stay float32.
-        device: where translators run; by default the GPU if there is one.
+        overrides: see :class:`TrainedModel`, as for the rest.
+        dtype: what the model computes in.
+        device: where translators run.
 
     Raises:
         CheckpointError: there is no such folder, or it is no run.
@@ -44,46 +116,82 @@ class RunFolder:
         dtype: str = "float32",
         device: torch.device | str | None = None,
     ) -> None:
-        self.given = Path(path)
-        self.folder = _run_folder_of(self.given)
-        self.config: RunConfig = load_run(self.folder / "config.json", overrides)
-        self.tokenizer = Tokenizer(self.folder / "tokenizer.model")
-        self.dtype = DTYPES[dtype]
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        super().__init__(Path(path), _run_folder_of(Path(path)), overrides, dtype, device)
 
     def checkpoint(self, which: str | int = "best") -> Path:
-        """The checkpoint folder that is meant: ``best``, ``last`` or a step.
-
-        Raises:
-            CheckpointError: there is none, or the folder given is itself another step.
-        """
         if self.given != self.folder:
             if isinstance(which, int) and which != step_of(self.given):
                 raise CheckpointError(f"{self.given}: is not step {which}; give the run folder {self.folder}")
             return self.given
         return resolve_checkpoint(self.folder, LATEST if which == "last" else which)
 
-    def translator(self, checkpoint: Path) -> Translator:
-        """A translator with a checkpoint's weights.
+    def step(self, checkpoint: Path) -> int:
+        return step_of(checkpoint)
 
-        Raises:
-            CheckpointError: the checkpoint is damaged or belongs to another model.
-        """
-        model = self._model()
-        load_weights(model, read_weights(checkpoint), checkpoint)
-        return self._translator(model)
+    def weights(self, checkpoint: Path) -> dict[str, Tensor]:
+        return read_weights(checkpoint)
 
-    def untrained_translator(self) -> Translator:
-        """A translator with the weights that the run began with."""
-        return self._translator(self._model())
 
-    def _model(self) -> Transformer:
-        smoe = self.config.smoe
-        return Transformer(smoe.model, smoe.moe, self.tokenizer.vocab_size, seed=smoe.train.seed)
+class ExportFolder(TrainedModel):
+    """A model written by ``smoe-ds export``.
 
-    def _translator(self, model: Transformer) -> Translator:
-        smoe = self.config.smoe
-        return Translator(model.to(self.dtype), self.tokenizer, smoe.data, smoe.decode, self.device)
+    Args:
+        path: the exported folder, or a file in it.
+        overrides: see :class:`TrainedModel`, as for the rest.
+        dtype: what the model computes in, whatever the dtype of its file.
+        device: where translators run.
+
+    Raises:
+        CheckpointError: it is no export, or its files are damaged.
+        ConfigError: an override is wrong.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        overrides: Sequence[str] = (),
+        *,
+        dtype: str = "float32",
+        device: torch.device | str | None = None,
+    ) -> None:
+        folder = as_export(Path(path))
+        if folder is None:
+            raise CheckpointError(f"{path}: is no exported model; write one with smoe-ds export")
+        self.export = read_export(folder)
+        super().__init__(Path(path), folder, overrides, dtype, device)
+
+    def checkpoint(self, which: str | int = "best") -> Path:
+        if isinstance(which, int) and which != self.export.step:
+            raise CheckpointError(
+                f"{self.folder}: is step {self.export.step}, not {which}; export that step of the run"
+            )
+        return self.folder
+
+    def step(self, checkpoint: Path) -> int:
+        return self.export.step
+
+    def weights(self, checkpoint: Path) -> dict[str, Tensor]:
+        found = read_export_weights(self.export)
+        if not self.export.removed_experts:
+            return found
+        return renumbered(found, placement_of(self.config.smoe.moe), self.export.removed_experts)
+
+    def untrained_model(self) -> Transformer:
+        smoe, removed = self.config.smoe, self.export.removed_experts
+        make = pruned_factory(smoe.model, smoe.moe, smoe.train.seed, removed) if removed else None
+        return Transformer(smoe.model, smoe.moe, self.tokenizer.vocab_size, seed=smoe.train.seed, make_moe=make)
+
+
+def open_trained(
+    path: Path,
+    overrides: Sequence[str] = (),
+    *,
+    dtype: str = "float32",
+    device: torch.device | str | None = None,
+) -> TrainedModel:
+    """What a path names: a run folder, a checkpoint in it, or an exported model; for arguments and errors see there."""
+    kind = RunFolder if as_export(Path(path)) is None else ExportFolder
+    return kind(path, overrides, dtype=dtype, device=device)
 
 
 def load_translator(
@@ -94,16 +202,16 @@ def load_translator(
     dtype: str = "float32",
     device: torch.device | str | None = None,
 ) -> Translator:
-    """A translator from a run folder or a checkpoint folder in it; for arguments and errors see :class:`RunFolder`.
+    """A translator from a run folder, a checkpoint in it or an exported model; for errors see :class:`TrainedModel`.
 
     Args:
-        path: run folder, or ``RUN/checkpoints/step_N``.
+        path: run folder, ``RUN/checkpoints/step_N``, or exported folder.
         which: ``best`` (by validation loss), ``last`` or a step.
         overrides: changes to the run's configuration.
         dtype: what the model computes in.
         device: where it runs; by default the GPU if there is one.
     """
-    run = RunFolder(path, overrides, dtype=dtype, device=device)
+    run = open_trained(path, overrides, dtype=dtype, device=device)
     return run.translator(run.checkpoint(which))
 
 
@@ -114,33 +222,15 @@ def load_weights(model: Transformer, weights: Mapping[str, Tensor], source: Path
         CheckpointError: names or shapes differ; the message lists the first ones.
     """
     parameters = {**dict(model.named_parameters()), **persistent_buffers(model)}
-    problems = [
-        *_listed("missing", [name for name in parameters if name not in weights]),
-        *_listed("not in this model", [name for name in weights if name not in parameters]),
-        *_listed(
-            "of another shape",
-            [
-                f"{name} {list(weights[name].shape)} instead of {list(parameter.shape)}"
-                for name, parameter in parameters.items()
-                if name in weights and weights[name].shape != parameter.shape
-            ],
-        ),
-    ]
-    if problems:
+    expected = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
+    if problem := misfit(expected, {name: tuple(weight.shape) for name, weight in weights.items()}):
         raise CheckpointError(
-            f"{source}: does not fit the model of config.json: {'; '.join(problems)}; "
+            f"{source}: does not fit the model of config.json: {problem}; "
             "config.json, tokenizer.model and the checkpoint must be of one run"
         )
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(weights[name])
-
-
-def _listed(what: str, names: Sequence[str]) -> list[str]:
-    if not names:
-        return []
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return [f"{len(names)} parameters {what} ({', '.join(names[:_NAMED])}{more})"]
 
 
 def _run_folder_of(path: Path) -> Path:
@@ -149,4 +239,6 @@ def _run_folder_of(path: Path) -> Path:
         if (folder / "config.json").is_file():
             return folder
     what = "no such folder" if not path.is_dir() else "no run folder: config.json is missing"
-    raise CheckpointError(f"{path}: {what}; give the output_dir of a training run, or RUN/checkpoints/step_N in it")
+    raise CheckpointError(
+        f"{path}: {what}; give the output_dir of a training run, RUN/checkpoints/step_N in it, or an exported model"
+    )

@@ -241,6 +241,11 @@ def _verify_together(folder: Path) -> str | None:
 
 def _load(engine: Any, folder: Path) -> dict[str, Any]:
     reader = PartReader(folder, fmt.read_manifest(folder))
+    if not reader.steps:
+        raise CheckpointError(
+            f"{folder}: holds weights without optimizer state, so no run can go on from it; start a new run from it "
+            "with smoe.train.init_from and another smoe.train.output_dir"
+        )
     buffers = persistent_buffers(engine.module)
     held = {**dict(engine.module.named_parameters()), **buffers}
     shapes = {name: tuple(tensor.shape) for name, tensor in held.items()}

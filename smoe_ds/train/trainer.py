@@ -22,6 +22,7 @@ from smoe_ds.data.validation_batches import ValidationBatches
 from smoe_ds.engine.adapter import build_model
 from smoe_ds.engine.build import build_engine, gradient_norm, loss_scale, set_learning_rate, step_was_skipped
 from smoe_ds.engine.checkpoint import load_checkpoint, save_checkpoint
+from smoe_ds.engine.initial import load_initial_weights
 from smoe_ds.errors import CheckpointError, DataError, SmoeError
 from smoe_ds.model.compilation import compile_dense_parts
 from smoe_ds.moe.balancing import BiasBalancer
@@ -48,6 +49,7 @@ class Progress:
         seconds: time spent in the run so far, over all its parts [s].
         best_nll: lowest mean validation loss so far [nat].
         last_validation: step of the last validation.
+        validation_nll: mean validation loss then [nat].
     """
 
     step: int = 0
@@ -55,6 +57,7 @@ class Progress:
     seconds: float = 0.0
     best_nll: float | None = None
     last_validation: int = 0
+    validation_nll: float | None = None
 
 
 @dataclass
@@ -103,8 +106,9 @@ class Trainer:
         self.stream = self._open_stream()
         self.validation_batches = self._open_validation()
         self.losses = self._loss_settings()
-        if resume:
-            self._restore()
+        resumed = resume and self._restore()
+        if self.train.init_from is not None and not resumed:
+            load_initial_weights(self.engine, Path(self.train.init_from), self.corpus.tokenizer.sha256)
         self._write_folder()
         self.report = Reporter(self.folder / "tensorboard", env.rank, self.progress.step)
         modules = self.engine.module.named_modules()
@@ -201,6 +205,7 @@ class Trainer:
             return False
         nll = validation_nll(self.engine.module, self.validation_batches, self.device)
         mean = sum(nll.values()) / len(nll)
+        self.progress.validation_nll = mean
         best = self.progress.best_nll is None or mean < self.progress.best_nll
         if best:
             self.progress.best_nll = mean
@@ -213,12 +218,14 @@ class Trainer:
         root = checkpoint_root(self.folder)
         save_checkpoint(self.engine, root, self.progress.step, extra, keep_last=self.train.keep_last, best=best)
 
-    def _restore(self) -> None:
+    def _restore(self) -> bool:
+        """Go on from the newest checkpoint; whether there was one."""
         extra = load_checkpoint(self.engine, checkpoint_root(self.folder))
         if extra is None:
-            return
+            return False
         self.progress = Progress(**extra["progress"])
         self.stream.restore(extra["stream"])
+        return True
 
     def _check_folder(self, resume: bool) -> None:
         """The folder must fit what is asked, as rank 0 sees it."""
@@ -332,8 +339,23 @@ class Trainer:
         """Whether any rank was signalled, and whether steps or time are used up; the same answer on all ranks."""
         limit = self.train.max_minutes
         time_up = limit is not None and self.clock.total() >= 60 * limit
-        stopped, time_up = any_rank([signals.received is not None, time_up], self.device)
-        return stopped, time_up or self.progress.step >= self.train.max_steps
+        last = self.progress.step >= self.train.max_steps
+        problem = None if last else self._data_problem()
+        flags = [signals.received is not None, time_up, problem is not None]
+        stopped, time_up, damaged = any_rank(flags, self.device)
+        if damaged:
+            agree(problem, DataError, "reading the corpus")
+        return stopped, time_up or last
+
+    def _data_problem(self) -> str | None:
+        """Why the next step cannot be read, if so; waits for it. One rank alone must not stop before a collective."""
+        began = time.monotonic()
+        try:
+            self.stream.wait()
+        except (SmoeError, OSError) as error:
+            return str(error)
+        self.clock.in_steps += time.monotonic() - began
+        return None
 
     def _seconds_left(self, seconds_per_step: float) -> float:
         by_steps = (self.train.max_steps - self.progress.step) * seconds_per_step
@@ -344,7 +366,8 @@ class Trainer:
     def _introduce(self) -> None:
         module, env = self.engine.module, self.env
         local = sum(p.numel() for p in module.parameters())
-        started = f"continuing after step {self.progress.step}" if self.progress.step else "from the beginning"
+        fresh = "from the beginning" if self.train.init_from is None else f"with the weights of {self.train.init_from}"
+        started = f"continuing after step {self.progress.step}" if self.progress.step else fresh
         self.report.say(
             f"training {self.folder} on {env.world_size} rank(s) ({env.launcher}), {self.run.precision}, "
             f"ZeRO {self.run.zero_stage}, ep_size {self.smoe.moe.ep_size}, strata {self.smoe.moe.strata}: "

@@ -53,7 +53,7 @@ def test_balancing_biases_survive_a_resume_and_reach_the_translator(tmp_path: Pa
 
     run = RunFolder(resumed)
     checkpoint = run.checkpoint("last")
-    weights, model = read_weights(checkpoint), run._model()
+    weights, model = read_weights(checkpoint), run.untrained_model()
     load_weights(model, weights, checkpoint)
     steps = model.encoder.layers[1].ffn.bias_steps()
     assert [s.tolist() for s in steps] == [weights[f"encoder.layers.1.ffn.balance_steps_{i}"].tolist() for i in (0, 1)]
