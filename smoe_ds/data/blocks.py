@@ -133,22 +133,22 @@ class CheckedFile:
         wanted = np.zeros(len(self._checked), np.bool_)
         wanted[unchecked] = True
         new = np.flatnonzero(wanted)
-        data, block, expected = numbers.view(np.uint8).data, self._block, self._sums[new].tolist()
-        for number, crc in zip(new.tolist(), expected, strict=True):
-            if zlib.crc32(data[number * block : (number + 1) * block]) != crc:
-                self._raise_damaged(number)
+        wrong = new[self._sums_of(numbers, new) != self._sums[new]]
+        if len(wrong):
+            raise DataError(f"{self.path}: content changed at byte offset {self._range(int(wrong[0]))}; {_REMEDY}")
         self._checked[new] = True
         self._all_checked = bool(self._checked.all())
 
     def damaged_blocks(self) -> list[str]:
         """Byte offsets of each block that is not what was written, and what lies there; reads the whole file."""
-        data, block = _map(self).numbers.view(np.uint8).data, self._block
-        sums = enumerate(self._sums.tolist())
-        return [
-            self._range(number)
-            for number, crc in sums
-            if zlib.crc32(data[number * block : (number + 1) * block]) != crc
-        ]
+        found = self._sums_of(_map(self).numbers, np.arange(len(self._sums)))
+        return [self._range(number) for number in np.flatnonzero(found != self._sums).tolist()]
+
+    def _sums_of(self, numbers: NDArray[Any], blocks: Int64) -> NDArray[np.uint32]:
+        """The checksums that some blocks have now."""
+        data, size, crc32 = numbers.view(np.uint8).data, self._block, zlib.crc32
+        found = [crc32(data[start : start + size]) for start in (blocks * size).tolist()]
+        return np.array(found, SUM_DTYPE)
 
     def map(self) -> Mapping:
         """Maps the file; called through a cache of mappings."""
@@ -161,9 +161,6 @@ class CheckedFile:
         start = number * self._block
         stop = min(start + self._block, self._size)
         return f"{start} to {stop - 1} ({self._place(start, stop)})"
-
-    def _raise_damaged(self, number: int) -> None:
-        raise DataError(f"{self.path}: content changed at byte offset {self._range(number)}; {_REMEDY}")
 
 
 @lru_cache(maxsize=_MAPPED_FILES)

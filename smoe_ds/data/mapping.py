@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from smoe_ds.errors import DataError
 
-RESIDENT = 64 << 20
+RESIDENT = 128 << 20
 """Bytes of mapped files that may be resident, about."""
 
 # A look-up maps the pages around the one it needs too, by default 16 in Linux, as far as they are in the cache.

@@ -113,19 +113,20 @@ class TrainStream:
         Raises:
             DataError: all sentences of all directions are too long, or the corpus is damaged.
         """
-        if self._executor is None:
-            step, self._position = self._build(self._position)
-            return step
-        if not self._ahead:
-            self._ahead.append(self._executor.submit(self._build_ahead))
-        try:
-            step, self._position = self._ahead.popleft().result()
-        except BaseException:
-            self._drop_ahead()
-            raise
+        self.wait()
+        step, self._position = self._ahead.popleft().result()
         while len(self._ahead) < self._prefetch:
-            self._ahead.append(self._executor.submit(self._build_ahead))
+            self._submit()
         return step
+
+    def wait(self) -> None:
+        """Waits until the next step is ready; raises what :meth:`next_step` would raise. The position stays."""
+        if not self._ahead:
+            self._submit()
+        error = self._ahead[0].exception()
+        if error is not None:
+            self._drop_ahead()
+            raise error
 
     def position(self) -> dict[str, Any]:
         """Where the stream stands after the last step that :meth:`next_step` gave, whatever was built ahead."""
@@ -175,8 +176,20 @@ class TrainStream:
         self._at_a_time = _TOKENS_AT_FIRST
         self._frontier = self._position
 
+    def _submit(self) -> None:
+        """Has one more step built, in the background thread if there is one."""
+        if self._executor is not None:
+            self._ahead.append(self._executor.submit(self._build_ahead))
+            return
+        done: Future[tuple[StepBatches, Position]] = Future()
+        try:
+            done.set_result(self._build_ahead())
+        except Exception as error:
+            done.set_exception(error)
+        self._ahead.append(done)
+
     def _build_ahead(self) -> tuple[StepBatches, Position]:
-        """The step after the last one that was built. Runs in the background thread, in the order of the steps."""
+        """The step after the last one that was built; steps are built one at a time, in their order."""
         step, self._frontier = self._build(self._frontier)
         return step, self._frontier
 

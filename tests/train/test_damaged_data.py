@@ -1,0 +1,33 @@
+"""A shard that is damaged on one host: all ranks stop, the place is named, and the run goes on once it is mended."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.ranks import run_ranks
+from tests.helpers.small_run import small_run, train_on_rank, write_run
+
+
+@pytest.mark.multirank
+def test_all_ranks_stop_when_the_copy_of_one_is_damaged(
+    tmp_path: Path, corpus_folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for rank in range(2):
+        shutil.copytree(corpus_folder, tmp_path / f"corpus{rank}")
+    file = write_run(tmp_path / "run.json", small_run(tmp_path / "run", corpus_folder, max_steps=4))
+    shards = sorted((tmp_path / "corpus1/train").rglob("*.bin"))
+    good = [shard.read_bytes() for shard in shards]
+    for shard, data in zip(shards, good, strict=True):
+        shard.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    assert run_ranks(_train_on_own_copy, 2, str(file), str(tmp_path), init=False, timeout=120) == [2, 2]
+    assert ".bin: content changed at byte offset" in capfd.readouterr().err
+    for shard, data in zip(shards, good, strict=True):
+        shard.write_bytes(data)
+    assert run_ranks(_train_on_own_copy, 2, str(file), str(tmp_path), init=False, timeout=120) == [0, 0]
+
+
+def _train_on_own_copy(rank: int, world_size: int, file: str, folder: str) -> int:
+    return train_on_rank(rank, world_size, file, [f'smoe.data.path="{folder}/corpus{rank}"'])
