@@ -74,15 +74,15 @@ def _held_out(folder: TrainedModel, args: argparse.Namespace) -> list[HeldOut]:
     """The text of every direction, read and checked before the model is."""
     from smoe_ds.decode.evaluation import read_held_out
 
-    corpus = _corpus(folder, args.data)
-    directions = _directions(folder.config.smoe.data.directions, corpus, args.directions, args.split)
+    corpus = open_corpus(folder, args.data)
+    directions = chosen_directions(folder.config.smoe.data.directions, corpus, args.directions, args.split)
     texts = [read_held_out(corpus, args.split, name, args.limit) for name in dict.fromkeys(directions)]
     for text in texts:
         folder.tokenizer.language_id(text.target_language)
     return texts
 
 
-def _directions(trained: Sequence[str] | None, corpus: Corpus, asked: str | None, split: str) -> list[str]:
+def chosen_directions(trained: Sequence[str] | None, corpus: Corpus, asked: str | None, split: str) -> list[str]:
     """The directions to score: those asked for, or the trained ones that have text in the split."""
     from smoe_ds.errors import DataError
 
@@ -103,7 +103,8 @@ def _directions(trained: Sequence[str] | None, corpus: Corpus, asked: str | None
     return directions
 
 
-def _corpus(folder: TrainedModel, data: Path | None) -> Corpus:
+def open_corpus(folder: TrainedModel, data: Path | None) -> Corpus:
+    """The prepared corpus: the one named, or that of the run."""
     from smoe_ds.data.corpus import Corpus
     from smoe_ds.errors import DataError
 

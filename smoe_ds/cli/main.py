@@ -26,6 +26,7 @@ COMMANDS = {
     "translate": "translate text with a trained model",
     "evaluate": "translate held-out text and score it",
     "average": "average the weights of checkpoints",
+    "export": "write a model for inference alone: one safetensors file, JSON and the vocabulary",
 }
 """Commands with their one-line help; a command's module is imported only when it is used."""
 

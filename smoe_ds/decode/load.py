@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +15,8 @@ from smoe_ds.config.run import RunConfig
 from smoe_ds.data.tokenizer import Tokenizer
 from smoe_ds.decode.translator import Translator
 from smoe_ds.engine.export import as_export, read_export, read_export_weights
-from smoe_ds.engine.format import LATEST, read_weights, resolve_checkpoint, step_of
+from smoe_ds.engine.format import LATEST, read_manifest, read_weights, resolve_checkpoint, step_of
+from smoe_ds.engine.part_file import FileEntry
 from smoe_ds.engine.pruned import placement_of, pruned_factory, renumbered
 from smoe_ds.engine.state import persistent_buffers
 from smoe_ds.engine.weights_reader import misfit
@@ -60,6 +62,15 @@ class TrainedModel(ABC):
     @abstractmethod
     def step(self, checkpoint: Path) -> int:
         """Training step of the weights in a folder that `checkpoint` gave."""
+
+    @abstractmethod
+    def source(self, checkpoint: Path) -> dict[str, Any]:
+        """Where the weights in a folder that `checkpoint` gave come from, as JSON."""
+
+    @property
+    def removed_experts(self) -> Mapping[str, Sequence[int]]:
+        """Logical numbers of the experts that the model lacks, by block name."""
+        return {}
 
     @abstractmethod
     def weights(self, checkpoint: Path) -> dict[str, Tensor]:
@@ -128,6 +139,9 @@ class RunFolder(TrainedModel):
     def step(self, checkpoint: Path) -> int:
         return step_of(checkpoint)
 
+    def source(self, checkpoint: Path) -> dict[str, Any]:
+        return _source(checkpoint, read_manifest(checkpoint).parts("model"))
+
     def weights(self, checkpoint: Path) -> dict[str, Tensor]:
         return read_weights(checkpoint)
 
@@ -170,14 +184,21 @@ class ExportFolder(TrainedModel):
     def step(self, checkpoint: Path) -> int:
         return self.export.step
 
+    def source(self, checkpoint: Path) -> dict[str, Any]:
+        return _source(checkpoint, self.export.files)
+
+    @property
+    def removed_experts(self) -> Mapping[str, Sequence[int]]:
+        return {block: numbers for block, numbers in self.export.removed_experts.items() if numbers}
+
     def weights(self, checkpoint: Path) -> dict[str, Tensor]:
         found = read_export_weights(self.export)
-        if not self.export.removed_experts:
+        if not self.removed_experts:
             return found
-        return renumbered(found, placement_of(self.config.smoe.moe), self.export.removed_experts)
+        return renumbered(found, placement_of(self.config.smoe.moe), self.removed_experts)
 
     def untrained_model(self) -> Transformer:
-        smoe, removed = self.config.smoe, self.export.removed_experts
+        smoe, removed = self.config.smoe, self.removed_experts
         make = pruned_factory(smoe.model, smoe.moe, smoe.train.seed, removed) if removed else None
         return Transformer(smoe.model, smoe.moe, self.tokenizer.vocab_size, seed=smoe.train.seed, make_moe=make)
 
@@ -231,6 +252,10 @@ def load_weights(model: Transformer, weights: Mapping[str, Tensor], source: Path
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(weights[name])
+
+
+def _source(folder: Path, files: Sequence[FileEntry]) -> dict[str, Any]:
+    return {"folder": str(folder.resolve()), "files": [entry.as_json() for entry in files]}
 
 
 def _run_folder_of(path: Path) -> Path:
