@@ -6,7 +6,8 @@ parallel corpus against the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,6 +17,7 @@ from data_prep.readers.sides import Side, Unusable
 from smoe_ds.errors import DataError
 
 MAX_LINE_BYTES = 4 << 20  # a longer line is never held in memory
+_BLOCK_BYTES = 1 << 13
 _MARKS = (
     (b"\xff\xfe\x00\x00", "UTF-32"),
     (b"\x00\x00\xfe\xff", "UTF-32"),
@@ -23,6 +25,12 @@ _MARKS = (
     (b"\xfe\xff", "UTF-16"),
 )
 _UTF8_MARK = b"\xef\xbb\xbf"
+
+
+def _whole_lines(file: BinaryIO) -> bytes:
+    """The next 8 KiB or so, to the end of a line, unless that line is too long; nothing at the file's end."""
+    block = file.read(_BLOCK_BYTES)
+    return block if block.endswith(b"\n") or not block else block + file.readline(MAX_LINE_BYTES)
 
 
 class LineReader:
@@ -51,24 +59,51 @@ class LineReader:
         self._check_whole_file()
 
     def _lines(self, file: BinaryIO) -> Iterator[Side]:
-        line = file.readline(MAX_LINE_BYTES)
-        self._check_encoding(line)
-        offset = 0
-        if line.startswith(_UTF8_MARK):
-            self._notes.counts["byte_order_mark"] += 1
-            line, offset = line[len(_UTF8_MARK) :], len(_UTF8_MARK)
-            line = line or file.readline(MAX_LINE_BYTES)
-        while line:
+        block, offset = self._first_block(file)
+        while block:
+            text = self._plain_text(block)
+            if text is None:
+                offset = yield from self._lines_one_by_one(block, file, offset)
+            else:
+                lines = text.removesuffix("\n").split("\n")
+                self._non_ascii += 0 if text.isascii() else sum(not line.isascii() for line in lines)
+                for line in lines:
+                    self.num_lines += 1
+                    yield line
+                offset += len(block)
+            block = _whole_lines(file)
+
+    def _first_block(self, file: BinaryIO) -> tuple[bytes, int]:
+        """The first block without a byte order mark, and the offset where it begins."""
+        block = _whole_lines(file)
+        self._check_encoding(block[: block.find(b"\n") + 1 or None])
+        if not block.startswith(_UTF8_MARK):
+            return block, 0
+        self._notes.counts["byte_order_mark"] += 1
+        return block[len(_UTF8_MARK) :] or _whole_lines(file), len(_UTF8_MARK)
+
+    def _plain_text(self, block: bytes) -> str | None:
+        """The text of a block in which no line needs a closer look, as nearly all are; else None."""
+        if b"\r" in block or len(block) >= MAX_LINE_BYTES:
+            return None
+        try:
+            return block.decode("utf-8")
+        except UnicodeDecodeError:
+            return None
+
+    def _lines_one_by_one(self, block: bytes, file: BinaryIO, offset: int) -> Generator[Side, None, int]:
+        """Yields the lines of a block, the last of which may go on in the file; returns the offset of what follows."""
+        for line in io.BytesIO(block):
             self.num_lines += 1
             size = len(line)
-            if size == MAX_LINE_BYTES and not line.endswith(b"\n"):
+            if len(line.removesuffix(b"\n")) >= MAX_LINE_BYTES:
                 self._lone_cr += line.count(b"\r")
-                size += self._skip_rest(file)
+                size += 0 if line.endswith(b"\n") else self._skip_rest(file)
                 yield Unusable.TOO_LONG
             else:
                 yield self._decode(self._without_end(line), offset)
             offset += size
-            line = file.readline(MAX_LINE_BYTES)
+        return offset
 
     def _without_end(self, line: bytes) -> bytes:
         if line.endswith(b"\r\n"):
@@ -95,7 +130,7 @@ class LineReader:
     def _skip_rest(self, file: BinaryIO) -> int:
         """Reads to the end of an over-long line; returns the bytes read."""
         size = 0
-        while block := file.readline(MAX_LINE_BYTES):
+        while block := file.readline(_BLOCK_BYTES):
             size += len(block)
             self._lone_cr += block.count(b"\r")
             if block.endswith(b"\n"):
