@@ -1,7 +1,7 @@
 """The whole preparation: read and clean, split, train the vocabulary, encode, write shards and manifest.
 
-The text is cleaned into pieces with three hashes a pair; everything that concerns the corpus as a whole is decided on
-the hashes (24 bytes a sentence pair). Then the pieces are encoded and put together as shards. Every piece is kept until
+The text is cleaned into pieces with four hashes a pair; everything that concerns the corpus as a whole is decided on
+the hashes (32 bytes a sentence pair). Then the pieces are encoded and put together as shards. Every piece is kept until
 the corpus is complete, so that a run that was interrupted goes on where it was.
 """
 

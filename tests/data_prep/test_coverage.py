@@ -85,10 +85,11 @@ def test_figures_of_a_corpus(corpus: Corpus) -> None:
     assert rows["rus"][2] == f"{found['rus']['characters_per_token']:.2f}" and len(rows) == 4
 
 
-def test_a_bounded_part_of_the_text_is_whole_sentences_from_its_beginning(corpus: Corpus) -> None:
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_a_bounded_part_of_the_text_is_whole_sentences_from_its_beginning(corpus: Corpus, beyond: int) -> None:
     sentences = corpus.sentences("train", "eng-nso")
     lengths = [len(sentences[row][0]) for row in range(len(sentences))]
-    limit = sum(lengths[:123]) + 1
+    limit = sum(lengths[:123]) + beyond
     found = language_coverage(
         corpus.path, {"train": {"eng-nso": corpus.manifest["splits"]["train"]["eng-nso"]}}, corpus.tokenizer, limit
     )

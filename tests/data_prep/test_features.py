@@ -26,9 +26,7 @@ any_character = st.one_of(st.sampled_from(TRICKY), st.characters(codec=None), st
 texts = st.one_of(st.text(any_character, max_size=12), st.text("ab  \t1.", max_size=12))
 
 
-@settings(max_examples=400, deadline=None)
-@given(st.lists(texts, min_size=1, max_size=6))
-def test_equal_to_one_sentence_at_a_time(sentences: list[str]) -> None:
+def assert_equal_one_by_one(sentences: list[str]) -> None:
     found = features_of(sentences)
     for row, text in enumerate(sentences):
         tidied, control = tidy(text)
@@ -40,6 +38,32 @@ def test_equal_to_one_sentence_at_a_time(sentences: list[str]) -> None:
         assert int(found.near_keys[row]).to_bytes(8, "little") == digest(near_key(folded)), (text, folded)
         assert found.checksums[row] == crc32(tidied.encode())
         assert found.letters[row] == any(character.isalpha() for character in text), repr(text)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(texts, min_size=1, max_size=6))
+def test_equal_to_one_sentence_at_a_time(sentences: list[str]) -> None:
+    assert_equal_one_by_one(sentences)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ب\u0651\u064e",  # marks in another order than the canonical one
+        "ก\u0e48\u0e38 ก\u0e38\u0e48",
+        "ﾡￂ",  # two letters of half width that become one syllable
+        "ｶﾞ か\u3099 \u1100\u1161\u11a8",
+        "\ufa6c",  # becomes a character above 0xFFFF
+        "a \u200d b, \u00ad. c\u200b \u2060",  # nothing between two blanks, and at the end
+        "“‘(«Quoted»)’”!?",
+        "... and so on ...",
+        "2 500,75 \u0663\u0664 ⅷ",
+        "α\u0345 ΐ ß ﬁ İ ŉ",
+        "\U0001f468\u200d\U0001f469 family \U00010400",
+    ],
+)
+def test_cases_that_random_text_rarely_meets(text: str) -> None:
+    assert_equal_one_by_one([text, f"x{text}", f"{text} {text}", "plain"])
 
 
 @settings(max_examples=200, deadline=None)
