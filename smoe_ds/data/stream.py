@@ -184,7 +184,7 @@ class TrainStream:
         done: Future[tuple[StepBatches, Position]] = Future()
         try:
             done.set_result(self._build_ahead())
-        except Exception as error:
+        except BaseException as error:  # handed on, as the thread does
             done.set_exception(error)
         self._ahead.append(done)
 

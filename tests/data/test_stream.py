@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from smoe_ds.data.stream import TrainStream
+from smoe_ds.config.data import DataConfig
+from smoe_ds.data.stream import TrainStream, order_settings
+from smoe_ds.data.window import Directions
 from smoe_ds.errors import ConfigError, DataError
 from tests.helpers.sentences import ComputedSentences, MemorySentences, random_sentences
-from tests.helpers.streams import content, data_config, small_corpus, train_stream
+from tests.helpers.streams import LANGUAGE_IDS, content, data_config, small_corpus, train_stream
 
 
 def steps_of(stream: TrainStream, count: int) -> list[list[Any]]:
@@ -416,22 +418,92 @@ def test_resuming_costs_the_same_after_ten_million_windows() -> None:
     assert step.epochs["eng-nso"] == pytest.approx(5e9 / 12_345_678, rel=1e-6)
 
 
+# Padding
+
+
+@pytest.mark.parametrize("temperature", [1.0, 5.0])
+@pytest.mark.parametrize(("mean", "spread"), [(3.0, 0.2), (3.3, 0.3), (2.7, 0.2)])
+def test_little_padding_at_the_default_settings(temperature: float, mean: float, spread: float) -> None:
+    """Lengths as in translated text: lognormal, median 15 to 27 pieces, the ratio of the sides off by a fifth."""
+    corpus = {}
+    for seed, (direction, size) in enumerate({"eng-nso": 3_000, "eng-cat": 50_000, "cat-eng": 50_000}.items()):
+        rng = np.random.default_rng(seed)
+        pairs = corpus[direction] = ComputedSentences(direction, size)
+        src = np.clip(np.exp(rng.normal(mean, 0.6, size)), 1, 250)
+        pairs.src_lengths = src.astype(np.int32)  # type: ignore[assignment]
+        pairs.tgt_lengths = np.clip(src * np.exp(rng.normal(0, spread, size)), 1, 250).astype(np.int32)  # type: ignore[assignment]
+    settings = order_settings(DataConfig(path="unused", temperature=temperature), seed=1, max_positions=512)
+    directions = Directions(corpus, LANGUAGE_IDS, settings)
+    window = directions.draw(0, np.zeros(3, np.int64))
+    real = int((window.num_src_tokens + window.num_tgt_tokens).sum())
+    assert real / window.num_padded_tokens >= 0.95
+    assert window.num_padded_tokens / (len(window.packing) * settings.max_tokens) >= 0.98
+
+
 # Background thread
 
 
 class FailingSentences(ComputedSentences):
-    def __init__(self) -> None:
+    def __init__(self, error: BaseException) -> None:
         super().__init__("eng-nso", 1000)
         self.fails = False
+        self._error = error
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         if self.fails:
-            raise DataError("eng-nso: file is damaged")
+            raise self._error
         return super().__getitem__(index)
 
 
+@pytest.mark.parametrize("prefetch", [1, 2, 7])
+def test_what_is_built_ahead_changes_nothing(prefetch: int) -> None:
+    plain = train_stream()
+    with train_stream(prefetch=prefetch) as ahead, train_stream(config=data_config(prefetch_steps=prefetch)) as too:
+        for _ in range(25):
+            assert steps_of(ahead, 1) == steps_of(plain, 1)
+            assert ahead.position() == plain.position()
+        assert steps_of(too, 25) == steps_of(train_stream(), 25)
+
+
+@pytest.mark.parametrize("error", [MemoryError("full"), SystemExit(3), KeyError("lost")])
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_any_end_of_the_background_thread_is_an_error_and_no_hang(error: BaseException, prefetch: int) -> None:
+    pairs = FailingSentences(error)
+    with train_stream({"eng-nso": pairs}, prefetch=prefetch) as stream:
+        pairs.fails = True
+        for call in (stream.wait, stream.next_step):
+            with pytest.raises(type(error)):
+                call()
+
+
+def test_waiting_for_a_step_does_not_take_it() -> None:
+    for prefetch in (0, 2):
+        with train_stream(prefetch=prefetch) as stream:
+            start = stream.position()
+            stream.wait()
+            stream.wait()
+            assert stream.position() == start
+            assert steps_of(stream, 3) == steps_of(train_stream(), 3)
+
+
+@pytest.mark.parametrize("tokens", [1, 2000])
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_how_much_is_read_at_a_time_changes_nothing(
+    tokens: int, world_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = data_config(window=1000)
+    expected = steps_of(train_stream(config=config, micro_batches_per_step=6, world_size=world_size), 40)
+    monkeypatch.setattr("smoe_ds.data.stream._TOKENS_AT_FIRST", tokens)
+    monkeypatch.setattr("smoe_ds.data.stream._TOKENS_AT_A_TIME", tokens)
+    corpus = small_corpus()
+    stream = train_stream(corpus, config=config, micro_batches_per_step=6, world_size=world_size)
+    assert steps_of(stream, 40) == expected
+    if tokens == 1:  # nothing is read that no batch needed
+        assert sum(pairs.reads for pairs in corpus.values()) == sum(len(b[1]) for step in expected for b in step)
+
+
 def test_error_of_the_background_thread_reaches_the_caller_and_loses_no_step() -> None:
-    pairs = FailingSentences()
+    pairs = FailingSentences(DataError("eng-nso: file is damaged"))
     expected = steps_of(train_stream({"eng-nso": ComputedSentences("eng-nso", 1000)}), 6)
     with train_stream({"eng-nso": pairs}, prefetch=True) as stream:
         read = steps_of(stream, 2)
