@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from data_prep.languages import same_language
-from data_prep.selection import first_occurrences
+from data_prep.selection import first_occurrences, suspects
 from data_prep.spec import Clean, PairSpec
 
 
@@ -36,11 +36,12 @@ def nearly_repeated(near: np.ndarray, exact: np.ndarray) -> np.ndarray:
     Returns:
         bool [N]: not the first of its near hash, nor equal to that first one.
     """
-    order = np.argsort(near, kind="stable")
-    begins = np.ones(len(near), bool)
+    rows = suspects(near)
+    order = rows[np.argsort(near[rows], kind="stable")]
+    begins = np.ones(len(order), bool)
     begins[1:] = near[order[1:]] != near[order[:-1]]
     first = order[begins]
-    first_of = np.repeat(first, np.diff(np.append(np.flatnonzero(begins), len(near))))
+    first_of = np.repeat(first, np.diff(np.append(np.flatnonzero(begins), len(order))))
     mask = np.zeros(len(near), bool)
     mask[order] = exact[order] != exact[first_of]
     return mask

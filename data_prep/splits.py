@@ -11,7 +11,7 @@ import numpy as np
 from data_prep.clean import NEAR, PAIR
 from data_prep.dropper import Dropper
 from data_prep.duplicates import comparable_pairs, nearly_repeated, repeated
-from data_prep.selection import distinct, draw, held_out_sizes, keys_of, touches
+from data_prep.selection import distinct, draw, first_occurrences, held_out_sizes, keys_of, touches
 from data_prep.spec import PairSpec, Spec
 from data_prep.spool import Spool
 from smoe_ds.errors import DataError
@@ -138,9 +138,8 @@ def _draw(
         return
     hashes = dropper.spool.hashes()
     pivot_keys = hashes[:, pair.languages.index(spec.key_language(pair))]
-    valid_size, test_size = held_out_sizes(
-        len(distinct(pivot_keys[dropper.mask])), spec.held_out, valid=pair.valid is None, test=pair.test is None
-    )
+    sentences = int(first_occurrences(pivot_keys[dropper.mask]).sum())
+    valid_size, test_size = held_out_sizes(sentences, spec.held_out, valid=pair.valid is None, test=pair.test is None)
     eligible = dropper.mask & ~touches(hashes[:, :2], forbidden)
     drawn = draw(pivot_keys, eligible, valid_size if split == "valid" else test_size, spec.seed)
     parts[pair.pair, split] = Part(dropper.spool, drawn)

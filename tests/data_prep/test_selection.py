@@ -5,7 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data_prep.selection import distinct, draw, first_occurrences, held_out_sizes, keys_of, lowest, touches
+from data_prep.selection import (
+    distinct,
+    draw,
+    first_occurrences,
+    held_out_sizes,
+    keys_of,
+    lowest,
+    seeded_ranks,
+    suspects,
+    touches,
+)
 from data_prep.spec import HeldOut
 
 
@@ -49,6 +59,34 @@ def test_pairs_draw_the_same_sentences_as_far_as_both_draw() -> None:
     drawn_there = set(there[draw(there, everywhere[1], 50, seed=1)].tolist())
     assert len(drawn_here) == len(drawn_there) == 50
     assert len(drawn_here & drawn_there) >= 35  # 700 of 800 and 900 are shared
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 30, 100])
+@pytest.mark.parametrize("repeats", [1, 3, 40])
+def test_draw_equals_sorting_all_sentences(count: int, repeats: int) -> None:
+    rng = np.random.default_rng(count)
+    keys = rng.permutation(np.repeat(_keys(60), repeats))
+    eligible = rng.random(len(keys)) < 0.7
+    order = sorted(
+        set(keys[eligible].tolist()), key=lambda k: int(seeded_ranks(np.array([k], np.uint64), 9, "held_out")[0])
+    )
+    expected = [min(row for row in np.flatnonzero(eligible) if keys[row] == key) for key in order[:count]]
+    assert np.flatnonzero(draw(keys, eligible, count, seed=9)).tolist() == sorted(expected)
+
+
+@pytest.mark.parametrize("different", [1, 40, 4000])
+def test_suspects_hold_all_rows_that_share_a_value(different: int) -> None:
+    rng = np.random.default_rng(different)
+    hashes = rng.integers(0, 2**63, different, dtype=np.uint64)[rng.integers(0, different, 5000)]
+    values, counts = np.unique(hashes, return_counts=True)
+    shared = set(np.flatnonzero(np.isin(hashes, values[counts > 1])).tolist())
+    found = suspects(hashes).tolist()
+    assert shared <= set(found) and found == sorted(set(found))
+    fresh = _keys(5000)
+    assert len(suspects(fresh)) < 1500 and suspects(fresh[:0]).tolist() == suspects(fresh[:1]).tolist() == []
+    assert first_occurrences(hashes).tolist() == [
+        row == hashes.tolist().index(h) for row, h in enumerate(hashes.tolist())
+    ]
 
 
 def test_draw_takes_the_first_pair_of_a_sentence_and_only_eligible_ones() -> None:
