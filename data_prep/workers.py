@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
@@ -120,7 +121,11 @@ def here(number: int) -> Iterator[Workers]:
 
 
 def _end_with_parent() -> None:
-    """Lets this process end when its parent does, even if that is killed; it would wait for work for ever."""
+    """Lets this process end when its parent does, even if that is killed; it would wait for work for ever.
+
+    Ctrl-C reaches all processes of a terminal; the parent decides what it means.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
     def watch() -> None:
