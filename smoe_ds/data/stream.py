@@ -22,10 +22,9 @@ if TYPE_CHECKING:
     from smoe_ds.config.data import DataConfig
 
 
-# Micro-batches are read together, up to this many tokens: more cost memory, fewer cost time. The first reads are
-# smaller, for an early first batch, and double.
+# Micro-batches are read together, up to this many tokens: more cost memory, fewer cost time. The first read is one
+# step, for an early first batch; then they double.
 _TOKENS_AT_A_TIME = 1 << 22
-_TOKENS_AT_FIRST = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ class TrainStream:
         self._window: tuple[int, Window] | None = None
         self._checked_usable = False
         self._reading: tuple[range, Reading] | None = None
-        self._at_a_time = _TOKENS_AT_FIRST
+        self._at_a_time = micro_batches_per_step // world_size
         self._prefetch = config.prefetch_steps if prefetch is None else prefetch
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="train-stream") if self._prefetch else None
         self._ahead: deque[Future[tuple[StepBatches, Position]]] = deque()
@@ -173,7 +172,7 @@ class TrainStream:
         wait([future for future in self._ahead if not future.cancel()])
         self._ahead.clear()
         self._reading = None
-        self._at_a_time = _TOKENS_AT_FIRST
+        self._at_a_time = self._micro_batches_per_step // self._world_size
         self._frontier = self._position
 
     def _submit(self) -> None:
@@ -213,9 +212,9 @@ class TrainStream:
     def _batch(self, window: Window, offset: int, index: int) -> Batch:
         """The micro-batch at ``offset`` of the window; reads this rank's next ones with it."""
         if self._reading is None or index not in self._reading[0]:
-            count = max(1, self._at_a_time // self._directions.settings.max_tokens)
-            self._at_a_time = min(2 * self._at_a_time, _TOKENS_AT_A_TIME)
-            numbers = range(offset, len(window.packing), self._world_size)[:count]
+            numbers = range(offset, len(window.packing), self._world_size)[: self._at_a_time]
+            most = max(1, _TOKENS_AT_A_TIME // self._directions.settings.max_tokens)
+            self._at_a_time = min(2 * self._at_a_time, most)
             indices = range(index, index + len(numbers) * self._world_size, self._world_size)
             self._reading = (indices, self._directions.read(window, numbers))
         indices, reading = self._reading
