@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from smoe_ds.cli.validate import add_run_arguments
 from smoe_ds.errors import LaunchError, SmoeError
+from smoe_ds.parallel.failure import CRASH_FILE
 
 if TYPE_CHECKING:
     import torch
 
+    from smoe_ds.config.run import RunConfig
     from smoe_ds.parallel.env import Env
+    from smoe_ds.parallel.heartbeat import Heartbeat
 
 HELP = "train a model from a run file, or go on from its last checkpoint"
 
@@ -33,29 +37,77 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; exit code 0 when the run is complete, 75 when a signal stopped it and it can be continued."""
-    from smoe_ds.config import check_device, check_world, load_run
+    """Train; exit code 0 when the run is complete, 75 when it was told to stop and can be continued."""
+    from smoe_ds.config import check_world, load_run
     from smoe_ds.parallel.env import discover
-    from smoe_ds.parallel.process_group import init_distributed, shutdown
+    from smoe_ds.parallel.heartbeat import Heartbeat
+    from smoe_ds.parallel.process_group import with_meeting_point
 
     configuration = load_run(args.run_file, args.overrides)
     env = discover()
     check_world(configuration, env.world_size)
-    device = _device(env)
-    if device.index is not None:
-        env = replace(env, local_rank=device.index)  # the engine takes the GPU of this number
-    check_device(configuration, device.type, _compute_capability(device))
-    env = init_distributed(env, device)
+    env = with_meeting_point(env)
     try:
-        from smoe_ds.train.trainer import Trainer
-
-        return Trainer(configuration, env, device, resume=args.resume == "auto").fit()
+        with Heartbeat() as heartbeat:
+            return _train(args, configuration, env, heartbeat)
     except SmoeError as error:
         if error.agreed and env.rank > 0:
             return 2  # rank 0 says it for all
         raise
-    finally:
+
+
+def _train(args: argparse.Namespace, configuration: RunConfig, env: Env, heartbeat: Heartbeat) -> int:
+    """Beats, holds the run folder's lock on rank 0, and trains."""
+    from smoe_ds.parallel.heartbeat import remove_old_beats
+    from smoe_ds.train.run_lock import locked, make_folder
+
+    settings = configuration.smoe.train
+    folder = make_folder(settings.output_dir)
+    resume = _command(args, env)
+    heartbeat.start(folder, env, deadline=settings.death_deadline, stall=settings.stall_timeout, resume=resume)
+    if env.rank > 0:
+        return _train_in_group(args, configuration, env, heartbeat)
+    with locked(folder):
+        remove_old_beats(folder, env)
+        (folder / CRASH_FILE).unlink(missing_ok=True)
+        return _train_in_group(args, configuration, env, heartbeat)
+
+
+def _train_in_group(args: argparse.Namespace, configuration: RunConfig, env: Env, heartbeat: Heartbeat) -> int:
+    """Joins the process group and trains. After an error of one rank the group is not ended: that waits for all."""
+    from smoe_ds.config import check_device
+    from smoe_ds.parallel.process_group import init_distributed, shutdown
+    from smoe_ds.train.stopping import StopSignals
+
+    with StopSignals() as signals:
+        heartbeat.doing("loading libraries")
+        device = _device(env)
+        if device.index is not None:
+            env = replace(env, local_rank=device.index)  # the engine takes the GPU of this number
+        check_device(configuration, device.type, _compute_capability(device))
+        heartbeat.doing("waiting for the other ranks")
+        env = init_distributed(env, device, timeout=configuration.smoe.train.stall_timeout)
+        from smoe_ds.train.trainer import Trainer
+
+        heartbeat.doing("opening the run folder")
+        try:
+            trainer = Trainer(configuration, env, device, resume=args.resume == "auto", heartbeat=heartbeat)
+            code = trainer.fit(signals)
+        except SmoeError as error:
+            if error.agreed:
+                shutdown()
+            raise
         shutdown()
+        return code
+
+
+def _command(args: argparse.Namespace, env: Env) -> str:
+    """The command that goes on from the last checkpoint."""
+    words = ["smoe-ds", "train", str(args.run_file)]
+    for override in args.overrides:
+        words += ["--set", override]
+    text = shlex.join(words)
+    return text if env.world_size == 1 else f"{text} (on {env.world_size} ranks as before, {env.launcher})"
 
 
 def _device(env: Env) -> torch.device:

@@ -47,3 +47,27 @@ class TrainConfig(Section):
     keep_last: int = Field(
         default=2, gt=0, description="Newest checkpoints kept; the best by validation loss is kept besides."
     )
+    max_skipped_in_a_row: int = Field(
+        default=50,
+        gt=0,
+        description="Steps in a row that may be skipped, for a gradient that is not finite or a spike, before the run "
+        "ends with an error. The loss scale of fp16 finds its size by skipping some.",
+    )
+    skip_spikes_above: float | None = Field(
+        default=None,
+        gt=1,
+        description="If set, a step whose loss or gradient norm exceeds this factor of its running median is skipped.",
+    )
+    spike_window: int = Field(
+        default=100, gt=1, description="Steps taken that the running median is over; half of them must have been seen."
+    )
+    death_deadline: float = Field(
+        default=60,
+        gt=0,
+        description="Time after the last sign of life of a dying rank within which all processes of the run end [s].",
+    )
+    stall_timeout: float = Field(
+        default=1800,
+        gt=0,
+        description="Longest that a rank may be at one thing or ranks may wait for each other, the start included [s].",
+    )

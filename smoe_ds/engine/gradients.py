@@ -55,3 +55,48 @@ def _squares(group: dict[str, Any]) -> float:
 
         dist.all_reduce(total, group=groups._get_expert_parallel_group(group["name"]))
     return float(total)
+
+
+class UpdateGate:
+    """Keeps the optimizer from taking a step that nobody wants, at any ZeRO stage, precision and offload.
+
+    Just before the optimizer's own step, when the gradient norm is known and the same on all ranks, the gradients are
+    put aside if the gate was closed or the norm is above the limit; Adam then leaves weights, moments and step counts
+    as they are. They are put back afterwards, since ZeRO with offload keeps using their memory.
+
+    Args:
+        engine: a DeepSpeed engine, from `build_engine`.
+
+    Attributes:
+        closed: whether the next step is left out whatever its norm; the same on all ranks.
+        norm_limit: highest gradient norm with which the next step is taken.
+        dropped: whether the last step was left out.
+    """
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self._aside: list[tuple[Any, Any]] = []
+        self.closed = False
+        self.norm_limit = math.inf
+        self.dropped = False
+        engine.basic_optimizer.register_step_pre_hook(self._before_step)
+        engine.basic_optimizer.register_step_post_hook(self._after_step)
+
+    def _norm(self) -> float:
+        hook = getattr(self._engine, "gradient_norm_hook", None)
+        norm = hook.norm if hook is not None else self._engine.optimizer._global_grad_norm
+        return float(norm)
+
+    def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        self.dropped = self.closed or self._norm() > self.norm_limit
+        if not self.dropped:
+            return
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                self._aside.append((parameter, parameter.grad))
+                parameter.grad = None
+
+    def _after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        for parameter, gradient in self._aside:
+            parameter.grad = gradient
+        self._aside.clear()

@@ -36,7 +36,7 @@ def init_distributed(env: Env, device: torch.device, *, timeout: float = 1800) -
     Raises:
         LaunchError: the ranks cannot meet, or another number of them came than promised.
     """
-    env = _with_meeting_point(env)
+    env = with_meeting_point(env)
     _set_variables(env, device)
     _quieten()
 
@@ -87,7 +87,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _with_meeting_point(env: Env) -> Env:
+def with_meeting_point(env: Env) -> Env:
+    """`env` with the address and port where the ranks meet; under MPI they agree on it."""
     if env.master_addr is not None and env.master_port is not None:
         address, port = env.master_addr, env.master_port
     elif env.world_size == 1:

@@ -65,7 +65,7 @@ class Interval:
 
 
 class Meter:
-    """Accumulates micro-steps until :meth:`take`.
+    """Accumulates the micro-steps of whole steps until :meth:`take`.
 
     Args:
         block_names: name of each stratified block, in the order of the statistics.
@@ -76,6 +76,8 @@ class Meter:
         self._block_names = list(block_names)
         self._sum_over_ranks = sum_over_ranks
         self._total: Tensor | None = None
+        self._step: Tensor | None = None
+        self._left_out: Tensor | None = None
         self._sizes: list[list[tuple[int, int]]] = []
         self._auxiliary: list[str] = []
 
@@ -95,13 +97,26 @@ class Meter:
             parts += [part.to(device) for part in _block_vector(block)]
             self._sizes.append([tuple(s.requested_KE.shape) for s in block.strata])  # type: ignore[misc]
         vector = torch.cat(parts)
-        self._total = vector if self._total is None else self._total + vector
+        self._step = vector if self._step is None else self._step + vector
+
+    def end_step(self, *, keep: bool) -> None:
+        """Put the micro-batches of a step into the means, or leave them out; the same on all ranks."""
+        assert self._step is not None
+        if keep:
+            self._total = self._step if self._total is None else self._total + self._step
+        else:
+            self._left_out = self._step
+        self._step = None
 
     def take(self) -> Interval:
-        """Means since the last call, over all ranks. A collective; something must have been added since."""
-        assert self._total is not None
-        numbers = iter(self._sum_over_ranks(self._total).tolist())
-        self._total = None
+        """Means since the last call, over all ranks; a step left out shows only where there is no other.
+
+        A collective; a step must have ended since.
+        """
+        total = self._left_out if self._total is None else self._total
+        assert total is not None
+        numbers = iter(self._sum_over_ranks(total).tolist())
+        self._total = self._left_out = None
         head = {name: next(numbers) for name in (*_HEAD, *self._auxiliary)}
         rc, strata = {}, {}
         for name, sizes in zip(self._block_names, self._sizes, strict=True):

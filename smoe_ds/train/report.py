@@ -112,6 +112,10 @@ class Reporter:
                 f"smoe.data.max_tokens; most in {most} ({skipped[most]})"
             )
 
+    def skipped_steps(self, not_finite: int, spikes: int, step: int) -> None:
+        """Log how many steps were not taken so far, and why."""
+        self.scalars({"train/skipped_steps": not_finite, "train/skipped_spikes": spikes}, step)
+
     def validation(self, nll: Mapping[str, float], mean: float, *, step: int, best: bool) -> None:
         """Log validation losses per target token [nat], by direction, and their mean."""
         per_direction = {f"valid/nll/{direction}": value for direction, value in nll.items()}

@@ -1,8 +1,11 @@
-"""When a run ends before its last step: a signal, or the time it was given."""
+"""When a run ends before its last step: a signal, a file named STOP, or the time it was given."""
 
 from __future__ import annotations
 
+import os
 import signal
+import time
+from pathlib import Path
 from types import FrameType
 
 import torch
@@ -11,14 +14,25 @@ import torch.distributed as dist
 EXIT_PREEMPTED = 75
 """Exit code of a run that was told to stop and has saved itself: start it again to go on (EX_TEMPFAIL)."""
 
+EXIT_INTERRUPTED = 130
+"""Exit code of a run that a second SIGINT ended at once; the last committed checkpoint stays."""
+
+STOP_FILE = "STOP"
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+_SAME_PRESS = 2.0  # seconds; torchrun repeats the SIGINT that the terminal has sent to all
 
 
 class StopSignals:
-    """Turns SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 into a flag while it is entered; a step in progress is finished."""
+    """Turns SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 into a flag while it is entered; a step in progress is finished.
+
+    More signals change nothing while the run saves itself, but for a second SIGINT two seconds or more after the
+    first: somebody does not want to wait, and the process exits at once. Nothing is lost that was committed.
+    """
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
+        self._interrupted: float | None = None
 
     def __enter__(self) -> StopSignals:
         self._previous = {number: signal.signal(number, self._remember) for number in _SIGNALS}
@@ -30,6 +44,19 @@ class StopSignals:
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number)
+        if number != signal.SIGINT:
+            return
+        now = time.monotonic()
+        if self._interrupted is None:
+            self._interrupted = now
+        elif now - self._interrupted >= _SAME_PRESS:
+            os.write(2, b"smoe-ds: interrupted twice; the last committed checkpoint stays\n")
+            os._exit(EXIT_INTERRUPTED)
+
+
+def stop_file(folder: Path) -> Path:
+    """The file whose appearance in a run folder stops the run."""
+    return folder / STOP_FILE
 
 
 def any_rank(flags: list[bool], device: torch.device) -> list[bool]:

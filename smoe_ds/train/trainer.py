@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -30,12 +30,14 @@ from smoe_ds.moe.expert_parallel import sum_over_ranks
 from smoe_ds.moe.layer import StratifiedMoE
 from smoe_ds.parallel.agreement import agree
 from smoe_ds.parallel.env import Env
+from smoe_ds.parallel.heartbeat import Heartbeat
 from smoe_ds.train.meters import Meter
 from smoe_ds.train.micro_step import LossSettings, forward, seed_micro_batch, token_scale
 from smoe_ds.train.report import Reporter, format_duration
 from smoe_ds.train.run_folder import check_continues, checkpoint_root, has_checkpoints, write_run_folder
 from smoe_ds.train.schedule import inverse_sqrt_lr
-from smoe_ds.train.stopping import EXIT_PREEMPTED, StopSignals, any_rank
+from smoe_ds.train.stopping import EXIT_PREEMPTED, StopSignals, any_rank, stop_file
+from smoe_ds.train.updates import Updates
 from smoe_ds.train.validation import validation_nll
 
 
@@ -46,6 +48,8 @@ class Progress:
     Attributes:
         step: optimizer steps taken (skipped ones included).
         skipped_steps: steps skipped for a gradient that was not finite.
+        skipped_spikes: steps skipped for a loss or gradient norm far above what it was.
+        skipped_in_a_row: steps skipped since the last that was taken.
         seconds: time spent in the run so far, over all its parts [s].
         best_nll: lowest mean validation loss so far [nat].
         last_validation: step of the last validation.
@@ -54,6 +58,8 @@ class Progress:
 
     step: int = 0
     skipped_steps: int = 0
+    skipped_spikes: int = 0
+    skipped_in_a_row: int = 0
     seconds: float = 0.0
     best_nll: float | None = None
     last_validation: int = 0
@@ -89,23 +95,38 @@ class Trainer:
         env: this process among the others; the process group is initialised.
         device: where this rank computes.
         resume: continue from the last checkpoint in the run folder; otherwise the folder must hold none.
+        heartbeat: hears what this rank is doing.
 
     Raises:
         SmoeError: corpus, checkpoint or configuration do not fit; on all ranks if on one.
     """
 
-    def __init__(self, run: RunConfig, env: Env, device: torch.device, *, resume: bool = True) -> None:
+    def __init__(
+        self,
+        run: RunConfig,
+        env: Env,
+        device: torch.device,
+        *,
+        resume: bool = True,
+        heartbeat: Heartbeat | None = None,
+    ) -> None:
         self.run, self.env, self.device = run, env, device
+        self.heartbeat = heartbeat or Heartbeat()
         self.smoe, self.train = run.smoe, run.smoe.train
         self.folder = Path(self.train.output_dir)
         self.progress = Progress()
         self._check_folder(resume)
+        self.heartbeat.doing("opening the corpus")
         self.corpus = self._open_corpus()
         self.accumulation_steps = run.train_batch_size // env.world_size
+        self.heartbeat.doing("building the engine")
         self.engine = self._build_engine()
+        self.updates = Updates(self.engine, self.train, sum_over_ranks)
+        self.heartbeat.doing("opening the data")
         self.stream = self._open_stream()
         self.validation_batches = self._open_validation()
         self.losses = self._loss_settings()
+        self.heartbeat.doing("loading a checkpoint")
         resumed = resume and self._restore()
         if self.train.init_from is not None and not resumed:
             load_initial_weights(self.engine, Path(self.train.init_from), self.corpus.tokenizer.sha256)
@@ -115,14 +136,19 @@ class Trainer:
         self.blocks = {name: module for name, module in modules if isinstance(module, StratifiedMoE)}
         names = [name.replace(".layers", "").removesuffix(".ffn") for name in self.blocks]
         self.meter = Meter(names, sum_over_ranks)
-        self.balancer = BiasBalancer(list(self.blocks.values()), sum_over_ranks)
+        self.balancer = self._new_balancer()
         self.data = StepBatches([], 0, 0, {}, {})
         self.clock = Clock(self.progress.seconds)
 
-    def fit(self) -> int:
-        """Train until the last step, the end of the time or a signal; then validate, save, and return the exit code."""
+    def fit(self, signals: StopSignals | None = None) -> int:
+        """Train until the last step, the end of the time or a signal; then validate, save, and return the exit code.
+
+        Args:
+            signals: entered before, so that a signal during the start counts; None: signals count from now on.
+        """
         self._introduce()
-        with StopSignals() as signals:
+        self.heartbeat.training = True
+        with StopSignals() if signals is None else nullcontext(signals) as signals:
             stopped, finished = self._stop_reasons(signals)
             while not (stopped or finished):
                 self._step()
@@ -133,33 +159,62 @@ class Trainer:
         self.stream.close()
         self.report.close()
         if not finished:
-            self.report.say(f"stopped at step {self.progress.step} by a signal; the same command goes on from there")
+            self._take_stop_file()
+            self.report.say(
+                f"stopped at step {self.progress.step} by a signal or the file {stop_file(self.folder).name}; "
+                "the same command goes on from there"
+            )
             return EXIT_PREEMPTED
         self.report.say(f"done: {self.progress.step} steps in {format_duration(self.clock.total())}, see {self.folder}")
         return 0
 
     def _step(self) -> None:
         began = time.monotonic()
+        self.heartbeat.doing(f"step {self.progress.step + 1}: waiting for data")
         self.data = self.stream.next_step()
         self.progress.step += 1
+        self.heartbeat.doing(f"step {self.progress.step}: computing")
         set_learning_rate(self.engine, self._learning_rate())
         self._forward_backward(self.data)
-        if step_was_skipped(self.engine):
-            self.progress.skipped_steps += 1
+        self._close_step(self.updates.judge())
         self.clock.in_steps += time.monotonic() - began
         self.clock.steps += 1
 
     def _forward_backward(self, step_batches: StepBatches) -> None:
         scale = token_scale(self.env.world_size, self.accumulation_steps, step_batches.num_tgt_tokens)
         self.engine.train()
-        for batch in step_batches.batches:
+        losses = []
+        for number, batch in enumerate(step_batches.batches, 1):
             seed_micro_batch(self.train.seed, batch.index)
             micro_step = forward(self.engine, batch, self.losses, self.device, scale)
             self.engine.backward(micro_step.loss)
+            losses.append(micro_step.translation.smoothed.detach())
+            if number == len(step_batches.batches):
+                self.updates.prepare(torch.stack(losses).sum(), step_batches.num_tgt_tokens)
             self.engine.step()
             self.meter.add(micro_step, batch)
             self.balancer.add(micro_step.stats)
-        self.balancer.step()
+
+    def _close_step(self, skipped: str) -> None:
+        """What was not taken moves no bias, enters no mean, and may happen only so often in a row."""
+        progress = self.progress
+        self.meter.end_step(keep=not skipped)
+        if not skipped:
+            progress.skipped_in_a_row = 0
+            self.balancer.step()
+            return
+        self.balancer = self._new_balancer()
+        progress.skipped_in_a_row += 1
+        if step_was_skipped(self.engine):
+            progress.skipped_steps += 1
+        else:
+            progress.skipped_spikes += 1
+        self.report.say(f"step {progress.step} skipped: {skipped}")
+        self.report.skipped_steps(progress.skipped_steps, progress.skipped_spikes, progress.step)
+        self.updates.check_in_a_row(progress.skipped_in_a_row, progress.step)
+
+    def _new_balancer(self) -> BiasBalancer:
+        return BiasBalancer(list(self.blocks.values()), sum_over_ranks)
 
     def _after_step(self, *, stopped: bool, finished: bool) -> None:
         """Log, validate and save where it is time; what a finished run still needs is for ``_finish``."""
@@ -191,19 +246,18 @@ class Trainer:
             of=self.train.max_steps if self.train.max_minutes is None else None,
             scale=loss_scale(self.engine) if self.run.precision == "fp16" else None,
         )
+        self.report.skipped_steps(self.progress.skipped_steps, self.progress.skipped_spikes, self.progress.step)
         self.report.data(self.data.epochs, self.data.skipped, self.progress.step)
-        if not math.isfinite(interval.loss):
-            raise SmoeError(
-                f"step {self.progress.step}: the training loss is {interval.loss}; lower optimizer.params.lr, lengthen "
-                "smoe.train.warmup_steps or set gradient_clipping, then start again from the last checkpoint"
-            )
 
     def _validate(self) -> bool:
         """Validation losses; whether their mean is the lowest so far."""
         self.progress.last_validation = self.progress.step
         if not self.validation_batches:
             return False
-        nll = validation_nll(self.engine.module, self.validation_batches, self.device)
+        at = f"step {self.progress.step}: validating"
+        nll = validation_nll(
+            self.engine.module, self.validation_batches, self.device, lambda name: self.heartbeat.doing(f"{at} {name}")
+        )
         mean = sum(nll.values()) / len(nll)
         self.progress.validation_nll = mean
         best = self.progress.best_nll is None or mean < self.progress.best_nll
@@ -213,8 +267,13 @@ class Trainer:
         return best
 
     def _save(self, best: bool) -> None:
+        self.heartbeat.doing(f"step {self.progress.step}: saving")
         self.progress.seconds = self.clock.total()
-        extra = {"progress": vars(self.progress), "stream": self.stream.position()}
+        extra = {
+            "progress": vars(self.progress),
+            "stream": self.stream.position(),
+            "spikes": self.updates.spikes.state(),
+        }
         root = checkpoint_root(self.folder)
         save_checkpoint(self.engine, root, self.progress.step, extra, keep_last=self.train.keep_last, best=best)
 
@@ -225,6 +284,8 @@ class Trainer:
             return False
         self.progress = Progress(**extra["progress"])
         self.stream.restore(extra["stream"])
+        if "spikes" in extra:  # checkpoints from before there was such a setting have none
+            self.updates.spikes.restore(extra["spikes"])
         return True
 
     def _check_folder(self, resume: bool) -> None:
@@ -271,7 +332,7 @@ class Trainer:
             self.corpus.tokenizer.vocab_size,
             seed=self.train.seed,
             rank=self.env.rank,
-            check_finite=self.run.precision != "fp16",  # there the loss scaler skips such steps
+            check_finite=False,  # such a step is skipped, by all ranks
         )
         model.activation_checkpointing = self.train.activation_checkpointing
         if self.train.compile:
@@ -336,12 +397,15 @@ class Trainer:
         return inverse_sqrt_lr(self.progress.step, self.run.peak_lr, self.train.warmup_steps, self.train.warmup_init_lr)
 
     def _stop_reasons(self, signals: StopSignals) -> tuple[bool, bool]:
-        """Whether any rank was signalled, and whether steps or time are used up; the same answer on all ranks."""
+        """Whether any rank was told to stop, and whether steps or time are used up; the same answer on all ranks."""
         limit = self.train.max_minutes
         time_up = limit is not None and self.clock.total() >= 60 * limit
         last = self.progress.step >= self.train.max_steps
+        self.heartbeat.doing(f"step {self.progress.step + 1}: waiting for data")
         problem = None if last else self._data_problem()
-        flags = [signals.received is not None, time_up, problem is not None]
+        self.heartbeat.doing(f"step {self.progress.step}: agreeing whether to go on")
+        told = signals.received is not None or (self.env.rank == 0 and stop_file(self.folder).exists())
+        flags = [told, time_up, problem is not None]
         stopped, time_up, damaged = any_rank(flags, self.device)
         if damaged:
             agree(problem, DataError, "reading the corpus")
@@ -356,6 +420,11 @@ class Trainer:
             return str(error)
         self.clock.in_steps += time.monotonic() - began
         return None
+
+    def _take_stop_file(self) -> None:
+        """The file has done its work; the next start is to train."""
+        if self.env.rank == 0:
+            stop_file(self.folder).unlink(missing_ok=True)
 
     def _seconds_left(self, seconds_per_step: float) -> float:
         by_steps = (self.train.max_steps - self.progress.step) * seconds_per_step

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
@@ -13,7 +13,10 @@ from smoe_ds.moe.expert_parallel import sum_over_ranks
 
 
 def validation_nll(
-    model: nn.Module, batches: Mapping[str, ValidationBatches], device: torch.device
+    model: nn.Module,
+    batches: Mapping[str, ValidationBatches],
+    device: torch.device,
+    progress: Callable[[str], None] = lambda direction: None,
 ) -> dict[str, float]:
     """Negative log-likelihood per target token [nat] of each direction, over all ranks. A collective.
 
@@ -21,14 +24,16 @@ def validation_nll(
         model: the bare model; left in the mode it was in.
         batches: fixed batches by direction, the same directions on every rank.
         device: where to compute.
+        progress: called with the direction before each batch.
     """
     was_training = model.training
     model.eval()
     sums = []
     with torch.no_grad():
-        for of_direction in batches.values():
+        for direction, of_direction in batches.items():
             nll = torch.zeros((), dtype=torch.float64, device=device)
             for batch in of_direction:
+                progress(direction)
                 src, tgt_in, tgt_out = (ids.to(device) for ids in (batch.src, batch.tgt_in, batch.tgt_out))
                 logits, _ = model(src, tgt_in)
                 nll += translation_loss(logits, tgt_out, 0.0).nll

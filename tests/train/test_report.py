@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,7 @@ def test_meter_means() -> None:
     second = [stratum(30, [[30, 0], [0, 30]], 7, 15.0), stratum(6, [[6]], 2, 0.0)]
     meter.add(micro_step(20.0, 18.0, 1.0, first), batch(7, 5))
     meter.add(micro_step(40.0, 36.0, 2.0, second), batch(9, 15))
+    meter.end_step(keep=True)
     interval = meter.take()
     assert (interval.loss, interval.nll, interval.balance_loss, interval.tokens) == (3.0, 2.7, 1.5, 72)
     assert interval.requested_capacity == {"encoder.1": pytest.approx(50 / 40)}
@@ -67,10 +69,26 @@ def test_meter_means() -> None:
 def test_meter_shows_imbalance_and_starts_anew() -> None:
     meter = Meter(["encoder.1"], lambda values: values)
     meter.add(micro_step(1.0, 1.0, 1.0, [stratum(10, [[10, 0]], 0, 0.0)]), batch(1, 1))
+    meter.end_step(keep=True)
     assert meter.take().strata["encoder.1"][0].load == 2.0
     meter.add(micro_step(6.0, 6.0, 1.0, [stratum(10, [[5, 5]], 0, 0.0)]), batch(1, 2))
+    meter.end_step(keep=True)
     again = meter.take()
     assert (again.loss, again.strata["encoder.1"][0].load) == (3.0, 1.0)
+
+
+def test_a_step_left_out_shows_only_where_there_is_no_other() -> None:
+    meter = Meter([], lambda values: values)
+    for smoothed, keep in ((4.0, True), (math.nan, False), (8.0, True), (math.nan, False)):
+        meter.add(micro_step(smoothed, smoothed, None, []), batch(1, 2))
+        meter.end_step(keep=keep)
+    assert meter.take().loss == 3.0
+    meter.add(micro_step(math.nan, math.nan, None, []), batch(1, 2))
+    meter.end_step(keep=False)
+    assert math.isnan(meter.take().loss)
+    meter.add(micro_step(2.0, 2.0, None, []), batch(1, 2))
+    meter.end_step(keep=True)
+    assert meter.take().loss == 1.0
 
 
 def test_sentences_left_out_are_told_when_they_double(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,5 +107,6 @@ def test_sentences_left_out_are_told_when_they_double(tmp_path: Path, capsys: py
 def test_dense_model_and_padding_only() -> None:
     meter = Meter([], lambda values: values)
     meter.add(micro_step(0.0, 0.0, None, []), empty_batch())
+    meter.end_step(keep=True)
     interval = meter.take()
     assert (interval.loss, interval.balance_loss, interval.mean_rc, interval.tokens) == (0.0, None, None, 0)
