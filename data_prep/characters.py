@@ -88,7 +88,7 @@ def _properties(character: str, seconds: set[str]) -> tuple[int, int]:
     fold = character.casefold() if character.isascii() else _folded(character)
     kept = [key_character(part) for part in fold]
     text = "".join(part for part in kept if part)
-    if len(fold) == 1 and text == fold and fold not in seconds and character not in seconds:
+    if len(fold) == 1 and text == fold and fold not in seconds:
         other_class = bool(unicodedata.combining(fold)) != bool(unicodedata.combining(character))
         wider = character <= "\uffff" < fold  # would not fit an array of 16 bits
         return flags | DIGIT * fold.isdecimal() | COMPLEX * (other_class or wider), ord(fold)

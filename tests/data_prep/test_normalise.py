@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import random
+from collections import Counter
+
 import numpy as np
 import pytest
 
@@ -96,3 +100,34 @@ def test_exchanged_sides_are_counted() -> None:
     pairs = [(b, a) if number in swapped else (a, b) for number, (a, b) in enumerate(pairs)]
     pairs += [("Firefox 3.0", "Firefox 3.0"), ("3", "3")]
     assert count_swapped([src for src, _ in pairs], [tgt for _, tgt in pairs]) == len(swapped)
+
+
+def naive_swapped(pairs: list[tuple[str, str]]) -> int:
+    """Exchanged pairs, found with dictionaries of words."""
+    lines = [tuple(side.lower().split() for side in pair) for pair in pairs]
+    only = [tuple([w for w in line[side] if w not in line[1 - side]] for side in (0, 1)) for line in lines]
+    counts = [Counter(word for line in only for word in line[side]) for side in (0, 1)]
+
+    def evidence(line: tuple[list[str], ...], side: int) -> float:
+        return sum(
+            math.log(max(counts[side][word] - 1, 0) + 0.5) - math.log(counts[1 - side][word] + 0.5)
+            for word in line[side]
+        )
+
+    return sum(all(evidence(line, side) < -math.log(100) for side in (0, 1)) for line in only)
+
+
+def test_exchanged_sides_equal_a_count_with_dictionaries() -> None:
+    """Names that one language has on its side only, and that some exchanged lines have on both."""
+    rng = random.Random(3)
+    pairs = []
+    for number in range(400):
+        src, tgt = sentence(number), translate(sentence(number), "nso")
+        if number % 3 == 0:
+            src, tgt = f"{src} Opel Ford Audi", tgt
+        if number % 5 == 0:
+            src, tgt = f"{src} Opel Ford Audi", f"{tgt} Opel Ford Audi"
+        pairs.append((tgt, src) if rng.random() < 0.15 else (src, tgt))
+    swapped = count_swapped([src for src, _ in pairs], [tgt for _, tgt in pairs])
+    assert swapped == naive_swapped(pairs) > 30
+    assert count_swapped([], []) == count_swapped(["a"], [""]) == 0
