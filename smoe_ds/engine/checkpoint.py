@@ -21,17 +21,11 @@ from smoe_ds.engine.commit import (
     temporary_folder,
     write_text_durably,
 )
-from smoe_ds.engine.fragments import MASTER, MOMENTS
-from smoe_ds.engine.part_file import FileEntry, PartFile
+from smoe_ds.engine.fragments import MASTER
+from smoe_ds.engine.part_file import FileEntry
 from smoe_ds.engine.part_reader import PartReader
-from smoe_ds.engine.state import (
-    engine_counters,
-    gather_state,
-    owned_parameters,
-    persistent_buffers,
-    restore_counters,
-    restore_state,
-)
+from smoe_ds.engine.state import engine_counters, persistent_buffers, restore_counters, restore_state
+from smoe_ds.engine.write_parts import write_parts
 from smoe_ds.errors import CheckpointError
 from smoe_ds.parallel.agreement import agree, gather_json
 
@@ -66,7 +60,7 @@ def save_checkpoint(
     final = root / fmt.folder_name(step)
     temporary = _open_together(root, final, what)
     try:
-        entries, problem = _write_parts(engine, temporary)
+        entries, problem = write_parts(engine, temporary)
         agree(problem, CheckpointError, what)
         everyone = gather_json([entry.as_json() for entry in entries])
         if _rank() == 0:
@@ -129,46 +123,6 @@ def _open_together(root: Path, final: Path, what: str) -> Path:
         None if seen else f"{temporary} is not visible; use a file system that all ranks share", CheckpointError, what
     )
     return temporary
-
-
-def _write_parts(engine: Any, folder: Path) -> tuple[list[FileEntry], str | None]:
-    """Writes this rank's part files; what went wrong comes back as text, after all collectives were gone through."""
-    import torch
-
-    problem: str | None = None
-    model = optimizer = None
-    owned = owned_parameters(engine)
-    buffers = persistent_buffers(engine.module) if _rank() == 0 else {}
-    try:
-        if owned:
-            steps = {"steps": json.dumps({item.name: item.step for item in owned})}
-            moments = [(f"{key}/{item.name}", item.shape) for item in owned for key in MOMENTS]
-            shapes = [(i.name, i.shape) for i in owned] + [(name, tuple(b.shape)) for name, b in buffers.items()]
-            model = PartFile(folder / fmt.part_name("model", _rank()), shapes, {})
-            optimizer = PartFile(folder / fmt.part_name("optimizer", _rank()), moments, steps)
-    except OSError as error:
-        problem = str(error)
-    for name, key, tensor in gather_state(engine):
-        if problem is None and model is not None and optimizer is not None:
-            try:
-                model.write(name, tensor) if key == MASTER else optimizer.write(f"{key}/{name}", tensor)
-            except OSError as error:
-                problem = f"{name}: {error}"
-    try:
-        if problem is None and model is not None:
-            for name, buffer in buffers.items():
-                model.write(name, buffer.to("cpu", torch.float32))
-    except OSError as error:
-        problem = str(error)
-    parts = [part for part in (model, optimizer) if part is not None]
-    try:
-        if problem is None:
-            return [part.close() for part in parts], None
-    except OSError as error:
-        problem = str(error)
-    for part in parts:
-        part.abandon()
-    return [], problem
 
 
 def _commit(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,13 +20,14 @@ from smoe_ds.engine.fragments import (
 )
 from smoe_ds.engine.ownership import assign_owners
 from smoe_ds.errors import CheckpointError
-from smoe_ds.parallel.agreement import collective_device
+from smoe_ds.parallel.agreement import collective_device, gather_json
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
 KEYS = (MASTER, *MOMENTS)
+PIECE = 2 << 20  # elements (8 MiB): what is copied, gathered, hashed and written at a time
 _COUNTERS = ("global_steps", "global_samples", "skipped_steps")
 _SCALER = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
 
@@ -43,17 +45,27 @@ class Owned:
 
 @dataclass(frozen=True)
 class _Entry:
-    """One parameter held by this rank: who writes it, and the ranks among which its pieces lie."""
+    """One parameter held by this rank.
+
+    Attributes:
+        name: its logical name.
+        shape: its shape.
+        fragment: what this rank holds of it.
+        owner: the rank that writes it.
+        owned: first and last element (exclusive) of what its owner holds of it.
+        group: the ranks among which its pieces lie.
+    """
 
     name: str
     shape: tuple[int, ...]
     fragment: Fragment
     owner: int
+    owned: tuple[int, int]
     group: Any
 
 
 def owned_parameters(engine: Any) -> list[Owned]:
-    """Names, shapes and Adam steps of what this rank writes, in the order of `gather_state`."""
+    """Names, shapes and Adam steps of what this rank writes, in the order of `gather_state`. A collective."""
     import torch.distributed as dist
 
     ensure_moments(engine)
@@ -66,19 +78,23 @@ def owned_parameters(engine: Any) -> list[Owned]:
 
 
 def gather_state(engine: Any) -> Iterator[tuple[str, str, Tensor]]:
-    """Yields (name, key, fp32 tensor on the CPU) for what this rank writes, one tensor in memory at a time.
+    """Yields (name, key, flat fp32 piece on the CPU) for what this rank writes; keys "master", then each moment.
 
-    Every parameter of the job is yielded by exactly one rank, keys "master", "exp_avg" and "exp_avg_sq" in turn. A
-    collective under ZeRO 1 and 2: every rank must exhaust it, whatever happens to what it yields.
+    Every parameter of the job is yielded by exactly one rank, from its first element to its last in pieces of at most
+    `PIECE`. A piece may share memory with the optimizer: it holds until the next step. Under ZeRO 1 and 2 a rank
+    writes what it holds; only parameters that lie across the border of two ranks' partitions are gathered, piece by
+    piece. A collective then: every rank must exhaust it, whatever happens to what it yields.
     """
     import torch.distributed as dist
 
     ensure_moments(engine)
     for entry in _entries(engine):
+        numel = math.prod(entry.shape)
         for key in KEYS:
-            tensor = _assemble(engine, entry, key)
-            if entry.owner == dist.get_rank():
-                yield entry.name, key, tensor.view(entry.shape)
+            for begin in range(0, max(numel, 1), PIECE):
+                piece = _piece(engine, entry, key, begin, min(begin + PIECE, numel))
+                if entry.owner == dist.get_rank():
+                    yield entry.name, key, piece
 
 
 def restore_state(engine: Any, reader: Reader, steps: Mapping[str, int]) -> None:
@@ -153,12 +169,30 @@ def _entries(engine: Any) -> list[_Entry]:
     for name, parameter in sorted(engine.module.named_parameters()):
         group_name = "" if getattr(parameter, "allreduce", True) else parameter.group_name
         by_group.setdefault(group_name, {})[name] = parameter
+    held = _held(found) if is_partitioned(engine) else None
     entries: list[_Entry] = []
     for group_name, members in sorted(by_group.items()):
         group = _data_parallel_group(group_name)
-        owners = assign_owners({n: p.numel() for n, p in members.items()}, dist.get_process_group_ranks(group))
-        entries += [_Entry(n, tuple(p.shape), found[n], owners[n], group) for n, p in members.items()]
+        ranks = dist.get_process_group_ranks(group)
+        pieces = {
+            name: {rank: held[rank][name] for rank in ranks if name in held[rank]}
+            if held is not None
+            else dict.fromkeys(ranks, (0, parameter.numel()))
+            for name, parameter in members.items()
+        }
+        # a parameter without elements lies in no partition
+        holders = {name: tuple(by_rank) or tuple(ranks) for name, by_rank in pieces.items()}
+        owners = assign_owners({name: p.numel() for name, p in members.items()}, holders)
+        for name, parameter in members.items():
+            owned = pieces[name].get(owners[name], (0, 0))
+            entries.append(_Entry(name, tuple(parameter.shape), found[name], owners[name], owned, group))
     return entries
+
+
+def _held(found: Mapping[str, Fragment]) -> list[dict[str, tuple[int, int]]]:
+    """By rank, first and last element (exclusive) of what it holds of each parameter it holds something of."""
+    mine = {name: [piece.start, piece.start + piece.numel] for name, piece in found.items() if piece.numel}
+    return [{name: (begin, end) for name, (begin, end) in of_rank.items()} for of_rank in gather_json(mine)]
 
 
 def _data_parallel_group(group_name: str) -> Any:
@@ -172,25 +206,23 @@ def _data_parallel_group(group_name: str) -> Any:
     return groups._get_expert_data_parallel_group(group_name)
 
 
-def _assemble(engine: Any, entry: _Entry, key: str) -> Tensor:
-    """The whole flat tensor on its owner, in CPU memory; elsewhere something of no meaning.
+def _piece(engine: Any, entry: _Entry, key: str, begin: int, end: int) -> Tensor:
+    """Some elements of a parameter's flat tensor on its owner, in CPU memory; elsewhere something of no meaning.
 
-    Pieces are put together as integers: a sum of floats would turn -0.0 into 0.0.
+    What lies on several ranks is put together as integers: a sum of floats would turn -0.0 into 0.0.
     """
     import torch
     import torch.distributed as dist
 
-    fragment = entry.fragment
-    if not is_partitioned(engine):
-        if entry.owner != dist.get_rank():
-            return torch.empty(0)
-        return fragment.view(engine.basic_optimizer, key).to("cpu", torch.float32)
-    numel = 1
-    for size in entry.shape:
-        numel *= size
-    whole = torch.zeros(numel, dtype=torch.float32, device=collective_device())
-    if fragment.numel:
-        whole.narrow(0, fragment.start, fragment.numel).copy_(fragment.view(engine.basic_optimizer, key))
-    if dist.get_world_size(entry.group) > 1:
-        dist.reduce(whole.view(torch.int32), dst=entry.owner, group=entry.group)
+    fragment, rank = entry.fragment, dist.get_rank()
+    low, high = max(begin, fragment.start), min(end, fragment.start + fragment.numel)
+    mine = torch.empty(0)
+    if low < high:
+        mine = fragment.view(engine.basic_optimizer, key).narrow(0, low - fragment.start, high - low)
+    if entry.owned[0] <= begin and end <= entry.owned[1]:
+        return mine.to("cpu", torch.float32) if entry.owner == rank else torch.empty(0)
+    whole = torch.zeros(end - begin, dtype=torch.float32, device=collective_device())
+    if low < high:
+        whole.narrow(0, low - begin, high - low).copy_(mine)
+    dist.reduce(whole.view(torch.int32), dst=entry.owner, group=entry.group)
     return whole.cpu()

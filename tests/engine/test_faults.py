@@ -196,12 +196,13 @@ def _die(*_: Any, **__: Any) -> None:
 
 def _save_and_die(rank: int, world_size: int, root: Path, where: str) -> None:
     from smoe_ds.engine import checkpoint
+    from smoe_ds.engine.part_file import PartFile
 
     engine = make_engine(rank, world_size, SETUP)
     train(engine, rank, world_size, 0, 1)
     checkpoint.save_checkpoint(engine, root, 1, {"step": 1}, keep_last=1)
     if where == "parts" and rank == 1:
-        checkpoint.PartFile.close = _die  # type: ignore[method-assign, assignment]
+        PartFile.close = _die  # type: ignore[method-assign, assignment]
     elif where == "manifest" and rank == 0:
         checkpoint.commit_folder = _die
     elif where == "latest" and rank == 0:

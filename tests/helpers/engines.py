@@ -104,9 +104,13 @@ def train(engine: Any, rank: int, world_size: int, begin: int, end: int) -> list
 
 def full_state(engine: Any) -> dict[str, torch.Tensor]:
     """fp32 weights and moments that this rank owns, plus the model's own parameters as it computes with them."""
-    from smoe_ds.engine.state import gather_state
+    from smoe_ds.engine.state import gather_state, owned_parameters
 
-    state = {f"{key}/{name}": tensor.clone() for name, key, tensor in gather_state(engine)}
+    shapes = {owned.name: owned.shape for owned in owned_parameters(engine)}
+    pieces: dict[tuple[str, str], list[torch.Tensor]] = {}
+    for name, key, piece in gather_state(engine):
+        pieces.setdefault((name, key), []).append(piece.clone())
+    state = {f"{key}/{name}": torch.cat(parts).reshape(shapes[name]) for (name, key), parts in pieces.items()}
     state |= {f"model/{name}": p.detach().float().clone() for name, p in engine.module.named_parameters()}
     return state
 
