@@ -6,7 +6,7 @@ import hashlib
 import queue
 import threading
 
-_WAITING = 2  # pieces; with the one being hashed they bound the memory
+WAITING = 32  # pieces; with the one being hashed they bound the memory
 
 
 class BackgroundHash:
@@ -14,7 +14,7 @@ class BackgroundHash:
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
-        self._pieces: queue.Queue[bytes | memoryview | None] = queue.Queue(_WAITING)
+        self._pieces: queue.Queue[bytes | memoryview | None] = queue.Queue(WAITING)
         self._thread = threading.Thread(target=self._run, name="sha256", daemon=True)
         self._thread.start()
 

@@ -22,6 +22,7 @@ from smoe_ds.engine.commit import (
     write_text_durably,
 )
 from smoe_ds.engine.fragments import MASTER
+from smoe_ds.engine.ownership import assign_owners
 from smoe_ds.engine.part_file import FileEntry
 from smoe_ds.engine.part_reader import PartReader
 from smoe_ds.engine.state import engine_counters, persistent_buffers, restore_counters, restore_state
@@ -93,7 +94,7 @@ def load_checkpoint(engine: Any, root: Path) -> dict[str, Any] | None:
     """
     names, refused = gather_json(_candidates(root) if _rank() == 0 else None)[0]
     for name in names:
-        problem = _verify_together(root / name)
+        problem = verify_together(root / name)
         if problem is None:
             _report(refused, f"resuming from {name}")
             return _load(engine, root / name)
@@ -104,13 +105,31 @@ def load_checkpoint(engine: Any, root: Path) -> dict[str, Any] | None:
     return None
 
 
+def verify_together(folder: Path) -> str | None:
+    """What is wrong with a checkpoint, None if nothing. Call it on every rank; each hashes its share of the files."""
+    import torch.distributed as dist
+
+    problem = None
+    try:
+        files = fmt.read_manifest(folder).files
+        ranks = range(dist.get_world_size())
+        reader = assign_owners({e.name: e.bytes for e in files}, {e.name: ranks for e in files})
+        for entry in files:
+            if reader[entry.name] == _rank():
+                fmt.verify_file(folder, entry)
+    except CheckpointError as error:
+        problem = str(error)
+    problems = sorted({text for text in gather_json(problem) if text is not None})
+    return "; ".join(problems) or None
+
+
 def _open_together(root: Path, final: Path, what: str) -> Path:
     """A temporary folder that rank 0 makes and all ranks see."""
     name, problem = None, None
     if _rank() == 0:
         try:
             root.mkdir(parents=True, exist_ok=True)
-            remove_leftovers(root, "step_*")
+            remove_leftovers(root, "step_*", fmt.LATEST, fmt.BEST)
             name = temporary_folder(final).name
         except OSError as error:
             problem = str(error)
@@ -178,23 +197,8 @@ def _candidates(root: Path) -> tuple[list[str], list[str]]:
     return names, [f"{root / fmt.LATEST}: points to {latest!r}, which does not exist"] if dangling else []
 
 
-def _verify_together(folder: Path) -> str | None:
-    """What is wrong with a checkpoint, None if nothing; each rank hashes its share of the files."""
-    import torch.distributed as dist
-
-    problem = None
-    try:
-        manifest = fmt.read_manifest(folder)
-        for entry in manifest.files[_rank() :: dist.get_world_size()]:
-            fmt.verify_file(folder, entry)
-    except CheckpointError as error:
-        problem = str(error)
-    problems = sorted({text for text in gather_json(problem) if text is not None})
-    return "; ".join(problems) or None
-
-
 def _load(engine: Any, folder: Path) -> dict[str, Any]:
-    reader = PartReader(folder, fmt.read_manifest(folder))
+    reader, state = _open(folder)
     if not reader.steps:
         raise CheckpointError(
             f"{folder}: holds weights without optimizer state, so no run can go on from it; start a new run from it "
@@ -211,13 +215,24 @@ def _load(engine: Any, folder: Path) -> dict[str, Any]:
             f"{folder}: {len(nowhere)} parameters are not in this model, the first is {nowhere[0]}; "
             "the checkpoint belongs to another model configuration"
         )
-    state = fmt.read_state(folder)
     restore_state(engine, reader.tensor, reader.steps)
     for name, buffer in buffers.items():
         buffer.copy_(reader.tensor(name, MASTER))
     restore_counters(engine, state["engine"])
     extra: dict[str, Any] = state["extra"]
     return extra
+
+
+def _open(folder: Path) -> tuple[PartReader, dict[str, Any]]:
+    """The verified files. What cannot be read by one rank is an error of all."""
+    problem, opened = None, None
+    try:
+        opened = PartReader(folder, fmt.read_manifest(folder)), fmt.read_state(folder)
+    except CheckpointError as error:
+        problem = str(error)
+    agree(problem, CheckpointError, f"reading {folder}")
+    assert opened is not None
+    return opened
 
 
 def _topology(engine: Any) -> dict[str, Any]:

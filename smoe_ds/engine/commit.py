@@ -34,10 +34,14 @@ def discard_folder(folder: Path) -> None:
     shutil.rmtree(doomed)
 
 
-def remove_leftovers(root: Path, pattern: str) -> None:
-    """Removes temporary folders that killed runs left behind, names matching ``PATTERN.tmp-*``."""
-    for folder in root.glob(f"{pattern}{_TEMPORARY}*"):
-        shutil.rmtree(folder)
+def remove_leftovers(root: Path, *patterns: str) -> None:
+    """Removes what killed runs left half-done: temporary folders and files, names matching ``PATTERN.tmp-*``."""
+    for pattern in patterns:
+        for path in root.glob(f"{pattern}{_TEMPORARY}*"):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
 
 def prune(folders: Collection[Path], keep: Collection[Path]) -> None:

@@ -30,6 +30,7 @@ VERSION = 1
 MANIFEST = "manifest.json"
 STATE = "state.json"
 LATEST, BEST = "latest", "best"
+_PLAIN_NAME = re.compile(r"\w[\w.-]*")
 _FOLDER = re.compile(r"step_(\d{8,})")
 
 
@@ -87,12 +88,14 @@ def read_manifest(folder: Path) -> Manifest:
         found = (content["format"], content["version"], content["step"])
     except FileNotFoundError:
         raise CheckpointError(f"{folder}: {MANIFEST} is missing; this is no finished checkpoint") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(
             f"{path}: cannot be read ({type(error).__name__}: {error}); the file is damaged"
         ) from error
     if digest != _digest(content):
         raise CheckpointError(f"{path}: its content does not match its digest; the file is damaged")
+    if elsewhere := [entry.name for entry in files if not _PLAIN_NAME.fullmatch(str(entry.name))]:
+        raise CheckpointError(f"{path}: names a file outside of the folder ({elsewhere[0]}); it is not ours")
     expected = (FORMAT, VERSION, step_of(folder))
     if found != expected:
         raise CheckpointError(f"{path}: expected format, version and step {expected}, found {found}")
@@ -122,9 +125,9 @@ def verify_file(folder: Path, entry: FileEntry) -> None:
 
 
 def read_pointer(root: Path, which: str) -> str | None:
-    """The folder name in ``latest`` or ``best``, or None without such a file."""
+    """The folder name in ``latest`` or ``best``, or None without such a file; what is no text is shown escaped."""
     path = root / which
-    return path.read_text(encoding="utf-8").strip() if path.is_file() else None
+    return path.read_text(encoding="utf-8", errors="backslashreplace").strip() if path.is_file() else None
 
 
 def resolve_checkpoint(path: Path, which: str | int = BEST) -> Path:
@@ -172,8 +175,18 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """``state.json`` of a verified checkpoint."""
-    content: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    """``state.json`` of a verified checkpoint.
+
+    Raises:
+        CheckpointError: it is no JSON object.
+    """
+    path = folder / STATE
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({type(error).__name__}: {error}); it is not ours") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: expected a JSON object, found {type(content).__name__}; it is not ours")
     return content
 
 

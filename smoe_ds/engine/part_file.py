@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from smoe_ds.engine.background_flush import BackgroundFlush
 from smoe_ds.engine.background_hash import BackgroundHash
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class PartFile:
         self._size = 0
         self._file = path.open("xb", buffering=0)
         self._hash = BackgroundHash()
+        self._flush = BackgroundFlush(self._file.fileno())
         try:
             self._put(_header(shapes, metadata))
         except OSError:
@@ -83,12 +84,13 @@ class PartFile:
         """
         if self._written != len(self._expected):
             raise ValueError(f"{self.path.name}: {self._expected[self._written][0]} was not written")
-        os.fsync(self._file.fileno())
+        self._flush.finish()
         self._file.close()
         return FileEntry(self.path.name, self._size, self._hash.hexdigest())
 
     def abandon(self) -> None:
         """Closes the file without finishing it."""
+        self._flush.stop()
         self._file.close()
         self._hash.stop()
 
@@ -101,6 +103,7 @@ class PartFile:
         rest = memoryview(data)
         while rest:
             rest = rest[self._file.write(rest) :]
+        self._flush.written(self._size)
 
 
 def _header(shapes: Sequence[tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]) -> bytes:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 KEYS = (MASTER, *MOMENTS)
-PIECE = 2 << 20  # elements (8 MiB): what is copied, gathered, hashed and written at a time
+PIECE = 1 << 18  # elements (1 MiB, so that a processor's cache holds it): copied, gathered, hashed, written at a time
 _COUNTERS = ("global_steps", "global_samples", "skipped_steps")
 _SCALER = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
 
