@@ -25,8 +25,11 @@ COMMANDS = {
     "train": "train a model from a run file, or go on from its last checkpoint",
     "translate": "translate text with a trained model",
     "evaluate": "translate held-out text and score it",
+    "checkpoint": "list, verify, compare and remove checkpoints",
     "average": "average the weights of checkpoints",
     "export": "write a model for inference alone: one safetensors file, JSON and the vocabulary",
+    "import": "take over the weights of a checkpoint that DeepSpeed saved",
+    "upcycle": "start a mixture of experts from a dense model: every expert a copy of its feed-forward network",
 }
 """Commands with their one-line help; a command's module is imported only when it is used."""
 

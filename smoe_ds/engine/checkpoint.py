@@ -239,10 +239,13 @@ def _topology(engine: Any) -> dict[str, Any]:
     import torch.distributed as dist
 
     model_dtype, gradient_dtype = engine.get_data_types()
+    groups = sorted(group["name"] for group in engine.optimizer.param_groups if group.get("moe"))
     return {
         "world_size": dist.get_world_size(),
+        "ep_size": max((int(name.rpartition("_")[2]) for name in groups), default=1),
         "zero_stage": int(engine.zero_optimization_stage()),
-        "expert_groups": sorted(group["name"] for group in engine.optimizer.param_groups if group.get("moe")),
+        "offload": bool(engine.zero_use_cpu_optimizer()),
+        "expert_groups": groups,
         "gradient_accumulation_steps": engine.gradient_accumulation_steps(),
         "model_dtype": str(model_dtype).removeprefix("torch."),
         "gradient_dtype": str(gradient_dtype).removeprefix("torch."),

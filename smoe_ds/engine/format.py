@@ -54,6 +54,10 @@ def part_name(kind: str, rank: int) -> str:
     return f"{kind}-{rank:05d}.safetensors"
 
 
+def is_checkpoint_name(name: str) -> bool:
+    return _FOLDER.fullmatch(name) is not None
+
+
 def step_of(folder: Path) -> int:
     match = _FOLDER.fullmatch(folder.name)
     if match is None:
@@ -102,20 +106,33 @@ def read_manifest(folder: Path) -> Manifest:
     return Manifest(found[2], files)
 
 
+def verify_size(folder: Path, entry: FileEntry) -> None:
+    """Compares a file's size with its manifest entry.
+
+    Raises:
+        CheckpointError: the file is missing or unreadable, or its size is another one.
+    """
+    path = folder / entry.name
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: missing, but listed in {MANIFEST}") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error})") from error
+    if size != entry.bytes:
+        raise CheckpointError(f"{path}: {size} bytes, expected {entry.bytes}; the file is truncated or not ours")
+
+
 def verify_file(folder: Path, entry: FileEntry) -> None:
     """Compares a file with its manifest entry.
 
     Raises:
         CheckpointError: the file is missing or unreadable, or its size or SHA-256 is another one.
     """
+    verify_size(folder, entry)
     path = folder / entry.name
     try:
-        size = path.stat().st_size
-        if size != entry.bytes:
-            raise CheckpointError(f"{path}: {size} bytes, expected {entry.bytes}; the file is truncated or not ours")
         found = sha256_of(path)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: missing, but listed in {MANIFEST}") from None
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error})") from error
     if found != entry.sha256:
