@@ -1,10 +1,12 @@
-"""Arguments of a stratified layer: what cannot work is refused with the remedy."""
+"""Arguments and inputs of a stratified layer: what cannot work is refused with the remedy."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from smoe_ds.moe.backends import BACKENDS
 from smoe_ds.moe.experts import ACTIVATIONS
@@ -34,8 +36,8 @@ def check_sizes(
     for name, value in sizes.items():
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} is {value!r}; expected a whole number of 1 or more")
-    if not strata or any(not isinstance(n, int) or n < 1 for n in strata):
-        raise ValueError(f"strata {list(strata)}: every stratum needs at least one expert, e.g. [4, 12]")
+    if not isinstance(strata, Sequence) or not strata or any(not isinstance(n, int) or n < 1 for n in strata):
+        raise ValueError(f"strata {strata!r}: expected at least one expert for every stratum, e.g. [4, 12]")
     fewest = min(strata) if stacked else strata[-1]
     if top_k > fewest:
         raise ValueError(
@@ -65,19 +67,60 @@ def check_settings(settings: Mapping[str, object]) -> None:
         if not isinstance(share, int | float) or not 0 <= share < 1:
             raise ValueError(f"{name} is {share!r}; expected a number from 0 to below 1")
     capacity_factor, rate = settings["capacity_factor"], settings["bias_balancing"]
-    if capacity_factor is not None and not (isinstance(capacity_factor, int | float) and capacity_factor > 0):
+    if capacity_factor is not None and not (
+        isinstance(capacity_factor, int | float) and 0 < capacity_factor < math.inf
+    ):
         raise ValueError(f"capacity_factor is {capacity_factor!r}; expected a number above 0, or None for no limit")
-    if not isinstance(rate, int | float) or rate < 0:
+    if not isinstance(rate, int | float) or not 0 <= rate < math.inf:
         raise ValueError(f"bias_balancing is {rate!r}; expected a number of 0 (off) or more, e.g. 0.001")
 
 
-def check_input(x: Tensor, padding_mask: Tensor | None, d_model: int) -> None:
-    """Refuse an input of another width and a mask of another shape.
+def check_ep_rank(ep_rank: int, ep_size: int) -> None:
+    """Refuse a rank outside the expert-parallel group.
 
     Raises:
-        ValueError: names both shapes.
+        ValueError: says which ranks there are.
+    """
+    if not isinstance(ep_rank, int) or not 0 <= ep_rank < ep_size:
+        raise ValueError(
+            f"ep_rank is {ep_rank!r}; with ep_size {ep_size} expected a whole number from 0 to {ep_size - 1}"
+        )
+
+
+def make_experts(make: Callable[[], nn.Module], number: int) -> list[nn.Module]:
+    """So many experts, each a module of its own.
+
+    Raises:
+        ValueError: ``make`` is a module itself, or makes something else, or the same module twice.
+    """
+    if isinstance(make, nn.Module):
+        raise ValueError(
+            f"expert is a {type(make).__name__}; expected a function that makes one, e.g. expert=lambda: ..."
+        )
+    made = [make() for _ in range(number)]
+    for expert in made:
+        if not isinstance(expert, nn.Module):
+            raise ValueError(f"expert() made a {type(expert).__name__}; expected an nn.Module from [n, D] to [n, D]")
+    if len(set(map(id, made))) < number:
+        raise ValueError(
+            "expert() returned the same module twice; make a new one at every call, or experts share weights"
+        )
+    return made
+
+
+def check_input(x: Tensor, padding_mask: Tensor | None, d_model: int) -> None:
+    """Refuse an input of another width or kind, and a mask of another shape or kind.
+
+    Raises:
+        ValueError: says what was expected.
     """
     if x.dim() < 1 or x.shape[-1] != d_model:
         raise ValueError(f"x has shape {list(x.shape)}; its last dimension must be d_model {d_model}")
-    if padding_mask is not None and padding_mask.shape != x.shape[:-1]:
+    if not x.is_floating_point():
+        raise ValueError(f"x is {x.dtype}; expected floating-point numbers")
+    if padding_mask is None:
+        return
+    if padding_mask.shape != x.shape[:-1]:
         raise ValueError(f"padding_mask has shape {list(padding_mask.shape)}; expected {list(x.shape[:-1])}")
+    if padding_mask.dtype != torch.bool:
+        raise ValueError(f"padding_mask is {padding_mask.dtype}; expected torch.bool, True where a position is padding")

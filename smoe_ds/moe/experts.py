@@ -74,9 +74,10 @@ def apply_experts(experts: Sequence[nn.Module], rows_RD: Tensor, counts: Sequenc
     outputs = []
     for expert, rows in zip(experts, rows_RD.split(list(counts)), strict=True):
         output = expert(rows)
-        if output.shape != rows.shape:
+        if not isinstance(output, Tensor) or output.shape != rows.shape:
+            made = list(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
             raise ValueError(
-                f"an expert ({type(expert).__name__}) made {list(output.shape)} of {list(rows.shape)}; "
+                f"an expert ({type(expert).__name__}) made {made} of {list(rows.shape)}; "
                 "it must keep the number of rows and the width"
             )
         outputs.append(output)

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from smoe_ds.errors import NonFiniteError
+from smoe_ds.errors import LaunchError, NonFiniteError
 from smoe_ds.moe.backends import choose_backend
-from smoe_ds.moe.checks import check_input, check_settings, check_sizes
+from smoe_ds.moe.checks import check_ep_rank, check_input, check_settings, check_sizes, make_experts
 from smoe_ds.moe.dispatch import Dispatcher, LocalDispatcher, RowCounts
 from smoe_ds.moe.experts import ExpertFFN, apply_experts
 from smoe_ds.moe.gate import choose, gate_logits, jittered, normalised_weights
@@ -79,6 +79,7 @@ class StratifiedMoE(nn.Module):
 
     Raises:
         ValueError: an argument that cannot work, with the remedy.
+        LaunchError: ``ep_size`` above 1 without a process group.
 
     Source: Eq. 4-11 of arXiv 2305.02176; options as named above.
     """
@@ -147,6 +148,7 @@ class StratifiedMoE(nn.Module):
         self.exchange_chunks = exchange_chunks
         self.check_finite = check_finite
         self.ep_rank = self._own_ep_rank(ep_size) if ep_rank is None else ep_rank
+        check_ep_rank(self.ep_rank, ep_size)
         self.name = name
         self.dispatcher: Dispatcher = LocalDispatcher()
 
@@ -156,8 +158,10 @@ class StratifiedMoE(nn.Module):
         self.gates = nn.ParameterList(nn.Parameter(torch.empty(n, d_model)) for n in visible)
         self.output_norm = nn.LayerNorm(d_model) if norm == "released" else None
         make_expert = expert or (lambda: ExpertFFN(d_model, d_ffn, activation))
-        self.experts = nn.ModuleDict({str(e): make_expert() for e in self.placement.experts_on(self.ep_rank)})
-        self.shared = make_expert() if shared_expert != "none" else None
+        local = self.placement.experts_on(self.ep_rank)
+        made = make_experts(make_expert, len(local) + (shared_expert != "none"))
+        self.experts = nn.ModuleDict({str(e): module for e, module in zip(local, made, strict=False)})
+        self.shared = made[-1] if shared_expert != "none" else None
         self.cmr_gate = nn.Linear(d_model, 1) if shared_expert == "cmr" else None
         self._initialize(seed)
         self._register_routing_tables()
@@ -167,6 +171,11 @@ class StratifiedMoE(nn.Module):
 
     def _own_ep_rank(self, ep_size: int) -> int:
         """This rank's number where the caller gave none."""
+        if ep_size > 1:
+            raise LaunchError(
+                f"{type(self).__name__} with ep_size {ep_size}: a subclass has to derive from "
+                "smoe_ds.moe.deepspeed_layer.ExpertParallelMoE, or to be given ep_rank and its dispatcher"
+            )
         return 0
 
     def _initialize(self, seed: int) -> None:
@@ -216,9 +225,15 @@ class StratifiedMoE(nn.Module):
 
         Raises:
             ValueError: shapes that do not fit.
+            LaunchError: experts on other ranks, and no exchange with them yet.
             NonFiniteError: NaN or infinite numbers at a position that is no padding, on all ranks of the group.
         """
         check_input(x, padding_mask, self.d_model)
+        if self.placement.ep_size > 1 and isinstance(self.dispatcher, LocalDispatcher):
+            raise LaunchError(
+                f"{self.name}: ep_size is {self.placement.ep_size}, but nothing exchanges rows yet; hand the model to "
+                "deepspeed.initialize first, or set the layer's dispatcher"
+            )
         x_ND = x.reshape(-1, self.d_model)
         num_strata = len(self.placement.strata)
         gates_aside = self.training and self.gating_dropout > 0 and float(torch.rand(())) < self.gating_dropout

@@ -8,6 +8,8 @@ import torch
 from smoe_ds.errors import LaunchError, NonFiniteError
 from smoe_ds.moe import StratifiedMoE
 
+ONE = torch.nn.Linear(8, 8)
+
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
@@ -23,7 +25,14 @@ from smoe_ds.moe import StratifiedMoE
         ({"strata": [4], "activation": "tanh"}, "expected one of relu, gelu, swiglu"),
         ({"strata": [4], "dropout": 1.0}, "dropout is 1.0; expected a number from 0 to below 1"),
         ({"strata": [4], "capacity_factor": 0.0}, "capacity_factor is 0.0"),
+        ({"strata": [4], "capacity_factor": float("inf")}, "capacity_factor is inf.*None for no limit"),
         ({"strata": [4], "bias_balancing": -1.0}, "bias_balancing is -1.0"),
+        ({"strata": 8}, r"strata 8: expected .* e.g. \[4, 12\]"),
+        ({"strata": [4], "exchange_chunks": 0}, "exchange_chunks is 0"),
+        ({"strata": [4], "ep_size": 2, "ep_rank": 2}, "ep_rank is 2; with ep_size 2 .* from 0 to 1"),
+        ({"strata": [4], "expert": torch.nn.Linear(8, 8)}, "expert is a Linear; expected a function"),
+        ({"strata": [4], "expert": lambda: "no module"}, r"expert\(\) made a str"),
+        ({"strata": [4], "expert": lambda: ONE}, "the same module twice"),
     ],
 )
 def test_bad_arguments(arguments: dict, message: str) -> None:
@@ -36,14 +45,29 @@ def test_expert_parallelism_without_a_process_group() -> None:
         StratifiedMoE(8, 16, [4], ep_size=2)
 
 
+def test_expert_parallelism_that_would_stay_silent() -> None:
+    class Mine(StratifiedMoE):
+        pass
+
+    with pytest.raises(LaunchError, match=r"Mine with ep_size 2: .*ExpertParallelMoE"):
+        Mine(8, 16, [4], ep_size=2)
+    with pytest.raises(LaunchError, match=r"nothing exchanges rows yet; .*deepspeed\.initialize"):
+        StratifiedMoE(8, 16, [4], ep_size=2, ep_rank=0)(torch.zeros(3, 8))
+
+
 def test_bad_shapes() -> None:
     layer = StratifiedMoE(8, 16, [4])
     with pytest.raises(ValueError, match=r"x has shape \[3, 7\].*d_model 8"):
         layer(torch.zeros(3, 7))
     with pytest.raises(ValueError, match=r"padding_mask has shape \[2\]; expected \[3\]"):
         layer(torch.zeros(3, 8), torch.zeros(2, dtype=torch.bool))
-    with pytest.raises(ValueError, match="must keep the number of rows"):
-        StratifiedMoE(8, 16, [4], expert=lambda: torch.nn.Linear(8, 9))(torch.zeros(3, 8))
+    with pytest.raises(ValueError, match=r"padding_mask is torch\.int64; expected torch\.bool"):
+        layer(torch.zeros(3, 8), torch.zeros(3, dtype=torch.long))
+    with pytest.raises(ValueError, match=r"x is torch\.int64; expected floating-point"):
+        layer(torch.zeros(3, 8, dtype=torch.long))
+    for expert in (lambda: torch.nn.Linear(8, 9), lambda: torch.nn.LSTM(8, 8)):
+        with pytest.raises(ValueError, match="must keep the number of rows"):
+            StratifiedMoE(8, 16, [4], expert=expert)(torch.zeros(3, 8))
 
 
 def test_not_a_number() -> None:

@@ -50,3 +50,13 @@ def test_layer_with_grouped_experts_equals_the_one_with_the_loop() -> None:
         outputs.append(layer(x)[0])
         assert layer(x[:0])[0].shape == (0, 16)
     torch.testing.assert_close(*outputs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_what_works_is_found_out_without_gradients_too(mode: type) -> None:
+    grouped_mm_problem.cache_clear()
+    expected = grouped_mm_problem(CPU, torch.bfloat16)
+    grouped_mm_problem.cache_clear()
+    with mode():
+        assert grouped_mm_problem(CPU, torch.bfloat16) == expected
+    grouped_mm_problem.cache_clear()
