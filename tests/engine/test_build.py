@@ -219,8 +219,8 @@ def test_starts_without_a_compiler_and_in_spite_of_a_stale_lock(tmp_path: Path) 
 
 def test_owners_are_a_pure_function_and_balanced() -> None:
     sizes = {f"p{i}": size for i, size in enumerate([50, 30, 20, 20, 10, 10, 10])}
-    owners = assign_owners(sizes, {name: (4, 2, 7) for name in sizes})
-    assert owners == assign_owners(dict(reversed(list(sizes.items()))), {name: (7, 4, 2) for name in sizes})
+    owners = assign_owners(sizes, dict.fromkeys(sizes, (4, 2, 7)))
+    assert owners == assign_owners(dict(reversed(list(sizes.items()))), dict.fromkeys(sizes, (7, 4, 2)))
     assert set(owners) == set(sizes)
     load = {rank: sum(sizes[name] for name in sizes if owners[name] == rank) for rank in (2, 4, 7)}
     assert load == {2: 50, 4: 50, 7: 50}
