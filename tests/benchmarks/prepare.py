@@ -3,7 +3,9 @@
 The floor is what cannot be saved: the same sentences, in memory as Python strings, encoded by SentencePiece with the
 same vocabulary, by as many processes as there are processors, started and loaded beforehand. The preparation is the
 whole command but for training the vocabulary, from the text files to the corpus in its place, processes started anew.
-Both run in turn, and a round's times are compared with each other only.
+Both run in turn, and a round's times are compared with each other only. Besides the time that passes, the processor
+time of all processes is compared: other work on the machine makes the former vary widely, and with all processors busy
+on an idle machine the two say the same.
 
 The text is invented: words of syllables, their frequencies those of a natural language (Zipf, Mandelbrot), in a Latin
 and a Cyrillic spelling beside an English-like one; or it is that of a folder, ``train.XX-YY.{XX,YY}[.gz]``.
@@ -15,9 +17,11 @@ import argparse
 import gzip
 import multiprocessing
 import os
+import resource
 import statistics
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -119,21 +123,24 @@ def write_spec(folder: Path, files: list[tuple[str, str, str]], vocab_size: int)
     return folder / "spec.yaml"
 
 
-def encode_share(paths: list[Path], model: Path, number: int, processes: int, barrier: Barrier) -> None:
-    """Encodes every so many-th sentence; the barrier is passed before and after."""
-    lines = [line for path in paths for line in path.read_text(encoding="utf-8").split("\n")[number::processes]]
+def encode_share(paths: list[Path], model: Path, number: int, cpu: Any, barrier: Barrier) -> None:
+    """Encodes every so many-th sentence between two passes of the barrier; puts its processor time into ``cpu``."""
+    lines = [line for path in paths for line in path.read_text(encoding="utf-8").split("\n")[number :: len(cpu)]]
     tokenizer = Tokenizer(model)
     barrier.wait()
+    began = time.process_time()
     for start in range(0, len(lines), 10_000):
         tokenizer.encode_rows(lines[start : start + 10_000])
+    cpu[number] = time.process_time() - began
     barrier.wait()
 
 
-def bare(paths: list[Path], model: Path, processes: int) -> float:
-    """Seconds that SentencePiece takes for all sentences."""
+def bare(paths: list[Path], model: Path, processes: int) -> tuple[float, float]:
+    """Seconds, and processor seconds, that SentencePiece takes for all sentences."""
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(processes + 1)
-    shares = [context.Process(target=encode_share, args=(paths, model, number, processes, barrier))
+    cpu = context.Array("d", processes)
+    shares = [context.Process(target=encode_share, args=(paths, model, number, cpu, barrier))
               for number in range(processes)]  # fmt: skip
     for share in shares:
         share.start()
@@ -143,15 +150,21 @@ def bare(paths: list[Path], model: Path, processes: int) -> float:
     seconds = time.perf_counter() - began
     for share in shares:
         share.join()
-    return seconds
+    return seconds, sum(cpu[:])
 
 
-def whole(spec: Path, workers: int) -> dict[str, float]:
-    """Seconds of the preparation, ``whole`` and by stage."""
+def processor_seconds() -> float:
+    """Processor time of this process and of all that it started and that have ended."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def whole(spec: Path, workers: int) -> tuple[dict[str, float], float]:
+    """Seconds of the preparation, ``whole`` and by stage; and its processor seconds."""
     progress = Progress(quiet=True)
-    began = time.perf_counter()
+    began, cpu_before = time.perf_counter(), processor_seconds()
     prepare(load_spec(spec), spec.parent, spec.parent / "corpus", overwrite=True, workers=workers, progress=progress)
-    return {"whole": time.perf_counter() - began, **progress.seconds}
+    return {"whole": time.perf_counter() - began, **progress.seconds}, processor_seconds() - cpu_before
 
 
 def measure(folder: Path, files: list[tuple[str, str, str]], args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -161,17 +174,28 @@ def measure(folder: Path, files: list[tuple[str, str, str]], args: argparse.Name
     spec = write_spec(folder, files, args.vocab_size)
     paths = [folder / name for _, src, tgt in files for name in (src, tgt)]
     size = sum(path.stat().st_size for path in paths) / MEGABYTE
-    times: dict[str, list[float]] = {}
+    times: dict[str, list[float]] = defaultdict(list)
+    cpu: dict[str, list[float]] = defaultdict(list)
     for _ in range(args.repeats):
-        times.setdefault("bare", []).append(bare(paths, folder / "small/tokenizer.model", args.workers))
-        for name, seconds in whole(spec, args.workers).items():
-            times.setdefault(name, []).append(seconds)
+        seconds, cpu_seconds = bare(paths, folder / "small/tokenizer.model", args.workers)
+        times["bare"].append(seconds)
+        cpu["bare"].append(cpu_seconds)
+        stages, cpu_seconds = whole(spec, args.workers)
+        cpu["whole"].append(cpu_seconds)
+        for name, seconds in stages.items():
+            times[name].append(seconds)
     rows = []
-    for name, seconds in times.items():
+    for name, all_seconds in times.items():
         speed = ratio(times, "bare", name)
-        rows.append({"what": "bare SentencePiece" if name == "bare" else name, "MB": size,
-                     "seconds": statistics.median(seconds), "MB_per_s": size / statistics.median(seconds),
-                     "of_bare": speed["median"], "quartiles": f"{speed['q1']:.3f}-{speed['q3']:.3f}"})  # fmt: skip
+        row = {"what": name, "MB": size, "seconds": statistics.median(all_seconds),
+               "MB_per_s": size / statistics.median(all_seconds), "of_bare": speed["median"],
+               "quartiles": f"{speed['q1']:.2f}-{speed['q3']:.2f}", "cpu_seconds": "-", "of_bare_cpu": "-",
+               "cpu_quartiles": "-"}  # fmt: skip
+        if name in cpu:
+            speed = ratio(cpu, "bare", name)
+            row |= {"cpu_seconds": statistics.median(cpu[name]), "of_bare_cpu": speed["median"],
+                    "cpu_quartiles": f"{speed['q1']:.2f}-{speed['q3']:.2f}"}  # fmt: skip
+        rows.append(row)
     return rows
 
 
