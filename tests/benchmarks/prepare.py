@@ -49,13 +49,11 @@ MEGABYTE = 1_000_000
 
 def words_of(language: str, rng: np.random.Generator) -> list[str]:
     """The words of an invented language; frequent ones are short."""
-    syllables, words = SYLLABLES[language], {}
-    for rank in range(WORDS * 2):
-        number = 1 + rng.poisson(0.25 * np.log1p(rank))
-        words["".join(syllables[i] for i in rng.integers(len(syllables), size=number))] = None
-        if len(words) == WORDS:
-            break
-    return list(words)
+    lengths = 1 + rng.poisson(0.25 * np.log1p(np.arange(2 * WORDS)))
+    drawn = rng.choice(SYLLABLES[language], int(lengths.sum())).tolist()
+    ends = np.cumsum(lengths).tolist()
+    words = ("".join(drawn[start:end]) for start, end in zip([0, *ends], ends, strict=False))
+    return list(dict.fromkeys(words))[:WORDS]
 
 
 def sentences(language: str, number: int, rng: np.random.Generator) -> Iterator[str]:

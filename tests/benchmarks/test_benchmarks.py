@@ -77,3 +77,15 @@ def test_overlap_benchmark(tmp_path: Path) -> None:
     assert rows[1]["pass_ms"] > rows[1]["alone_ms"] + 250
     left = subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
     assert "smoe-" not in left
+
+
+@pytest.mark.multirank
+def test_prepare_benchmark(tmp_path: Path) -> None:
+    file = tmp_path / "rows.json"
+    run("prepare", "--megabytes", "1", "--repeats", "1", "--vocab-size", "500", "--workers", "2", "--json", str(file))
+    rows = {row["what"]: row for row in json.loads(file.read_text())}
+    assert rows["bare"]["of_bare"] == rows["bare"]["of_bare_cpu"] == 1
+    stages = ("hash", "read and clean", "split", "vocabulary", "encode", "write")
+    assert 0 < sum(rows[name]["seconds"] for name in stages) < rows["whole"]["seconds"]
+    assert rows["whole"]["cpu_seconds"] > rows["bare"]["cpu_seconds"] > 0
+    assert 0.5 < rows["whole"]["MB"] < 2
