@@ -54,11 +54,15 @@ def prune(folders: Collection[Path], keep: Collection[Path]) -> None:
 def write_text_durably(path: Path, text: str) -> None:
     """Creates or replaces a small file at once: readers see the old text or the new one."""
     temporary = path.with_name(f"{path.name}{_TEMPORARY}{secrets.token_hex(4)}")
-    with temporary.open("x", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("x", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:  # a full disk: nothing half-done stays
+        temporary.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
 
 

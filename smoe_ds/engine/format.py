@@ -75,7 +75,7 @@ def write_manifest(folder: Path, step: int, files: Iterable[FileEntry]) -> None:
     """Writes the manifest, the last file of a checkpoint; it carries a digest of itself."""
     content = {"format": FORMAT, "version": VERSION, "step": step, "files": [entry.as_json() for entry in files]}
     content["digest"] = _digest(content)
-    write_text_durably(folder / MANIFEST, json.dumps(content, indent=1) + "\n")
+    write_text_durably(folder / MANIFEST, _manifest_text(content))
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -86,7 +86,9 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     try:
-        content = json.loads(path.read_bytes())
+        text = path.read_bytes()
+        content = json.loads(text)
+        as_written = text == _manifest_text(content).encode()
         digest = content.pop("digest")
         files = tuple(FileEntry(**entry) for entry in content["files"])
         found = (content["format"], content["version"], content["step"])
@@ -96,7 +98,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise CheckpointError(
             f"{path}: cannot be read ({type(error).__name__}: {error}); the file is damaged"
         ) from error
-    if digest != _digest(content):
+    if not as_written or digest != _digest(content):
         raise CheckpointError(f"{path}: its content does not match its digest; the file is damaged")
     if elsewhere := [entry.name for entry in files if not _PLAIN_NAME.fullmatch(str(entry.name))]:
         raise CheckpointError(f"{path}: names a file outside of the folder ({elsewhere[0]}); it is not ours")
@@ -205,6 +207,10 @@ def read_state(folder: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: expected a JSON object, found {type(content).__name__}; it is not ours")
     return content
+
+
+def _manifest_text(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=1) + "\n"
 
 
 def _digest(content: dict[str, Any]) -> str:
