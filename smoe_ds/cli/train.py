@@ -79,7 +79,10 @@ def _train_in_group(args: argparse.Namespace, configuration: RunConfig, env: Env
     from smoe_ds.parallel.process_group import init_distributed, shutdown
     from smoe_ds.train.stopping import StopSignals
 
-    with StopSignals() as signals:
+    def interrupted() -> None:
+        heartbeat.fail("exception", KeyboardInterrupt("SIGINT came twice"))
+
+    with StopSignals(interrupted) as signals:
         heartbeat.doing("loading libraries")
         device = _device(env)
         if device.index is not None:

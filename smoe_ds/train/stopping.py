@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
@@ -28,9 +29,13 @@ class StopSignals:
 
     More signals change nothing while the run saves itself, but for a second SIGINT two seconds or more after the
     first: somebody does not want to wait, and the process exits at once. Nothing is lost that was committed.
+
+    Args:
+        last_words: called before such an exit.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, last_words: Callable[[], None] = lambda: None) -> None:
+        self._last_words = last_words
         self.received: signal.Signals | None = None
         self._interrupted: float | None = None
 
@@ -51,6 +56,7 @@ class StopSignals:
             self._interrupted = now
         elif now - self._interrupted >= _SAME_PRESS:
             os.write(2, b"smoe-ds: interrupted twice; the last committed checkpoint stays\n")
+            self._last_words()
             os._exit(EXIT_INTERRUPTED)
 
 
