@@ -59,7 +59,7 @@ def test_overview_agrees_with_the_commands_own_help() -> None:
     ("arguments", "message"),
     [
         (["trian"], "smoe-ds: unknown command trian; did you mean train?\n"),
-        (["xyz"], "smoe-ds: unknown command xyz; commands: validate, plan, data, train, translate, evaluate\n"),
+        (["xyz"], f"smoe-ds: unknown command xyz; commands: {', '.join(cli.COMMANDS)}\n"),
         (["--verbose", "train"], "smoe-ds: unrecognized arguments: --verbose; see smoe-ds --help\n"),
         (
             ["train", "--steps", "many"],
