@@ -87,6 +87,24 @@ def set_step(optimizer: torch.optim.Optimizer, owner: Tensor, step: int) -> None
         state["step"] = step
 
 
+def replay_steps(optimizer: torch.optim.Optimizer) -> None:
+    """Brings DeepSpeed's compiled Adam to where its step counts say it is.
+
+    It keeps running products of the betas, step by step in float32, outside of the optimizer's state. Begun anew they
+    would be powers instead, which round otherwise. Steps on a tensor of one element cost microseconds each.
+    """
+    import torch
+
+    compiled, number = getattr(optimizer, "ds_opt_adam", None), getattr(optimizer, "opt_id", None)
+    if compiled is None or number is None:
+        return
+    for group in optimizer.param_groups:
+        taken = max((get_step(optimizer, owner) for owner in group["params"]), default=0)
+        scratch = [torch.zeros(1) for _ in range(4)]
+        for step in range(1, taken + 1):
+            compiled.adam_update(number, step, 0.0, *group["betas"], 1.0, 0.0, group["bias_correction"], *scratch)
+
+
 def publish_masters(engine: Any) -> None:
     """Copies the fp32 weights into the model's own (16-bit or flattened) parameters. With ZeRO a collective."""
     optimizer = engine.optimizer

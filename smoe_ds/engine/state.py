@@ -16,6 +16,7 @@ from smoe_ds.engine.fragments import (
     get_step,
     is_partitioned,
     publish_masters,
+    replay_steps,
     set_step,
 )
 from smoe_ds.engine.ownership import assign_owners
@@ -123,6 +124,7 @@ def restore_state(engine: Any, reader: Reader, steps: Mapping[str, int]) -> None
             for key in KEYS:
                 whole = reader(name, key).reshape(-1)
                 fragment.view(optimizer, key).copy_(whole.narrow(0, fragment.start, fragment.numel))
+    replay_steps(optimizer)
     publish_masters(engine)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.helpers.engines import Setup, digest, full_state, make_engine, train
+from smoe_ds.errors import CheckpointError
+from tests.helpers.engines import Setup, digest, full_state, make_engine, micro_batch, train
 from tests.helpers.ranks import run_ranks
 
 pytestmark = pytest.mark.multirank
@@ -100,3 +102,54 @@ def test_training_moves_and_fp16_skips(reports: list[list[dict[str, Any]]]) -> N
         skipped, scale = counters[3], counters[4]
         assert (skipped > 0) == (setup.initial_scale_power == 18)
         assert scale > 1 if setup.precision == "fp16" else scale == 1
+
+
+def _save_within_a_step(rank: int, world_size: int, root: Path) -> tuple[str, bool]:
+    from smoe_ds.engine.checkpoint import save_checkpoint
+
+    engine = make_engine(rank, world_size, Setup(1))
+    train(engine, rank, world_size, 0, 1)
+    src, tgt_in, _ = micro_batch(0)
+    logits, *_ = engine(src, tgt_in)
+    engine.backward(logits.float().square().mean())
+    engine.step()
+    with pytest.raises(CheckpointError) as error:
+        save_checkpoint(engine, root, 1, {}, keep_last=1)
+    return str(error.value), root.exists()
+
+
+def test_a_save_within_a_step_is_refused(tmp_path: Path) -> None:
+    for message, exists in run_ranks(_save_within_a_step, 2, tmp_path / "checkpoints"):
+        assert "1 micro-batches of the next step are already accumulated" in message
+        assert not exists
+
+
+def _resume_compiled(rank: int, world_size: int, root: Path) -> tuple[str, Any, Any]:
+    """As `_stop_and_go`, with DeepSpeed's own Adam on the host."""
+    import deepspeed
+
+    from smoe_ds.engine.checkpoint import load_checkpoint, save_checkpoint
+
+    original = deepspeed.initialize
+
+    def initialize(**arguments: Any) -> Any:
+        arguments["config"]["optimizer"]["params"]["torch_adam"] = False
+        return original(**arguments)
+
+    deepspeed.initialize = initialize
+    setup = Setup(2, "bf16", ep_size=2, offload=True)
+    engine = make_engine(rank, world_size, setup)
+    name = type(engine.basic_optimizer).__name__
+    train(engine, rank, world_size, 0, STOP)
+    save_checkpoint(engine, root, STOP, {}, keep_last=1)
+    straight = train(engine, rank, world_size, STOP, END), digest(full_state(engine))
+    engine = make_engine(rank, world_size, setup)
+    load_checkpoint(engine, root)
+    return name, straight, (train(engine, rank, world_size, STOP, END), digest(full_state(engine)))
+
+
+@pytest.mark.skipif("SMOE_TEST_CPU_ADAM" not in os.environ, reason="compiles for a minute; set SMOE_TEST_CPU_ADAM=1")
+def test_deepspeed_cpu_adam_resumes_bit_for_bit(tmp_path: Path) -> None:
+    for name, straight, resumed in run_ranks(_resume_compiled, 2, tmp_path, timeout=500):
+        assert name == "DeepSpeedCPUAdam"
+        assert straight == resumed
