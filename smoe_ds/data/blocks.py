@@ -117,8 +117,11 @@ class CheckedFile:
         Raises:
             DataError: the file is gone, has another size, or a block is not what was written; the message names it.
         """
-        mapping = _map(self)
-        mapping.looked_up(len(start))
+        try:
+            mapping = _map(self)
+            mapping.looked_up(len(start))
+        except DataError as error:
+            raise DataError(f"{error}; {_REMEDY}") from error
         if not self._all_checked:
             self._check(mapping.numbers, start * self._dtype.itemsize, stop * self._dtype.itemsize)
         return mapping.numbers
@@ -152,10 +155,7 @@ class CheckedFile:
 
     def map(self) -> Mapping:
         """Maps the file; called through a cache of mappings."""
-        try:
-            return Mapping(self.path, self._dtype, self._size)
-        except DataError as error:
-            raise DataError(f"{error}; {_REMEDY}") from error
+        return Mapping(self.path, self._dtype, self._size)
 
     def _range(self, number: int) -> str:
         start = number * self._block

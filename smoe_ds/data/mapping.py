@@ -43,6 +43,7 @@ class Mapping:
     def __init__(self, path: Path, dtype: np.dtype, size: int) -> None:
         self.numbers: NDArray[Any] = np.empty(0, dtype)
         self.resident = 0
+        self._path = path
         self._pages: mmap.mmap | None = None
         try:
             with path.open("rb") as file:
@@ -56,7 +57,13 @@ class Mapping:
             raise DataError(f"{path}: expected {size} bytes, found {found}")
 
     def looked_up(self, count: int) -> None:
-        """Says that ``count`` places are about to be read."""
+        """Says that ``count`` places are about to be read.
+
+        Raises:
+            DataError: the file was cut meanwhile; to read beyond its end would kill the process.
+        """
+        if self._pages is not None and self._pages.size() != self.numbers.nbytes:
+            raise DataError(f"{self._path}: expected {self.numbers.nbytes} bytes, found {self._pages.size()}")
         _RESIDENT.add(self, min(count * _LOOK_UP, self.numbers.nbytes))
 
     def give_back(self) -> None:

@@ -112,6 +112,17 @@ def test_damage_after_the_corpus_was_opened(copy: Path, change: Change) -> None:
         sentences.read(np.arange(len(sentences)))
 
 
+def test_file_that_is_cut_while_it_is_read(copy: Path) -> None:
+    sentences = Corpus(copy).sentences("train", "nso-eng")
+    sentences.read(np.arange(len(sentences)))
+    path = copy / "train/eng-nso/00001.nso.bin"
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.truncate(10)
+    with pytest.raises(DataError, match=rf"00001\.nso\.bin: expected {size} bytes, found 10; .*smoe-ds data check"):
+        sentences.read(np.arange(len(sentences)))
+
+
 def test_every_flipped_bit_of_a_shard_is_found(tmp_path: Path) -> None:
     folder = small_corpus(tmp_path, ["nso"], size=60).path
     count = len(Corpus(folder).sentences("train", "eng-nso"))
