@@ -100,7 +100,9 @@ def read_manifest(folder: Path) -> Manifest:
         ) from error
     if not as_written or digest != _digest(content):
         raise CheckpointError(f"{path}: its content does not match its digest; the file is damaged")
-    if elsewhere := [entry.name for entry in files if not _PLAIN_NAME.fullmatch(str(entry.name))]:
+    if elsewhere := [
+        entry.name for entry in files if not (isinstance(entry.name, str) and _PLAIN_NAME.fullmatch(entry.name))
+    ]:
         raise CheckpointError(f"{path}: names a file outside of the folder ({elsewhere[0]}); it is not ours")
     expected = (FORMAT, VERSION, step_of(folder))
     if found != expected:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 
 import pytest
@@ -40,13 +38,8 @@ def test_every_flipped_bit_of_the_manifest_is_found(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../x.safetensors", "/etc/passwd", ".", "a/b", "", 7])
 def test_a_manifest_that_names_other_places_is_refused(folder: Path, name: str) -> None:
-    path = folder / "manifest.json"
-    content = json.loads(path.read_text())
-    content["files"][0]["name"] = name
-    del content["digest"]
-    content["digest"] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    path.write_text(json.dumps(content))
-    with pytest.raises(CheckpointError, match=r"manifest\.json: "):
+    write_manifest(folder, 7, [FileEntry(name, 5, "cd")])
+    with pytest.raises(CheckpointError, match=r"manifest\.json: names a file outside"):
         read_manifest(folder)
 
 
