@@ -20,7 +20,6 @@ from tests.train.test_run import checkpoint_hashes
 pytestmark = pytest.mark.multirank
 
 KINDS = ("nan loss", "inf loss", "nan inside", "gradient spike", "loss spike")
-GRID = [(stage, precision) for stage in (0, 1, 2) for precision in ("fp32", "bf16", "fp16")]
 QUICK = [
     ((0, "fp32"), "nan inside"),
     ((1, "bf16"), "nan loss"),
@@ -116,7 +115,7 @@ def test_all_ranks_skip_the_same_step(tmp_path: Path, corpus_folder: Path, engin
 def test_all_ranks_skip_the_same_step_at_any_precision(
     tmp_path: Path, corpus_folder: Path, stage: int, kind: str
 ) -> None:
-    for precision in ("fp32", "bf16", "fp16"):
+    for precision in ("fp32", "bf16", "fp16") if stage else ("fp32", "bf16"):  # fp16 without ZeRO is refused
         if ((stage, precision), kind) not in QUICK:
             (tmp_path / precision).mkdir()
             check_skip(tmp_path / precision, corpus_folder, stage, precision, kind)
