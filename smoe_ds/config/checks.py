@@ -56,6 +56,15 @@ def _expert_problems(engine: DeepSpeedSections, smoe: SmoeConfig) -> Iterator[Pr
         )
     if zero.reduce_scatter is False and zero.stage in (1, 2):
         yield Problem(("zero_optimization", "reduce_scatter"), "false is not supported with experts; set it to true")
+    moe = smoe.moe
+    uneven = [n for n in moe.strata if n % moe.ep_size]
+    if moe.stacked and uneven and (zero.stage == 2 or (zero.stage == 1 and zero.overlap_comm)):
+        yield Problem(
+            ("smoe", "moe", "ep_size"),
+            f"{moe.ep_size} leaves ranks with different numbers of experts in a stacked stratum of {uneven[0]}, and "
+            "they would reduce gradients at different moments of the backward pass; choose one that divides every "
+            "stratum, or ZeRO stage 1 with overlap_comm false",
+        )
 
 
 def check_world(run: RunConfig, world_size: int) -> None:

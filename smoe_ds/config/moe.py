@@ -143,6 +143,8 @@ class MoeConfig(Section):
         if total % self.ep_size:
             divisors = [n for n in range(1, total + 1) if total % n == 0]
             yield "ep_size", f"{self.ep_size} does not divide the {total} experts; choose one of {divisors}"
+        if self.expert_backend == "lean" and self.ep_size > 1:
+            yield "expert_backend", f"lean needs all experts on one rank, but ep_size is {self.ep_size}; set it to auto"
 
     @property
     def is_dense(self) -> bool:

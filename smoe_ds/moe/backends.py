@@ -51,13 +51,17 @@ def _problem(
     backend: str, experts: Sequence[nn.Module], device: torch.device, dtype: torch.dtype, one_rank: bool
 ) -> str | None:
     """Why a backend cannot be used; None if it can."""
-    if not all(isinstance(expert, ExpertFFN) for expert in experts):
+    if any(type(expert) is not ExpertFFN for expert in experts):
         return "the experts are not the built-in ones"
+    if any(expert._forward_hooks or expert._forward_pre_hooks for expert in experts):
+        return "hooks on experts would not be called"
+    built_in = cast(Sequence[ExpertFFN], experts)
+    if len({(expert.activation, expert.w1.shape) for expert in built_in}) > 1:
+        return "the experts differ in activation or width"
     if torch.is_autocast_enabled(device.type):
         return "it does not know autocast"
     if backend == "lean":
         return None if one_rank else "the experts are spread over ranks"
-    widths = {size for expert in experts for size in cast(ExpertFFN, expert).w1.shape}
-    if any(size * dtype.itemsize % ROW_BYTES for size in widths):
+    if any(size * dtype.itemsize % ROW_BYTES for size in built_in[0].w1.shape):
         return f"d_model and d_ffn must be multiples of {ROW_BYTES // dtype.itemsize}"
     return grouped_mm_problem(device, dtype)

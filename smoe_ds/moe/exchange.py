@@ -39,17 +39,19 @@ class Exchange:
 
     def send(self, rows: Tensor) -> list[Tensor]:
         """Start to send ``rows`` [sum of sent, D], chunk after chunk; returns what :meth:`arrive` wants per chunk."""
-        return list(_Send.apply(rows, self))
+        # The way back is part of every rank's graph, whatever of its rows and experts needs a gradient.
+        needed = torch.zeros(0, device=rows.device, requires_grad=True)
+        return list(_Send.apply(rows, needed, self))
 
-    def arrive(self, chunk: int, place: Tensor) -> Tensor:
-        """The rows of a chunk for this rank, by source rank, once they are here."""
-        rows: Tensor = _Arrive.apply(place, self, chunk)
-        return rows
+    def arrive(self, chunk: int, place: Tensor) -> tuple[Tensor, Tensor]:
+        """The rows of a chunk for this rank, by source rank, once they are here; and what :meth:`give_back` wants."""
+        rows, place = _Arrive.apply(place, self, chunk)
+        return rows, place
 
-    def give_back(self, chunk: int, results: Tensor) -> Tensor:
+    def give_back(self, chunk: int, results: Tensor, place: Tensor) -> Tensor:
         """Start to send the results of a chunk, in the order of its rows, to where the rows came from; returns what
         :meth:`join` wants of every chunk."""
-        place: Tensor = _GiveBack.apply(results, self, chunk)
+        place = _GiveBack.apply(results, place, self, chunk)
         return place
 
     def join(self, places: Sequence[Tensor]) -> Tensor:
@@ -103,41 +105,43 @@ class _Send(torch.autograd.Function):
     """Forward starts the way there, backward ends the way back; what goes between are places of the chunks only."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, exchange: Exchange) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, rows: Tensor, needed: Tensor, exchange: Exchange) -> tuple[Tensor, ...]:
         ctx.exchange = exchange
         exchange.start_there(rows, range(len(exchange.sent)))
         return tuple(rows.new_empty(0) for _ in exchange.sent)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return ctx.exchange.finish_back(), None
+    def backward(ctx: Any, *places: Tensor) -> tuple[Tensor | None, ...]:
+        return ctx.exchange.finish_back(), None, None
 
 
 class _Arrive(torch.autograd.Function):
+    """The place goes on to :class:`_GiveBack`, so that backward comes here even if no result depends on the rows."""
+
     @staticmethod
-    def forward(ctx: Any, place: Tensor, exchange: Exchange, chunk: int) -> Tensor:
+    def forward(ctx: Any, place: Tensor, exchange: Exchange, chunk: int) -> tuple[Tensor, Tensor]:
         ctx.exchange, ctx.chunk = exchange, chunk
-        return exchange.finish_there(chunk)
+        return exchange.finish_there(chunk), place.new_empty(0)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor, place: Tensor) -> tuple[Tensor | None, ...]:
         ctx.exchange.start_back(ctx.chunk, grad)
-        return grad.new_empty(0), None, None
+        return place, None, None  # _Send returns what has come back, not this
 
 
 class _GiveBack(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, results: Tensor, exchange: Exchange, chunk: int) -> Tensor:
+    def forward(ctx: Any, results: Tensor, place: Tensor, exchange: Exchange, chunk: int) -> Tensor:
         ctx.exchange, ctx.chunk = exchange, chunk
         exchange.start_back(chunk, results)
-        return results.new_empty(0)
+        return place.new_empty(0)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, place: Tensor) -> tuple[Tensor | None, ...]:
-        return ctx.exchange.finish_there(ctx.chunk), None, None
+        return ctx.exchange.finish_there(ctx.chunk), place, None, None
 
 
 class _Join(torch.autograd.Function):

@@ -83,12 +83,13 @@ class ExpertParallelDispatcher:
         for chunk, place in enumerate(exchange.send(remote)):
             first, last = bounds[chunk]
             received = [rows[first:last] for rows in counts.received]
-            by_source = list(exchange.arrive(chunk, place).split([sum(rows) for rows in _without(received, self.rank)]))
+            arrived, place = exchange.arrive(chunk, place)
+            by_source = list(arrived.split([sum(rows) for rows in _without(received, self.rank)]))
             by_source.insert(self.rank, own_parts[chunk])
             results = run(first, _by_expert(by_source, received), [sum(rows) for rows in zip(*received, strict=True)])
-            by_source = _by_source(results, received)
+            by_source = _by_source(results.to(rows_RD.dtype), received)  # one dtype on all ranks, autocast or not
             own_results.append(by_source[self.rank])
-            places.append(exchange.give_back(chunk, torch.cat(_without(by_source, self.rank))))
+            places.append(exchange.give_back(chunk, torch.cat(_without(by_source, self.rank)), place))
         return torch.cat([exchange.join(places), *own_results])
 
     def _sent(self, counts: RowCounts, experts_per_rank: Sequence[int]) -> list[list[int]]:

@@ -43,6 +43,23 @@ EXPERTS_OFF = "smoe.moe.strata=[]"
         (["fp16.enabled=true", EXPERTS_OFF], "zero_optimization.stage", "set stage to 1 or 2"),
         (["fp16.enabled=true", "bf16.enabled=true", "zero_optimization.stage=1"], "bf16.enabled", "switch one off"),
         (["zero_optimization.stage=3"], "zero_optimization.stage", "set 1 or 2"),
+        (
+            ["zero_optimization.stage=2", "smoe.moe.stacked=true", "smoe.moe.strata=[2,2]", "smoe.moe.ep_size=4"],
+            "smoe.moe.ep_size",
+            "choose one that divides every stratum",
+        ),
+        (
+            [
+                "zero_optimization.stage=1",
+                "zero_optimization.overlap_comm=true",
+                "smoe.moe.stacked=true",
+                "smoe.moe.strata=[2,2]",
+                "smoe.moe.ep_size=4",
+            ],
+            "smoe.moe.ep_size",
+            "ZeRO stage 1 with overlap_comm false",
+        ),
+        (["smoe.moe.ep_size=2", "smoe.moe.expert_backend=lean"], "smoe.moe.expert_backend", "set it to auto"),
         (["zero_optimization.stage=3", EXPERTS_OFF], "zero_optimization.stage", "set 1 or 2"),
         (
             ["zero_optimization.stage=1", "zero_optimization.contiguous_gradients=false"],

@@ -26,6 +26,21 @@ def test_what_cannot_work_is_refused_with_the_reason() -> None:
             choose(backend, [torch.nn.Linear(2, 2)])
         with torch.autocast("cpu", torch.bfloat16), pytest.raises(ValueError, match="autocast"):
             choose(backend, experts())
+
+    class Derived(ExpertFFN):
+        pass
+
+    hooked = experts()
+    hooked[1].register_forward_hook(lambda *_: None)
+    for made, reason in (
+        ([Derived(16, 32)], "not the built-in ones"),
+        (hooked, "hooks on experts"),
+        ([ExpertFFN(16, 32), ExpertFFN(16, 64)], "differ in activation or width"),
+        ([ExpertFFN(16, 32), ExpertFFN(16, 32, "gelu")], "differ in activation or width"),
+    ):
+        assert choose("auto", made) == "loop"
+        with pytest.raises(ValueError, match=reason):
+            choose("lean", made)
     with pytest.raises(ValueError, match=r"float64"):
         choose("grouped", experts(), torch.float64)
     with pytest.raises(ValueError, match="multiples of 4"):
