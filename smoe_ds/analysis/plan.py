@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from smoe_ds.model.transformer import Transformer
 
 ITEMSIZE = {"fp32": 4, "fp16": 2, "bf16": 2}
+_LEAN_INNER = {"relu": 1, "gelu": 1, "swiglu": 2}
+"""Inner tensors of width F that an expert keeps when it is computed the lean way."""
 DEFAULT_BUCKET = 500_000_000
 """DeepSpeed's ``reduce_bucket_size`` where the run names none [elements]."""
 
@@ -38,7 +40,8 @@ class Plan:
         world_size: ranks that were assumed.
         parameters: exact counts of the whole model by kind, and their ``total``.
         parameters_per_device: exact count on one rank.
-        paper_parameters: counted as in the paper's tables (matrices only).
+        paper_parameters: counted as in the paper's tables (matrices only); None for shapes they do not have: encoder
+            and decoder of unequal depth, experts elsewhere than in every second layer, SwiGLU.
         expected_requested_capacity: mean strata per token and block, uniform routing.
         measured_requested_capacity: what a run's log says; None if no run was given.
         ffns_per_token: feed-forward networks a token visits in a block.
@@ -59,7 +62,7 @@ class Plan:
     world_size: int
     parameters: dict[str, int]
     parameters_per_device: int
-    paper_parameters: int
+    paper_parameters: int | None
     expected_requested_capacity: float
     measured_requested_capacity: float | None
     ffns_per_token: float
@@ -91,7 +94,7 @@ def make_plan(
     Raises:
         CheckpointError: the run folder has no such log.
     """
-    moe, model = run.smoe.moe, run.smoe.model
+    moe = run.smoe.moe
     ranks = world_size or (1 if moe.is_dense else moe.ep_size)
     whole = _meta_model(run, vocab_size)
     kinds = _parameters_by_kind(whole)
@@ -106,14 +109,7 @@ def make_plan(
         world_size=ranks,
         parameters={**kinds, "total": sum(kinds.values())},
         parameters_per_device=dense + experts,
-        paper_parameters=paper_parameters(
-            model.d_model,
-            model.d_ffn,
-            vocab_size,
-            sum(moe.strata) or 1,
-            shared_expert=moe.shared_expert != "none" and not moe.is_dense,
-            layers=(model.encoder_layers + model.decoder_layers) // 2,
-        ),
+        paper_parameters=_as_the_paper_counts(run, vocab_size),
         expected_requested_capacity=expected,
         measured_requested_capacity=measured,
         ffns_per_token=_ffns(run, expected),
@@ -195,6 +191,16 @@ def _parameters_by_kind(model: Transformer) -> dict[str, int]:
     return kinds
 
 
+def _as_the_paper_counts(run: RunConfig, vocab_size: int) -> int | None:
+    model, moe = run.smoe.model, run.smoe.moe
+    layers = model.encoder_layers
+    if model.activation == "swiglu" or model.decoder_layers != layers or not (moe.is_dense or moe.every == 2):
+        return None
+    shared = moe.shared_expert != "none" and not moe.is_dense
+    experts = sum(moe.strata) or 1
+    return paper_parameters(model.d_model, model.d_ffn, vocab_size, experts, shared_expert=shared, layers=layers)
+
+
 def _blocks(run: RunConfig) -> tuple[int, int]:
     """Blocks with experts in encoder and decoder."""
     model, moe = run.smoe.model, run.smoe.moe
@@ -218,7 +224,8 @@ def _dense_flops(run: RunConfig, vocab_size: int) -> tuple[float, str]:
     model = run.smoe.model
     layers = (model.encoder_layers, model.decoder_layers)
     for name, sizes in SIZES.items():
-        if sizes == (model.d_model, model.d_ffn) and layers == (6, 6) and vocab_size == VOCAB_SIZE:
+        published = sizes == (model.d_model, model.d_ffn) and layers == (6, 6) and model.activation != "swiglu"
+        if published and vocab_size == VOCAB_SIZE:
             return DENSE_FLOPS[name], "published"
     ffn = (3 if model.activation == "swiglu" else 2) * model.d_model * model.d_ffn
     attention = (4 * layers[0] + 8 * layers[1]) * model.d_model**2
@@ -344,9 +351,6 @@ def _block_bytes(run: RunConfig) -> float:
     per_pass = 2 * model.d_model * itemsize + moe.top_k * row
     shared = _ffn_bytes(run) if moe.shared_expert != "none" else 0.0
     return _tokens(run) * expected_strata(moe.strata, stacked=moe.stacked) * per_pass + shared
-
-
-_LEAN_INNER = {"relu": 1, "gelu": 1, "swiglu": 2}
 
 
 def _inner(run: RunConfig) -> int:

@@ -78,7 +78,7 @@ def _text(name: str, config: RunConfig, plan: Plan, vocab_source: str) -> str:
         "parameters",
         *(f"  {kind.replace('_', ' '):<28}{count:>16,}" for kind, count in parameters.items()),
         f"  {'on one device':<28}{plan.parameters_per_device:>16,}",
-        f"  {'as the paper counts':<28}{plan.paper_parameters:>16,}",
+        *([f"  {'as the paper counts':<28}{plan.paper_parameters:>16,}"] if plan.paper_parameters else []),
         "",
         "compute per token, uniform routing",
     ]

@@ -43,6 +43,17 @@ def test_parameters_are_those_of_the_model(strata: str) -> None:
     assert plan.parameters_per_device == plan.parameters["total"]
 
 
+def test_shapes_that_the_paper_does_not_count() -> None:
+    for setting in ("smoe.moe.every=1", "smoe.model.activation=swiglu", "smoe.model.encoder_layers=4"):
+        assert make_plan(load_run(CONFIGS / "m15.json", [setting])).paper_parameters is None
+    relu, swiglu = (
+        make_plan(load_run(CONFIGS / "m15.json", [f"smoe.model.activation={name}"])) for name in ("relu", "swiglu")
+    )
+    assert (relu.dense_flops, swiglu.dense_flops) == ("published", "own")
+    assert swiglu.flops_per_token > relu.flops_per_token
+    assert relu.paper_parameters is not None
+
+
 def test_shares_of_zero_and_expert_parallelism() -> None:
     settings = [*SMALL, "smoe.moe.strata=[4,4]", "smoe.moe.ep_size=2", "zero_optimization.stage=2"]
     run = load_run(CONFIGS / "m4.json", settings)

@@ -34,7 +34,7 @@ def measure(grows: str, strata: list[int], tokens: int, args: argparse.Namespace
     layer, x, grad = make(args.width, strata, tokens, device, dtype)
     rows = kept_rows(layer, forward_backward(layer, x, grad))
     candidates = {"layer": lambda: forward_backward(layer, x, grad), "floor": floor(layer, rows, x)}
-    times = interleaved(candidates, args.repeats, device)
+    times = interleaved(candidates, args.repeats, device, args.clock)
     num_rows, over = sum(n for _, n in rows), ratio(times, "layer", "floor")
     return {
         "grows": grows,
@@ -58,6 +58,7 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     parser.add_argument("--experts", type=int, default=16, help="experts where something else grows")
     parser.add_argument("--repeats", type=int, default=5, help="rounds that count")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu: processor time, see measure.py")
     parser.add_argument("--dtype", default="float32", help="float32 or bfloat16")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--json", help="file for the rows")

@@ -156,7 +156,7 @@ def measure(case: str, width: str, strata: list[int], tokens: int, args: argpars
         twin = deepspeed_twin(layer, drop=case == "balanced")
         allocate_gradients(twin)
         candidates["deepspeed"] = lambda: forward_backward(twin, x, grad)
-    times = interleaved(candidates, args.repeats, device)
+    times = interleaved(candidates, args.repeats, device, args.clock)
     memory = {name: peak_memory(run, device) for name, run in candidates.items()}
     over_floor = ratio(times, "layer", "floor")
     has_peer = "deepspeed" in times
@@ -193,6 +193,7 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     parser.add_argument("--strata", help="experts per stratum, e.g. 4,4; default: the systems of the recipe")
     parser.add_argument("--repeats", type=int, default=9, help="rounds that count")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu: processor time, see measure.py")
     parser.add_argument("--dtype", default="float32", help="float32 or bfloat16")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--json", help="file for the rows")

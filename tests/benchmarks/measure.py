@@ -20,20 +20,29 @@ def synchronize(device: torch.device) -> None:
 
 
 def interleaved(
-    candidates: dict[str, Callable[[], object]], repeats: int, device: torch.device
+    candidates: dict[str, Callable[[], object]], repeats: int, device: torch.device, clock: str = "wall"
 ) -> dict[str, list[float]]:
-    """Seconds of each candidate, one run of each per round in random order, after one round that does not count."""
+    """Seconds of each candidate, one run of each per round in random order, after one round that does not count.
+
+    Args:
+        candidates: what to run, by name.
+        repeats: rounds that count.
+        device: device to wait for.
+        clock: ``wall``, or ``cpu``: processor time of this process, which other work on the machine disturbs less (with
+            one thread; threads that wait for each other are counted as working).
+    """
+    now = time.perf_counter if clock == "wall" else time.process_time
     order, shuffle = list(candidates), random.Random(0)
     times: dict[str, list[float]] = {name: [] for name in candidates}
     for round_number in range(repeats + 1):
         shuffle.shuffle(order)
         for name in order:
             synchronize(device)
-            began = time.perf_counter()
+            began = now()
             candidates[name]()
             synchronize(device)
             if round_number:
-                times[name].append(time.perf_counter() - began)
+                times[name].append(now() - began)
     return times
 
 

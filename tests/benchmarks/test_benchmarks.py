@@ -13,6 +13,7 @@ import torch
 
 from tests.benchmarks.measure import peak_memory
 from tests.helpers.hosts import why_not
+from tests.helpers.ranks import run_ranks
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,6 +33,21 @@ def test_peak_memory_of_a_known_chain() -> None:
         del b, c
 
     assert peak_memory(chain, torch.device("cpu")) == pytest.approx(8 << 20, rel=0.01)
+
+
+def distance_to_the_twin(rank: int, world_size: int) -> float:
+    from tests.benchmarks.layer import deepspeed_twin, make
+
+    layer, x, _ = make("m4", [4], 64, torch.device("cpu"), torch.float32)
+    layer.capacity_factor = None
+    twin = deepspeed_twin(layer, drop=False)
+    with torch.no_grad():
+        return (layer(x)[0] - (x + twin(layer.norms[0](x))[0])).abs().max().item()
+
+
+@pytest.mark.multirank
+def test_deepspeeds_layer_in_the_benchmark_computes_the_same() -> None:
+    assert run_ranks(distance_to_the_twin, 1)[0] < 1e-5
 
 
 @pytest.mark.multirank
