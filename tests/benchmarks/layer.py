@@ -20,6 +20,7 @@ from torch import Tensor
 from smoe_ds.moe import StratifiedMoE
 from smoe_ds.moe.stats import BlockStats
 from tests.benchmarks.measure import interleaved, peak_memory, ratio, report
+from tests.helpers.ranks import free_port
 
 WIDTHS = {"m4": (512, 2048), "m15": (1024, 4096)}
 SYSTEMS = {
@@ -82,7 +83,7 @@ def deepspeed_twin(layer: StratifiedMoE, *, drop: bool) -> torch.nn.Module:
         device = next(layer.parameters()).device
         deepspeed.init_distributed(
             "nccl" if device.type == "cuda" else "gloo",
-            init_method="tcp://127.0.0.1:29755",
+            init_method=f"tcp://127.0.0.1:{free_port()}",
             rank=0,
             world_size=1,
             auto_mpi_discovery=False,
