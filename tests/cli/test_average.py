@@ -14,7 +14,7 @@ from smoe_ds.data.corpus import Corpus
 from smoe_ds.decode.load import load_translator
 from smoe_ds.engine.format import read_state, read_weights
 from tests.helpers.random_run import change_config, random_run
-from tests.helpers.small_run import small_run, write_run
+from tests.helpers.small_run import small_run, train_here, write_run
 
 
 def average(*arguments: object) -> int:
@@ -52,11 +52,11 @@ def test_the_best_of_a_trained_run_and_a_run_that_starts_there(
     assert len(losses) == 2 and losses[0] <= losses[1]
 
     run = small_run(tmp_path / "next", corpus.path, max_steps=1, init_from=str(tmp_path / "mean"))
-    assert main(["train", str(write_run(tmp_path / "next.json", run))]) == 0
-    assert f"with the weights of {tmp_path / 'mean'}" in capsys.readouterr().out
+    code, printed = train_here(write_run(tmp_path / "next.json", run))
+    assert (code, f"with the weights of {tmp_path / 'mean'}" in printed) == (0, True)
     run["smoe"]["train"] |= {"output_dir": str(tmp_path / "mean"), "init_from": None}
-    assert main(["train", str(write_run(tmp_path / "mean.json", run))]) == 2
-    assert "holds weights without optimizer state" in capsys.readouterr().err
+    code, printed = train_here(write_run(tmp_path / "mean.json", run))
+    assert (code, "holds weights without optimizer state" in printed) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from smoe_ds.cli.main import main
 from smoe_ds.data.corpus import Corpus
 from smoe_ds.decode.load import RunFolder, load_translator
 from tests.helpers.random_run import random_run
-from tests.helpers.small_run import small_run, write_run
+from tests.helpers.small_run import small_run, train_here, write_run
 
 LINES = ["The house sees snow.", "My old friend opens the blue door."]
 
@@ -40,17 +40,15 @@ def test_one_stratum_decodes_as_the_dense_model(
 
 
 @pytest.mark.multirank
-def test_a_run_starts_from_it(
-    dense_run: Path, corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_starts_from_it(dense_run: Path, corpus: Corpus, tmp_path: Path) -> None:
     strata = ["--set", "smoe.moe.strata=[2,2]", "--noise", "0.1"]
     assert upcycle(dense_run, *strata, "--output", tmp_path / "out") == 0
     run = small_run(tmp_path / "next", corpus.path, max_steps=1, init_from=str(tmp_path / "out"))
-    assert main(["train", str(write_run(tmp_path / "next.json", run))]) == 0
-    assert f"with the weights of {tmp_path / 'out'}" in capsys.readouterr().out
+    code, printed = train_here(write_run(tmp_path / "next.json", run))
+    assert (code, f"with the weights of {tmp_path / 'out'}" in printed) == (0, True)
     run["smoe"]["train"] |= {"init_from": str(dense_run), "output_dir": str(tmp_path / "again")}
-    assert main(["train", str(write_run(tmp_path / "again.json", run))]) == 2
-    assert "(smoe.train.init_from) failed: " in capsys.readouterr().err
+    code, printed = train_here(write_run(tmp_path / "again.json", run))
+    assert (code, "(smoe.train.init_from) failed: " in printed) == (2, True)
 
 
 def test_an_exported_dense_model_will_do(dense_run: Path, tmp_path: Path) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from pathlib import Path
 from typing import Any
+
+from tests.helpers.ranks import run_ranks
 
 
 def small_run(folder: Path, corpus: Path, **train: Any) -> dict[str, Any]:
@@ -57,6 +61,20 @@ def train_on_rank(rank: int, world_size: int, run_file: str, overrides: list[str
     for override in overrides:
         arguments += ["--set", override]
     return main(arguments)
+
+
+def train_and_listen(rank: int, world_size: int, run_file: str, overrides: list[str]) -> tuple[int, str]:
+    """The same; returns what the rank printed beside the exit code."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        code = train_on_rank(rank, world_size, run_file, overrides)
+    return code, printed.getvalue()
+
+
+def train_here(run_file: Path) -> tuple[int, str]:
+    """``smoe-ds train`` in a process of its own, so that no process group stays behind: exit code, what it said."""
+    ((code, printed),) = run_ranks(train_and_listen, 1, str(run_file), [], init=False)
+    return code, printed
 
 
 def scalars(run_folder: Path) -> dict[str, dict[int, float]]:

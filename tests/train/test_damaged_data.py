@@ -8,13 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.ranks import run_ranks
-from tests.helpers.small_run import small_run, train_on_rank, write_run
+from tests.helpers.small_run import small_run, train_and_listen, write_run
 
 
 @pytest.mark.multirank
-def test_all_ranks_stop_when_the_copy_of_one_is_damaged(
-    tmp_path: Path, corpus_folder: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_all_ranks_stop_when_the_copy_of_one_is_damaged(tmp_path: Path, corpus_folder: Path) -> None:
     for rank in range(2):
         shutil.copytree(corpus_folder, tmp_path / f"corpus{rank}")
     file = write_run(tmp_path / "run.json", small_run(tmp_path / "run", corpus_folder, max_steps=4))
@@ -22,12 +20,14 @@ def test_all_ranks_stop_when_the_copy_of_one_is_damaged(
     good = [shard.read_bytes() for shard in shards]
     for shard, data in zip(shards, good, strict=True):
         shard.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    assert run_ranks(_train_on_own_copy, 2, str(file), str(tmp_path), init=False, timeout=120) == [2, 2]
-    assert ".bin: content changed at byte offset" in capfd.readouterr().err
+    ends = run_ranks(_train_on_own_copy, 2, str(file), str(tmp_path), init=False, timeout=120)
+    assert [code for code, _ in ends] == [2, 2]
+    assert ".bin: content changed at byte offset" in "".join(printed for _, printed in ends)
     for shard, data in zip(shards, good, strict=True):
         shard.write_bytes(data)
-    assert run_ranks(_train_on_own_copy, 2, str(file), str(tmp_path), init=False, timeout=120) == [0, 0]
+    ends = run_ranks(_train_on_own_copy, 2, str(file), str(tmp_path), init=False, timeout=120)
+    assert [code for code, _ in ends] == [0, 0]
 
 
-def _train_on_own_copy(rank: int, world_size: int, file: str, folder: str) -> int:
-    return train_on_rank(rank, world_size, file, [f'smoe.data.path="{folder}/corpus{rank}"'])
+def _train_on_own_copy(rank: int, world_size: int, file: str, folder: str) -> tuple[int, str]:
+    return train_and_listen(rank, world_size, file, [f'smoe.data.path="{folder}/corpus{rank}"'])
