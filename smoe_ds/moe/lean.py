@@ -23,7 +23,7 @@ from torch.autograd.function import once_differentiable
 from smoe_ds.moe.experts import ExpertFFN
 from smoe_ds.moe.rows import RowIndex
 
-_ROWS_AT_ONCE = {"cpu": 256, "cuda": 8192}  # of a product that is only summed up
+_ROWS_AT_ONCE = {"cpu": 1024, "cuda": 8192}  # of a product that is only summed up
 
 
 def mix_experts(
@@ -172,6 +172,6 @@ def _activation_grads(activation: str, grad_rF: Tensor, *inner: Tensor) -> tuple
 
 def _row_products(a_rF: Tensor, b_rF: Tensor, dtype: torch.dtype) -> Tensor:
     """``(a * b).sum(1)`` [r] in ``dtype``, without a product of full size."""
-    size = _ROWS_AT_ONCE.get(a_rF.device.type, 256)
+    size = _ROWS_AT_ONCE.get(a_rF.device.type, 1024)
     pieces = [(a.to(dtype) * b).sum(1) for a, b in zip(a_rF.split(size), b_rF.split(size), strict=True)]
     return torch.cat(pieces)
