@@ -6,7 +6,6 @@ One of the three grows at a time. What grows faster than the rows is the layer's
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 
 from tests.benchmarks.layer import WIDTHS, floor, forward_backward, kept_rows, make
-from tests.benchmarks.measure import interleaved, peak_memory, ratio, report
+from tests.benchmarks.measure import interleaved, parse_timing, peak_memory, ratio, report
 
 
 def cases(tokens: int, experts: int) -> Iterator[tuple[str, list[int], int]]:
@@ -56,16 +55,7 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     parser.add_argument("--width", choices=list(WIDTHS), default="m4")
     parser.add_argument("--tokens", type=int, default=2048, help="tokens where something else grows")
     parser.add_argument("--experts", type=int, default=16, help="experts where something else grows")
-    parser.add_argument("--repeats", type=int, default=5, help="rounds that count")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu: processor time, see measure.py")
-    parser.add_argument("--dtype", default="float32", help="float32 or bfloat16")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--json", help="file for the rows")
-    args = parser.parse_args(argv)
-    if args.device == "cpu":
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    torch.set_num_threads(args.threads)
+    args = parse_timing(parser, argv, repeats=5)
     rows = []
     for grows, strata, tokens in cases(args.tokens, args.experts):
         rows.append(measure(grows, strata, tokens, args))

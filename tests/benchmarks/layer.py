@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import os
 import statistics
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from smoe_ds.moe import StratifiedMoE
 from smoe_ds.moe.stats import BlockStats
-from tests.benchmarks.measure import interleaved, peak_memory, ratio, report
+from tests.benchmarks.measure import interleaved, parse_timing, peak_memory, ratio, report
 from tests.helpers.ranks import free_port
 
 WIDTHS = {"m4": (512, 2048), "m15": (1024, 4096)}
@@ -192,16 +191,7 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     parser.add_argument("--width", choices=[*WIDTHS, "all"], default="all", help="widths of a recipe")
     parser.add_argument("--tokens", type=int, nargs="+", default=[1024, 4096, 16384], help="tokens per pass")
     parser.add_argument("--strata", help="experts per stratum, e.g. 4,4; default: the systems of the recipe")
-    parser.add_argument("--repeats", type=int, default=9, help="rounds that count")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu: processor time, see measure.py")
-    parser.add_argument("--dtype", default="float32", help="float32 or bfloat16")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--json", help="file for the rows")
-    args = parser.parse_args(argv)
-    if args.device == "cpu":
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    torch.set_num_threads(args.threads)
+    args = parse_timing(parser, argv, repeats=9)
     rows = []
     for width in WIDTHS if args.width == "all" else [args.width]:
         for tokens in args.tokens:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 import random
 import statistics
 import time
@@ -11,6 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+
+def parse_timing(parser: argparse.ArgumentParser, argv: Sequence[str] | None, *, repeats: int) -> argparse.Namespace:
+    """Adds what every timing of a layer takes, parses, and sets accelerator and threads accordingly."""
+    parser.add_argument("--repeats", type=int, default=repeats, help="rounds that count")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu: processor time, see measure.py")
+    parser.add_argument("--dtype", default="float32", help="float32 or bfloat16")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--json", help="file for the rows")
+    args = parser.parse_args(argv)
+    if args.device == "cpu":
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    torch.set_num_threads(args.threads)
+    return args
 
 
 def synchronize(device: torch.device) -> None:
