@@ -89,17 +89,17 @@ def test_killed_at_every_point_that_changes_the_disk(tmp_path: Path, every_write
 
 
 def _kill_at_random_times(rank: int, world_size: int, root: Path, number: int) -> tuple[int, list[int]]:
-    """How many kills came in time, and the steps found after them."""
+    """How many saves it took until so many were killed within themselves, and the steps found after each."""
     stage = Stage(root, rank, world_size)
     random_times = random.Random(7)
     folder = stage.prepare("timed")
     began = time.monotonic()
     stage.save(stage.engine, folder, 2, {"step": 2}, keep_last=1)
-    usual = time.monotonic() - began
+    longest = time.monotonic() - began
     shutil.rmtree(folder)
     in_time, steps = 0, []
-    for _ in range(number):
-        folder, delay = stage.prepare("killed"), random_times.uniform(0, 1.5 * usual)
+    while in_time < number and len(steps) < 10 * number:
+        folder, delay = stage.prepare("killed"), random_times.uniform(0, longest)
 
         def save(folder: Path = folder, delay: float = delay) -> None:
             threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
@@ -109,15 +109,17 @@ def _kill_at_random_times(rank: int, world_size: int, root: Path, number: int) -
         step = stage.check(folder)
         assert killed or step == 2, "a save that returned was lost"
         in_time += killed
+        # How long a save takes changes with what else runs: follow it, so that about two of three are killed.
+        longest *= 1.1 if killed else 0.8
         steps.append(step)
     return in_time, steps
 
 
 @pytest.mark.parametrize("number", [10, pytest.param(100, marks=pytest.mark.slow)])
 def test_killed_at_random_times(tmp_path: Path, number: int) -> None:
-    ((in_time, steps),) = run_ranks(_kill_at_random_times, 1, tmp_path, number)
-    assert in_time >= number // 4
-    assert len(steps) == number and set(steps) <= {1, 2}
+    ((in_time, steps),) = run_ranks(_kill_at_random_times, 1, tmp_path, number, timeout=240)
+    assert in_time == number, f"{len(steps)} saves"
+    assert set(steps) <= {1, 2}
 
 
 def _one_of_two_dies(rank: int, world_size: int, root: Path, victim: int, at: int | None) -> list[str]:
