@@ -16,7 +16,7 @@ SLIPS = {
     ("M4", "Stacking 4 2-expert MoE"): "published FLOPs are not those of 8 experts per token, as its other rows are",
     ("M15", "SMoE-8-4-4"): "published FLOPs are below those of its strata, as its other rows are counted",
 }
-_M, _B = 10**6, 10**9
+_M, _B = 10**6, 10**9  # the paper rounds parameters to 1M, above a billion to 10M
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ TABLES: dict[str, tuple[Row, ...]] = {
 
 @dataclass(frozen=True)
 class PaperRow:
-    """A row computed beside its published values."""
+    """A row computed beside its published values; ``rounding`` is the published parameters' last digit."""
 
     table: str
     system: str
@@ -71,7 +71,13 @@ class PaperRow:
     flops_per_token: int
     published_parameters: int
     published_flops_per_token: int
+    rounding: int
     note: str | None = None
+
+    @property
+    def only_rounded(self) -> bool:
+        """The parameters are further off than a million, and no further than the published rounding."""
+        return _M < abs(self.parameters - self.published_parameters) <= self.rounding / 2
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -93,5 +99,6 @@ def _computed(table: str, row: Row) -> PaperRow:
         flops_per_token=round(DENSE_FLOPS[table] + extra_flops_per_token(d_model, d_ffn, ffns, 6)),
         published_parameters=row.published_parameters,
         published_flops_per_token=row.published_flops,
+        rounding=10 * _M if row.published_parameters > _B else _M,
         note=SLIPS.get((table, row.system)),
     )

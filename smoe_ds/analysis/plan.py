@@ -6,9 +6,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from smoe_ds.analysis.memory import planned_memory
 from smoe_ds.analysis.paper_tables import DENSE_FLOPS, SIZES, VOCAB_SIZE
+from smoe_ds.analysis.run_log import measured_requested_capacity
+from smoe_ds.analysis.work import ITEMSIZE, moe_blocks, tokens_per_side
 from smoe_ds.config.run import RunConfig
-from smoe_ds.errors import CheckpointError
 from smoe_ds.moe.accounting import (
     IMBALANCE_LIMIT,
     better_ep_sizes,
@@ -23,12 +25,6 @@ from smoe_ds.moe.accounting import (
 
 if TYPE_CHECKING:
     from smoe_ds.model.transformer import Transformer
-
-ITEMSIZE = {"fp32": 4, "fp16": 2, "bf16": 2}
-_LEAN_INNER = {"relu": 1, "gelu": 1, "swiglu": 2}
-"""Inner tensors of width F that an expert keeps when it is computed the lean way."""
-DEFAULT_BUCKET = 500_000_000
-"""DeepSpeed's ``reduce_bucket_size`` where the run names none [elements]."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +85,10 @@ def make_plan(
         run: checked configuration.
         vocab_size: V.
         world_size: ranks; default the run's ``ep_size``.
-        run_folder: a run whose log has the requested capacity that was measured.
+        run_folder: what names trained weights, see :func:`smoe_ds.analysis.run_log.measured_requested_capacity`.
 
     Raises:
-        CheckpointError: the run folder has no such log.
+        CheckpointError: there is no log of their requested capacity.
     """
     moe = run.smoe.moe
     ranks = world_size or (1 if moe.is_dense else moe.ep_size)
@@ -103,7 +99,7 @@ def make_plan(
     expected = expected_strata(moe.strata, stacked=moe.stacked)
     dense_flops, start = _dense_flops(run, vocab_size)
     imbalances = [] if moe.is_dense else stratum_imbalances(moe.strata, moe.ep_size, stacked=moe.stacked)
-    device, host = _memory(run, dense, experts, vocab_size, ranks)
+    device, host = planned_memory(run, dense, experts, vocab_size, ranks)
     return Plan(
         vocab_size=vocab_size,
         world_size=ranks,
@@ -144,26 +140,6 @@ def placement_warnings(run: RunConfig) -> list[str]:
     ]
 
 
-def measured_requested_capacity(run_folder: Path) -> float:
-    """Mean requested capacity over a run's blocks, as last logged.
-
-    Raises:
-        CheckpointError: the folder has no TensorBoard log with requested capacities.
-    """
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    folder = run_folder / "tensorboard"
-    values = []
-    if folder.is_dir():
-        events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
-        events.Reload()
-        tags = [tag for tag in events.Tags()["scalars"] if tag.startswith("moe_requested_capacity/")]
-        values = [events.Scalars(tag)[-1].value for tag in tags]
-    if not values:
-        raise CheckpointError(f"{run_folder}: has no log of requested capacities; name the output_dir of an MoE run")
-    return float(sum(values) / len(values))
-
-
 def _meta_model(run: RunConfig, vocab_size: int) -> Transformer:
     import torch
 
@@ -201,12 +177,6 @@ def _as_the_paper_counts(run: RunConfig, vocab_size: int) -> int | None:
     return paper_parameters(model.d_model, model.d_ffn, vocab_size, experts, shared_expert=shared, layers=layers)
 
 
-def _blocks(run: RunConfig) -> tuple[int, int]:
-    """Blocks with experts in encoder and decoder."""
-    model, moe = run.smoe.model, run.smoe.moe
-    return (0, 0) if moe.is_dense else (model.encoder_layers // moe.every, model.decoder_layers // moe.every)
-
-
 def _ffns(run: RunConfig, requested_capacity: float) -> float:
     moe = run.smoe.moe
     return 1.0 if moe.is_dense else moe.top_k * requested_capacity + (moe.shared_expert != "none")
@@ -216,7 +186,7 @@ def _extra_flops(run: RunConfig, requested_capacity: float) -> float:
     model = run.smoe.model
     matrices = 1.5 if model.activation == "swiglu" else 1.0
     ffns = _ffns(run, requested_capacity)
-    return matrices * extra_flops_per_token(model.d_model, model.d_ffn, ffns, sum(_blocks(run)))
+    return matrices * extra_flops_per_token(model.d_model, model.d_ffn, ffns, sum(moe_blocks(run)))
 
 
 def _dense_flops(run: RunConfig, vocab_size: int) -> tuple[float, str]:
@@ -232,11 +202,6 @@ def _dense_flops(run: RunConfig, vocab_size: int) -> tuple[float, str]:
     return 2.0 * (attention + sum(layers) * ffn + vocab_size * model.d_model), "own"
 
 
-def _tokens(run: RunConfig) -> float:
-    """Tokens of a micro-batch on each side: half of the budget, which counts source and target."""
-    return run.smoe.data.max_tokens / 2
-
-
 def _exchange(run: RunConfig, ranks: int) -> float:
     moe, model = run.smoe.moe, run.smoe.model
     if moe.is_dense or moe.ep_size == 1:
@@ -244,128 +209,11 @@ def _exchange(run: RunConfig, ranks: int) -> float:
     per_block = exchanged_bytes(
         moe.strata,
         moe.ep_size,
-        _tokens(run),
+        tokens_per_side(run),
         model.d_model,
         moe.top_k,
         ITEMSIZE[run.precision],
         stacked=moe.stacked,
     )
     again = 1.5 if run.smoe.train.activation_checkpointing else 1.0  # the forward exchanges happen twice
-    return per_block * again * sum(_blocks(run)) * max(run.train_batch_size / ranks, 1)
-
-
-def _memory(
-    run: RunConfig, dense: int, experts: int, vocab_size: int, ranks: int
-) -> tuple[dict[str, int], dict[str, int]]:
-    """Bytes on one device and on the host by kind; parameters are those of one rank.
-
-    ZeRO 1 and 2 keep an fp32 copy and Adam's moments of a 1/n share of each group, n ranks of which hold the same
-    parameters: all for dense ones, ranks / ep_size for experts. ZeRO 2 keeps that share of the gradients only. The
-    total is that of the backward pass or of the update, whichever needs more beside what is always there.
-    """
-    itemsize, stage, ep_size = ITEMSIZE[run.precision], run.zero_stage, run.smoe.moe.ep_size
-    whole = dense + experts
-    share = dense / ranks + experts / max(ranks // ep_size, 1) if stage else whole
-    masters = share if stage or itemsize == 2 else 0
-    states = {"master_weights": round(4 * masters), "optimizer": round(8 * share)}
-    offload = run.deepspeed["zero_optimization"].get("offload_optimizer") or {}
-    offloaded = offload.get("device", "none") != "none"
-    device = {
-        "weights": itemsize * whole,
-        "gradients": round(itemsize * (share if stage == 2 else whole)),
-        **({} if offloaded else states),
-    }
-    backward = {
-        "activations": round(saved_activations(run, vocab_size)),
-        "exchange_buffers": round(_exchange_buffers(run)),
-        # The shared embedding's gradient is a sum of dense ones, two of which are there beside it.
-        "reduction": 2 * itemsize * vocab_size * run.smoe.model.d_model + _reduction_buckets(run, whole),
-    }
-    update = {"update": 0 if offloaded else _update(run, share)}
-    total = sum(device.values()) + max(sum(backward.values()), sum(update.values()))
-    host = states if offloaded else {}
-    return {**device, **backward, **update, "total": total}, {**host, "total": sum(host.values())} if host else {}
-
-
-def _reduction_buckets(run: RunConfig, parameters: int) -> int:
-    """DeepSpeed's buffers of gradients, allocated whole whatever the model's size, and the copy that is reduced."""
-    zero = run.deepspeed["zero_optimization"]
-    if not run.zero_stage or not zero.get("contiguous_gradients", True):
-        return 0
-    bucket = int(zero.get("reduce_bucket_size") or DEFAULT_BUCKET)
-    buffers = 2 if zero.get("overlap_comm") else 1
-    return ITEMSIZE[run.precision] * (buffers * bucket + min(bucket, parameters))
-
-
-def _update(run: RunConfig, share: float) -> int:
-    """Temporary tensors of an update: ZeRO's gradients of the share in fp32, and PyTorch's Adam's square roots."""
-    torch_adam = bool(run.deepspeed["optimizer"]["params"].get("torch_adam"))
-    return round(4 * share * (bool(run.zero_stage) + torch_adam))
-
-
-def saved_activations(run: RunConfig, vocab_size: int) -> float:
-    """Bytes that the backward pass of one micro-batch finds saved, estimated from the list of tensors.
-
-    Args:
-        run: checked configuration; the micro-batch is full, half of its tokens on each side.
-        vocab_size: V.
-    """
-    model, tokens, itemsize = run.smoe.model, _tokens(run), ITEMSIZE[run.precision]
-    logits = tokens * vocab_size * (itemsize + 4)  # the logits and their log-softmax in fp32
-    layer_inputs = 2 * tokens * model.d_model * itemsize
-    if run.smoe.train.activation_checkpointing:
-        biggest = max(_attention_bytes(run) * 2 + _block_bytes(run), _attention_bytes(run) * 2 + _ffn_bytes(run))
-        return logits + layer_inputs * max(model.encoder_layers, model.decoder_layers) + biggest
-    blocks = sum(_blocks(run))
-    layers = model.encoder_layers + model.decoder_layers
-    attentions = model.encoder_layers + 2 * model.decoder_layers
-    per_layer = attentions * _attention_bytes(run) + blocks * _block_bytes(run) + (layers - blocks) * _ffn_bytes(run)
-    return logits + layer_inputs + per_layer
-
-
-def _attention_bytes(run: RunConfig) -> float:
-    """LayerNorm's input and output, queries, keys, values, the heads' output, and the dropout mask of the sum."""
-    model = run.smoe.model
-    return _tokens(run) * model.d_model * (6 * ITEMSIZE[run.precision] + _mask(run))
-
-
-def _ffn_bytes(run: RunConfig) -> float:
-    """LayerNorm's input and output, the inner activations, and the dropout mask."""
-    model = run.smoe.model
-    itemsize = ITEMSIZE[run.precision]
-    return _tokens(run) * (model.d_model * (2 * itemsize + _mask(run)) + _inner(run) * model.d_ffn * itemsize)
-
-
-def _block_bytes(run: RunConfig) -> float:
-    """Per pass LayerNorm's input and output, and for each chosen expert its inner activations; its row and output too
-    where the experts are not computed the lean way (:mod:`smoe_ds.moe.lean`)."""
-    moe, model = run.smoe.moe, run.smoe.model
-    if moe.is_dense:
-        return 0.0
-    itemsize = ITEMSIZE[run.precision]
-    lean = moe.ep_size == 1 and (
-        moe.expert_backend == "lean" or (moe.expert_backend == "auto" and run.precision != "bf16")
-    )
-    rows, inner = (0, _LEAN_INNER[model.activation]) if lean else (2, _inner(run))
-    row = model.d_model * (rows * itemsize + _mask(run)) + inner * model.d_ffn * itemsize
-    per_pass = 2 * model.d_model * itemsize + moe.top_k * row
-    shared = _ffn_bytes(run) if moe.shared_expert != "none" else 0.0
-    return _tokens(run) * expected_strata(moe.strata, stacked=moe.stacked) * per_pass + shared
-
-
-def _inner(run: RunConfig) -> int:
-    """Inner tensors of width F that a feed-forward network keeps."""
-    return {"relu": 1, "gelu": 2, "swiglu": 4}[run.smoe.model.activation]
-
-
-def _mask(run: RunConfig) -> float:
-    """Bytes per element of a dropout mask."""
-    return 1.0 if run.smoe.model.dropout else 0.0
-
-
-def _exchange_buffers(run: RunConfig) -> float:
-    """Rows on their way: what the first stratum sends and receives at once."""
-    moe, model = run.smoe.moe, run.smoe.model
-    if moe.is_dense or moe.ep_size == 1:
-        return 0.0
-    return 2 * _tokens(run) * moe.top_k * (1 - 1 / moe.ep_size) * model.d_model * ITEMSIZE[run.precision]
+    return per_block * again * sum(moe_blocks(run)) * max(run.train_batch_size / ranks, 1)

@@ -11,6 +11,12 @@ class DataConfig(Section):
     """Prepared corpus, mixture of directions, token budget."""
 
     path: str = Field(description="Folder written by `python -m data_prep`.")
+    vocab_size: int | None = Field(
+        default=None,
+        gt=0,
+        description="Pieces of the vocabulary that the corpus is to be prepared with: `smoe-ds plan` counts with it while "
+        "`path` is not prepared. Training takes the corpus's own.",
+    )
     directions: list[str] | None = Field(
         default=None,
         description='Directions to train, e.g. ["eng-nso", "nso-eng"]; null: both of every pair with training text.',

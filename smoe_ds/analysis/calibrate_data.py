@@ -1,0 +1,75 @@
+"""Measures the data of a run: how full its micro-batches are, and how fast they are drawn and read."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from smoe_ds.analysis.calibrate import measured
+from smoe_ds.analysis.constants import Constant
+from smoe_ds.config.run import RunConfig
+from smoe_ds.data.corpus import Corpus
+from smoe_ds.data.stream import order_settings
+from smoe_ds.data.window import Directions, Window
+
+_MOST_READ = 200  # micro-batches
+
+
+@dataclass(frozen=True)
+class DataFigures:
+    """What a corpus gives at a run's settings.
+
+    Attributes:
+        padded_share: tokens of a micro-batch, padding included, over the budget.
+        real_share: tokens that are no padding, over all of a micro-batch.
+        sentence: mean tokens of a sentence on a side, padding included.
+        constants: ``draw`` and ``read``.
+    """
+
+    padded_share: float
+    real_share: float
+    sentence: int
+    constants: dict[str, Constant]
+
+
+def measure_data(run: RunConfig, corpus: Corpus) -> DataFigures:
+    """Draws a window of the run's corpus, smaller ones before it, and reads micro-batches of it.
+
+    Raises:
+        DataError: the corpus is damaged, or has none of the run's directions.
+    """
+    data = run.smoe.data
+    names = corpus.directions_of("train") if data.directions is None else data.directions
+    sentences = {name: corpus.sentences("train", name) for name in names}
+    ids = {language: corpus.tokenizer.language_id(language) for language in corpus.tokenizer.languages}
+    settings = order_settings(data, seed=run.smoe.train.seed, max_positions=run.smoe.model.max_positions)
+    before = np.zeros(len(sentences), dtype=np.int64)
+    drawing = []
+    for part in (4, 1, 4, 1):  # the first ones find files and caches cold
+        directions = Directions(sentences, ids, replace(settings, window=max(1, settings.window // part)))
+        began = time.perf_counter()
+        window = directions.draw(0, before)
+        seconds = time.perf_counter() - began
+        tokens = int(window.num_src_tokens.sum() + window.num_tgt_tokens.sum())
+        drawing.append((float(tokens), seconds))
+    padded, batches = int(window.num_padded_tokens), len(window.packing)
+    return DataFigures(
+        padded_share=padded / batches / data.max_tokens,
+        real_share=tokens / padded,
+        sentence=max(1, round(padded / 2 / len(window.direction))),
+        constants={"draw": measured(drawing[2:]), "read": measured([_read(directions, window, run)])},
+    )
+
+
+def _read(directions: Directions, window: Window, run: RunConfig) -> tuple[float, float]:
+    """Tokens of some micro-batches, and the seconds it takes to read and collate them."""
+    numbers = list(range(min(_MOST_READ, len(window.packing))))
+    began = time.perf_counter()
+    reading = directions.read(window, numbers)
+    batches = [
+        directions.batch(reading, i, target_language_token=run.smoe.data.target_language_token, index=i)
+        for i in numbers
+    ]
+    return float(sum(b.num_src_tokens + b.num_tgt_tokens for b in batches)), time.perf_counter() - began
