@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from smoe_ds.cli.validate import add_run_arguments
 from smoe_ds.errors import LaunchError, SmoeError
-from smoe_ds.parallel.failure import CRASH_FILE
+from smoe_ds.parallel.crash_file import CRASH_FILE
 
 if TYPE_CHECKING:
     import torch
@@ -89,7 +89,8 @@ def _train_in_group(args: argparse.Namespace, configuration: RunConfig, env: Env
             env = replace(env, local_rank=device.index)  # the engine takes the GPU of this number
         check_device(configuration, device.type, _compute_capability(device))
         heartbeat.doing("waiting for the other ranks")
-        env = init_distributed(env, device, timeout=configuration.smoe.train.stall_timeout)
+        timeout = configuration.smoe.train.stall_timeout
+        env = init_distributed(env, device, timeout=timeout, who_came=heartbeat.who_came)
         from smoe_ds.train.trainer import Trainer
 
         heartbeat.doing("opening the run folder")

@@ -20,17 +20,20 @@ class BeatFile:
 
     Args:
         path: the file; made by the first beat.
+
+    Attributes:
+        token: in every beat; another one each time somebody begins to write the file.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._token = secrets.token_hex(8)
+        self.token = secrets.token_hex(8)
         self._count = 0
 
     def write(self, content: Mapping[str, Any]) -> None:
         """The next beat; an `OSError` is the caller's."""
         self._count += 1
-        text = json.dumps({**content, "token": self._token, "count": self._count}).encode()
+        text = json.dumps({**content, "token": self.token, "count": self._count}).encode()
         record = b"%08x %08d\n" % (zlib.crc32(text), len(text)) + text
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o644)
         try:

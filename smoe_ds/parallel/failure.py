@@ -1,16 +1,11 @@
-"""What made a rank fail, which rank failed first, and how it is told: ``crash.json`` and the log's last lines."""
+"""What made a rank fail, and which rank failed first."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-CRASH_FILE = "crash.json"
-_KINDS = ("vanished", "exception", "silent", "stalled", "lost", "refused")
 _LONGEST_TRACEBACK = 8000
 # What the ranks left behind raise when a peer goes: gloo's, NCCL's and the store's words for it.
 _ECHOES = (
@@ -38,13 +33,13 @@ class Failure:
         host: its host.
         pid: its process.
         kind: "vanished" (ended without a word), "exception", "silent" (no sign of life, e.g. stopped), "stalled" (alive
-            but longer in one wait than allowed), "lost" (its watcher went too), "refused" (a start that was not
-            possible; nothing crashed).
+            but longer at one thing than allowed), "lost" (its watcher went too, or cannot be reached), "refused" (a
+            start that was not possible; nothing crashed).
         doing: what its main thread was at.
         seconds: for how long it had been [s].
         message: one line.
         traceback: of the exception, or of where the rank stood; "" if nobody could tell.
-        echo: another rank's failure as this one saw it, e.g. a closed connection.
+        echo: another rank's failure as this one saw it, e.g. a closed connection, or a wait for it without end.
     """
 
     rank: int
@@ -84,34 +79,3 @@ def first_failure(failures: Mapping[int, Failure]) -> Failure:
     """
     heard = list(failures.values())
     return next((failure for failure in heard if not failure.echo), heard[0])
-
-
-def write_crash(folder: Path, failure: Failure, world_size: int, others: Mapping[int, str], resume: str) -> None:
-    """Writes ``crash.json`` in the run folder at once.
-
-    Args:
-        folder: the run folder.
-        failure: of the first rank to fail.
-        world_size: number of ranks.
-        others: what each other rank was at, as far as known.
-        resume: the command that goes on from the last checkpoint.
-    """
-    content = asdict(failure) | {
-        "world_size": world_size,
-        "other_ranks": {str(rank): doing for rank, doing in sorted(others.items())},
-        "resume": resume,
-    }
-    temporary = folder / f".{CRASH_FILE}.{os.getpid()}"
-    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(folder / CRASH_FILE)
-
-
-def crash_text(folder: Path, failure: Failure, world_size: int, resume: str) -> str:
-    """The last lines of the log."""
-    lines = [failure.traceback.rstrip()] if failure.traceback else []
-    lines += [
-        f"smoe-ds: rank {failure.rank} of {world_size} failed first (process {failure.pid} on {failure.host}), "
-        f"{failure.doing} for {failure.seconds:.0f} s: {failure.message}",
-        f"smoe-ds: see {folder / CRASH_FILE}; go on from the last checkpoint with: {resume}",
-    ]
-    return "\n".join(lines) + "\n"

@@ -24,7 +24,11 @@ from types import TracebackType
 from smoe_ds.errors import SmoeError
 from smoe_ds.parallel.env import Env
 from smoe_ds.parallel.failure import Failure, is_echo
-from smoe_ds.parallel.watcher import Task, task_as_argument
+from smoe_ds.parallel.roll_call import roll_call
+from smoe_ds.parallel.watch_task import Task
+
+_WAITING = ("torch/distributed/distributed_c10d.py", "torch/distributed/rendezvous.py", "smoe_ds/moe/exchange.py")
+"""Files whose lines wait for other ranks, if a thread stands there for long."""
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -50,7 +54,7 @@ class Heartbeat:
         Args:
             folder: the run folder; it exists.
             env: this process; the meeting point is known.
-            deadline: see `smoe_ds.parallel.watcher.Task`.
+            deadline: see `smoe_ds.parallel.watch_task.Task`.
             stall: see there.
             resume: see there.
 
@@ -65,6 +69,7 @@ class Heartbeat:
             speaks=env.local_rank == 0,
             pid=os.getpid(),
             host=socket.gethostname(),
+            address=None if env.local_world_size == env.world_size else env.master_addr,
             deadline=deadline,
             stall=stall,
             resume=resume,
@@ -76,6 +81,13 @@ class Heartbeat:
     def doing(self, what: str) -> None:
         """Marks progress: from now on the main thread is at `what`."""
         self._doing, self._since = what, time.monotonic()
+
+    def who_came(self) -> str:
+        """Which ranks have not been started, or on which hosts all are; for the error of ranks that cannot meet."""
+        task = self._task
+        if task is None:
+            return "nothing is known of who has come"
+        return roll_call(Path(task.alive), task.rank, task.world_size, task.deadline)
 
     def __enter__(self) -> Heartbeat:
         return self
@@ -95,8 +107,11 @@ class Heartbeat:
         self._exit_code = 0
         self._over.set()
         self._tell({"left": True})
-        if self._watcher is not None:
-            self._watcher.wait()
+        if self._watcher is not None and self._task is not None:
+            try:
+                self._watcher.wait(self._task.deadline)
+            except subprocess.TimeoutExpired:  # somebody has stopped it
+                self._watcher.kill()
 
     def fail(self, kind: str, error: BaseException) -> None:
         """This rank ends by an exception."""
@@ -113,7 +128,7 @@ class Heartbeat:
     def _start_watcher(self, task: Task) -> subprocess.Popen[bytes]:
         """The watcher is a process of its own session: no signal to the rank's group, stops included, reaches it."""
         return subprocess.Popen(
-            [sys.executable, "-m", "smoe_ds.parallel.watcher", task_as_argument(task)],
+            [sys.executable, "-m", "smoe_ds.parallel.watcher", task.as_argument()],
             stdin=subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             cwd="/",
@@ -146,7 +161,7 @@ class Heartbeat:
             seconds = time.monotonic() - self._since
             beat: dict[str, object] = {"doing": self._doing, "seconds": seconds}
             if seconds > task.stall / 2:
-                beat["stack"] = _main_thread_stack()
+                beat["stack"], beat["waits"] = _main_thread_stack()
             self._tell(beat)
         self._see_to_the_end(task.deadline)
 
@@ -175,6 +190,10 @@ def remove_old_beats(folder: Path, env: Env) -> None:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def _main_thread_stack() -> str:
+def _main_thread_stack() -> tuple[str, bool]:
+    """Where the main thread stands, and whether it waits there for other ranks."""
     frame = sys._current_frames().get(threading.main_thread().ident or 0)
-    return "".join(traceback.format_stack(frame)) if frame is not None else ""
+    if frame is None:
+        return "", False
+    waits = frame.f_code.co_filename.endswith(_WAITING)
+    return "".join(traceback.format_stack(frame)), waits

@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-def init_distributed(env: Env, device: torch.device, *, timeout: float = 1800) -> Env:
+def init_distributed(
+    env: Env, device: torch.device, *, timeout: float = 1800, who_came: Callable[[], str] | None = None
+) -> Env:
     """Initialises torch.distributed through DeepSpeed (gloo on CPU, NCCL on CUDA), one process included.
 
     Nothing is compiled: DeepSpeed's shared-memory op for the CPU, which training does not use, is switched off,
@@ -29,6 +32,7 @@ def init_distributed(env: Env, device: torch.device, *, timeout: float = 1800) -
         env: this process, from `discover`.
         device: the device this rank computes on; decides the backend.
         timeout: how long a collective or the meeting may take [s].
+        who_came: says which ranks are missing, if they cannot meet.
 
     Returns:
         `env` with the meeting point filled in.
@@ -59,7 +63,7 @@ def init_distributed(env: Env, device: torch.device, *, timeout: float = 1800) -
         raise LaunchError(
             f"rank {env.rank} of {env.world_size} could not meet the others at {env.master_addr}:{env.master_port} "
             f"(started by {env.launcher}): {str(error).splitlines()[0]}; check that every host reaches the "
-            "address, or set MASTER_ADDR and MASTER_PORT"
+            f"address, or set MASTER_ADDR and MASTER_PORT{f'; {who_came()}' if who_came else ''}"
         ) from error
     found = (dist.get_rank(), dist.get_world_size())
     if found != (env.rank, env.world_size):

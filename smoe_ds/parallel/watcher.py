@@ -2,7 +2,8 @@
 
 It needs nothing of the rank but its beats on a pipe: no collective, no interpreter lock, no torch. So it also works
 where the rank is killed, stopped, or stuck in native code. Between ranks, watchers tell each other by files
-(`beats`); rank 0's decides who failed first, and writes it down.
+(`beats`), and by datagrams whether their hosts still reach each other (`reach`); rank 0's decides who failed first,
+and writes it down.
 
 In time: with a deadline of D seconds a rank is given up after 0.6 D without a sign of life; the rest of D is for
 telling the others and ending them.
@@ -18,49 +19,17 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from smoe_ds.parallel.beats import BeatFile, Listener
-from smoe_ds.parallel.failure import Failure, crash_text, first_failure, write_crash
+from smoe_ds.file_lock import signature
+from smoe_ds.parallel.beats import BeatFile
+from smoe_ds.parallel.crash_file import CrashFile, crash_text
+from smoe_ds.parallel.failure import Failure, first_failure
+from smoe_ds.parallel.peers import Peers
+from smoe_ds.parallel.watch_task import Task
 
-_GIVE_UP = 0.6  # of the deadline
-_READS_PER_SECOND = 100  # of rank 0's watcher, over all ranks
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a watcher is told by its rank, as JSON.
-
-    Attributes:
-        folder: the run folder.
-        alive: folder of the beats of this start of the run.
-        rank: the rank.
-        world_size: number of ranks.
-        speaks: whether to print where rank 0's watcher cannot (one rank a host).
-        pid: the rank's process.
-        host: its host.
-        deadline: all processes are gone so long after the first failing rank's last sign of life [s].
-        stall: longest that a rank may be at one thing [s].
-        resume: command that goes on.
-    """
-
-    folder: str
-    alive: str
-    rank: int
-    world_size: int
-    speaks: bool
-    pid: int
-    host: str
-    deadline: float
-    stall: float
-    resume: str
-
-    @property
-    def interval(self) -> float:
-        """Time between two looks at everything [s]."""
-        return min(self.deadline / 20, max(0.2, self.world_size / _READS_PER_SECOND))
+_STALL_SLACK = 0.25  # of the deadline: a rank whose wait for others has the same limit is to say so itself
 
 
 class Watcher:
@@ -73,10 +42,9 @@ class Watcher:
     def __init__(self, task: Task) -> None:
         self.task = task
         self._folder = Path(task.folder)
+        self._crash = CrashFile(self._folder)
         self._beats = BeatFile(Path(task.alive) / f"rank-{task.rank}")
-        ranks = range(1, task.world_size) if task.rank == 0 else [0]
-        pause = 2 * task.interval
-        self._peers = {rank: Listener(Path(task.alive) / f"rank-{rank}", pause) for rank in ranks if rank != task.rank}
+        self._peers = Peers(task, self._beats.token)
         self._failures: dict[int, Failure] = {}
         self._verdict: Failure | None = None
         self._said: dict[str, Any] = {"doing": "starting", "seconds": 0.0}
@@ -96,8 +64,7 @@ class Watcher:
                 break
             self._judge_own_rank()
             self._publish()
-            for peer in self._peers.values():
-                peer.look(now)
+            self._peers.look(now)
             self._judge_peers()
             if self._failures:
                 self._end()
@@ -108,9 +75,11 @@ class Watcher:
         """Takes what the rank says; returns at the next look or at the rank's end."""
         until = time.monotonic() + self.task.interval
         while not self._gone and (rest := until - time.monotonic()) > 0:
-            ready, *_ = select.select([0], [], [], rest)
-            if not ready:
-                break
+            waiting: list[Any] = [0, *self._peers.files()]
+            ready, *_ = select.select(waiting, [], [], rest)
+            self._peers.receive()
+            if 0 not in ready:
+                continue
             data = os.read(0, 65536)
             if not data:  # its end of the pipe is closed: it is gone, or about to be
                 self._gone = True
@@ -138,21 +107,31 @@ class Watcher:
                 "vanished",
                 "the process ended without a word: killed (SIGKILL, out of memory) or crashed in native code",
             )
-        elif self._quiet >= _GIVE_UP * task.deadline:
+        elif self._quiet >= task.patience:
             self._fail("silent", f"no sign of life for {self._quiet:.0f} s, process state {_state(task.pid)}")
-        elif self._said["seconds"] >= task.stall:
-            self._fail("stalled", f"no progress for {task.stall:.0f} s (smoe.train.stall_timeout)")
+        else:
+            self._judge_stall()
 
-    def _fail(self, kind: str, message: str) -> None:
+    def _judge_stall(self) -> None:
+        task = self.task
+        over = self._said["seconds"] >= task.stall + _STALL_SLACK * task.deadline
+        if over and task.rank not in self._failures and not self._gone:
+            message = f"no progress for {task.stall:.0f} s (smoe.train.stall_timeout)"
+            self._fail("stalled", message, echo=bool(self._said.get("waits")))
+
+    def _fail(self, kind: str, message: str, *, echo: bool = False) -> None:
         task, said = self.task, self._said
         seconds = said["seconds"] + self._quiet
         stack = said.get("stack", "")
-        failure = Failure(task.rank, task.host, task.pid, kind, said["doing"], seconds, message, stack)
+        failure = Failure(task.rank, task.host, task.pid, kind, said["doing"], seconds, message, stack, echo)
         self._failures[task.rank] = failure
 
     def _publish(self) -> None:
         failure = self._failures.get(self.task.rank)
         content = {
+            "pid": self.task.pid,
+            "host": self.task.host,
+            "port": self._peers.port,
             "doing": self._said["doing"],
             "seconds": self._said["seconds"],
             "failure": failure.as_json() if failure else None,
@@ -162,22 +141,16 @@ class Watcher:
             self._beats.write(content)
 
     def _judge_peers(self) -> None:
-        """What the other ranks' files say: their failures, their silence, rank 0's verdict."""
-        for rank, peer in self._peers.items():
-            beat = peer.heard
-            if beat is None or peer.over:
-                continue
+        """What is known of the other ranks: their failures, their silence, rank 0's verdict."""
+        for rank, beat in self._peers.beats().items():
             if beat.get("verdict") and self.task.rank:
                 self._verdict = self._verdict or Failure(**beat["verdict"])
                 self._failures.setdefault(self._verdict.rank, self._verdict)
             if rank in self._failures:
                 continue
-            if beat["failure"]:
-                self._failures[rank] = Failure(**beat["failure"])
-            elif peer.quiet >= _GIVE_UP * self.task.deadline:
-                message = f"nothing heard of it for {peer.quiet:.0f} s: its host or its network is gone"
-                doing, seconds = beat["doing"], beat["seconds"] + peer.quiet
-                self._failures[rank] = Failure(rank, "unknown host", 0, "lost", doing, seconds, message)
+            failure = Failure(**beat["failure"]) if beat["failure"] else self._peers.lost(rank)
+            if failure is not None:
+                self._failures[rank] = failure
 
     def _end(self) -> None:
         """Something has failed: learn what was first, end this rank, and let the others know."""
@@ -187,10 +160,12 @@ class Watcher:
             self._kill_rank()
         if task.rank:
             _let_go_of_streams(errors=not task.speaks)
-            self._wait(0.75 * task.deadline, until=lambda: self._verdict is not None or not self._arbiter_listens())
+            longest = task.deadline * (0.125 if self._arbiter_is_lost() else 0.75)
+            self._wait(longest, until=lambda: self._verdict is not None or not self._arbiter_listens())
         else:
             _let_go_of_streams(errors=False)
             self._settle()
+        told = self._verdict is not None
         self._verdict = self._verdict or first_failure(self._failures)
         self._publish()
         # a rank that raised may still say so; the others stand in collectives that nobody will join
@@ -198,10 +173,10 @@ class Watcher:
         self._wait(grace, until=lambda: self._gone or self._left)
         if task.world_size > 1:
             self._kill_rank()
-        if self._verdict.kind != "refused" and (task.rank == 0 or not self._arbiter_listens()):
-            self._tell(self._verdict)
+        if self._verdict.kind != "refused":
+            self._tell(self._verdict, decided_here=task.rank == 0 or not told)
         if task.rank == 0:
-            self._wait(task.deadline / 8, until=self._all_over)
+            self._wait(task.deadline / 8, until=self._peers.all_over)
 
     def _settle(self) -> None:
         """Waits for what the other ranks say, longer where so far all have only seen another one go."""
@@ -209,18 +184,16 @@ class Watcher:
         all_failed = lambda: len(self._failures) == task.world_size  # noqa: E731
         self._wait(task.deadline / 10, until=all_failed)
         real = lambda: any(not failure.echo for failure in self._failures.values())  # noqa: E731
-        self._wait(_GIVE_UP * task.deadline, until=lambda: all_failed() or real())
+        self._wait(task.patience, until=lambda: all_failed() or real())
 
     def _arbiter_listens(self) -> bool:
         """Whether rank 0's watcher is there to decide."""
-        if self.task.rank == 0:
-            return True
-        zero = self._peers[0]
-        return not zero.over and zero.quiet < _GIVE_UP * self.task.deadline
+        return self.task.rank == 0 or self._peers.listens(0)
 
-    def _all_over(self) -> bool:
-        """Whether nobody is left who would read rank 0's verdict."""
-        return all(peer.over or peer.heard is None for peer in self._peers.values())
+    def _arbiter_is_lost(self) -> bool:
+        """Whether rank 0's watcher can be counted on no longer, though files may still bring its word."""
+        failure = self._failures.get(0)
+        return self.task.rank > 0 and failure is not None and failure.kind == "lost"
 
     def _wait(self, seconds: float, until: Callable[[], bool]) -> None:
         """Goes on telling and listening for a while."""
@@ -229,9 +202,9 @@ class Watcher:
             self._hear()
             if self._gone:
                 time.sleep(min(self.task.interval, 0.1))
+            self._judge_stall()
             self._publish()
-            for peer in self._peers.values():
-                peer.look(time.monotonic())
+            self._peers.look(time.monotonic())
             self._judge_peers()
 
     def _kill_rank(self) -> None:
@@ -241,14 +214,21 @@ class Watcher:
                 os.kill(self.task.pid, signal.SIGKILL)
             time.sleep(0.02)
 
-    def _tell(self, verdict: Failure) -> None:
+    def _tell(self, verdict: Failure, *, decided_here: bool) -> None:
+        """Writes ``crash.json`` where no other watcher does, and the log's last lines.
+
+        Rank 0's says them for all; of a lost host also one watcher on every other host, and on that one, if it runs.
+        """
         task = self.task
-        others = {rank: str(peer.heard["doing"]) for rank, peer in self._peers.items() if peer.heard}
-        others[task.rank] = str(self._said["doing"])
+        beats = self._peers.beats(all_heard=True)
+        others = {rank: str(beat["doing"]) for rank, beat in beats.items()} | {task.rank: str(self._said["doing"])}
         others.pop(verdict.rank, None)
-        with contextlib.suppress(OSError):
-            write_crash(self._folder, verdict, task.world_size, others, task.resume)
-        if task.rank == 0 or task.speaks:
+        zero = beats.get(0, {"pid": task.pid, "host": task.host} if task.rank == 0 else None)
+        signed = signature(int(zero["pid"]), str(zero["host"])) if zero else None
+        if decided_here:
+            with contextlib.suppress(OSError):
+                self._crash.write(verdict, world_size=task.world_size, others=others, resume=task.resume, signed=signed)
+        if task.rank == 0 or (task.speaks and (decided_here or verdict.kind == "lost")):
             sys.stderr.write(crash_text(self._folder, verdict, task.world_size, task.resume))
             sys.stderr.flush()
 
@@ -273,13 +253,8 @@ def main() -> None:
     """Watches the parent process as the JSON on the command line says."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # they are for the rank; the watcher ends with it
-    task = Task(**json.loads(sys.argv[1]))
+    task = Task.from_argument(sys.argv[1])
     Watcher(task).run()
-
-
-def task_as_argument(task: Task) -> str:
-    """The command-line argument from which `main` reads its task."""
-    return json.dumps(asdict(task))
 
 
 if __name__ == "__main__":

@@ -1,20 +1,18 @@
-"""One start of a run at a time writes to a run folder; the lock ends with the process that holds it."""
+"""One start of a run at a time writes to a run folder."""
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import os
-import socket
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from smoe_ds import file_lock
 from smoe_ds.errors import ConfigError
+from smoe_ds.parallel.crash_file import LOCK_FILE
 
-_UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+_PATIENCE = 2.0  # seconds; a watcher of a start that has failed holds the lock for as long as it writes a file
 
 
 def make_folder(path: str) -> Path:
@@ -37,38 +35,22 @@ def make_folder(path: str) -> Path:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Holds ``run.lock`` in a run folder.
-
-    It is a POSIX record lock (``fcntl``), which the kernel drops when the process ends, however that ends. NFS carries
-    it to other hosts, Lustre where it is mounted with ``flock``. Where a file system has no locks, that is said.
+    """Holds ``run.lock`` in a run folder. Where a file system has no locks, that is said.
 
     Raises:
         ConfigError: another process holds it.
     """
-    descriptor = _acquire(folder)
-    try:
-        yield
-    finally:
-        os.close(descriptor)
 
-
-def _acquire(folder: Path) -> int:
-    path = folder / "run.lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip() or "another process"
-        if error.errno in (errno.EACCES, errno.EAGAIN):
-            os.close(descriptor)
-            raise ConfigError(
-                f"smoe.train.output_dir: {holder} is training in {folder} ({path} is locked); wait for it, stop it, "
-                "or choose another smoe.train.output_dir"
-            ) from error
-        if error.errno not in _UNSUPPORTED:
-            os.close(descriptor)
-            raise
+    def no_locks() -> None:
         print(f"note: {folder}: this file system keeps no locks; start no second run in it", file=sys.stderr)
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-    return descriptor
+
+    path = folder / LOCK_FILE
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(file_lock.locked(path, no_locks, patience=_PATIENCE))
+        except file_lock.HeldError as error:
+            raise ConfigError(
+                f"smoe.train.output_dir: {error.holder} is training in {folder} ({path} is locked); wait for it, "
+                "stop it, or choose another smoe.train.output_dir"
+            ) from error
+        yield

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import uuid
@@ -28,12 +30,15 @@ def why_not() -> str | None:
     return None
 
 
+_NEW_UTS, _NEW_NET = 0x04000000, 0x40000000  # CLONE_NEWUTS, CLONE_NEWNET of Linux
+
+
 @dataclass(frozen=True)
 class Host:
     """A network namespace.
 
     Attributes:
-        namespace: its name.
+        namespace: its name, and the name of the host.
         interface: its end of the link.
         address: its address there.
     """
@@ -44,13 +49,32 @@ class Host:
 
     def start(self, command: Sequence[str], environment: dict[str, str], **options: object) -> subprocess.Popen[str]:
         """Start a command there, in a process group of its own, with gloo on the link."""
+        named = ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', self.namespace]
         return subprocess.Popen(
-            ["ip", "netns", "exec", self.namespace, *command],
+            ["ip", "netns", "exec", self.namespace, *named, *command],
             env={**os.environ, "GLOO_SOCKET_IFNAME": self.interface, **environment},
             text=True,
             start_new_session=True,
             **options,  # type: ignore[call-overload]
         )
+
+    def enter(self) -> None:
+        """From now on the calling process runs there, with gloo on the link."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        with (Path("/run/netns") / self.namespace).open("rb") as namespace:
+            for failed in (libc.setns(namespace.fileno(), _NEW_NET), libc.unshare(_NEW_UTS)):
+                if failed:
+                    raise OSError(ctypes.get_errno(), f"entering {self.namespace}")
+        socket.sethostname(self.namespace)
+        os.environ["GLOO_SOCKET_IFNAME"] = self.interface
+
+    def cut_off(self) -> None:
+        """Nothing reaches it, or comes from it."""
+        _ip("-n", self.namespace, "link", "set", self.interface, "down")
+
+    def reconnect(self) -> None:
+        """The link is up again."""
+        _ip("-n", self.namespace, "link", "set", self.interface, "up")
 
 
 @contextmanager

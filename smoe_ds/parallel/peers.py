@@ -1,0 +1,104 @@
+"""What one watcher knows of the other ranks: rank 0's of all of them, the others' of rank 0."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+from smoe_ds.parallel.beats import Listener
+from smoe_ds.parallel.failure import Failure
+from smoe_ds.parallel.reach import Reach
+from smoe_ds.parallel.watch_task import Task
+
+
+class Peers:
+    """Listens to the other ranks' files, and where there are several hosts to their watchers' datagrams.
+
+    Args:
+        task: what the watcher was told.
+        token: of the watcher's own beats.
+    """
+
+    def __init__(self, task: Task, token: str) -> None:
+        self._task = task
+        ranks = range(1, task.world_size) if task.rank == 0 else [0]
+        pause = 2 * task.interval
+        self._listeners = {rank: Listener(Path(task.alive) / f"rank-{rank}", pause) for rank in ranks}
+        self._reach = Reach(task.rank, task.address, token, pause) if task.address else None
+
+    @property
+    def port(self) -> int | None:
+        """Where rank 0's watcher takes datagrams."""
+        return self._reach.port if self._reach else None
+
+    def files(self) -> list[socket.socket]:
+        """What to wait for besides other things; then `receive`."""
+        return self._reach.files() if self._reach else []
+
+    def receive(self) -> None:
+        """Takes the datagrams that have come."""
+        if self._reach:
+            self._reach.receive()
+
+    def look(self, now: float) -> None:
+        """Reads the files, and asks for rank 0's watcher.
+
+        Args:
+            now: this process's monotonic time [s].
+        """
+        for listener in self._listeners.values():
+            listener.look(now)
+        if self._reach:
+            self._reach.look(now)
+            if self._task.rank and (beat := self._listeners[0].heard) is not None:
+                self._reach.ask(beat)
+
+    def beats(self, *, all_heard: bool = False) -> dict[int, dict[str, Any]]:
+        """The last beat of each rank that was heard, by rank.
+
+        Args:
+            all_heard: whether those that have left since count too.
+        """
+        return {
+            rank: listener.heard
+            for rank, listener in self._listeners.items()
+            if listener.heard is not None and (all_heard or not listener.over)
+        }
+
+    def lost(self, rank: int) -> Failure | None:
+        """The failure of a rank that was heard but has been silent, or out of reach, for too long."""
+        quiet, beat = self._listeners[rank].quiet, self._listeners[rank].heard
+        assert beat is not None
+        unreached = self._reach.quiet.get(rank, 0.0) if self._reach else 0.0
+        if quiet >= self._task.patience:
+            message = f"nothing heard of it for {quiet:.0f} s: its host or its network is gone"
+        elif unreached >= self._task.patience:
+            quiet = unreached
+            message = (
+                f"{self._hosts(str(beat['host']))} have not reached each other for {quiet:.0f} s: the network failed"
+            )
+        else:
+            return None
+        doing, seconds = str(beat["doing"]), float(beat["seconds"])
+        return Failure(rank, str(beat["host"]), int(beat["pid"]), "lost", doing, seconds + quiet, message)
+
+    def listens(self, rank: int) -> bool:
+        """Whether a rank's watcher is there, as far as files tell."""
+        listener = self._listeners[rank]
+        return not listener.over and listener.quiet < self._task.patience
+
+    def all_over(self) -> bool:
+        """Whether nobody is left to read what this watcher tells."""
+        return all(listener.over or listener.heard is None for listener in self._listeners.values())
+
+    def _hosts(self, other: str) -> str:
+        """Another host and this one, with those of their ranks that are known here."""
+        hosts = {rank: str(beat["host"]) for rank, beat in self.beats(all_heard=True).items()}
+        hosts[self._task.rank] = self._task.host
+
+        def text(host: str) -> str:
+            ranks = [str(rank) for rank in sorted(hosts) if hosts[rank] == host]
+            return f"{host} (rank{'s' if len(ranks) > 1 else ''} {', '.join(ranks)})"
+
+        return f"{text(other)} and {text(self._task.host)}"

@@ -1,0 +1,51 @@
+"""Ranks on two hosts that are really apart, and what is left of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.helpers.hosts import Host
+from tests.helpers.own_ranks import OwnRanks
+from tests.helpers.ranks import free_port
+
+RANKS_PER_HOST = 2
+
+
+def ranks_apart(
+    fn: Callable[..., int], hosts: tuple[Host, Host], folder: Path, *args: Any, absent: int | None = None
+) -> OwnRanks:
+    """``fn(rank, world_size, *args)`` as two ranks on each host, which meet on the first one.
+
+    Args:
+        fn: a function at the top level of a module; what it returns is the exit code.
+        hosts: the hosts.
+        folder: where the output goes.
+        args: further arguments.
+        absent: number of a host on which nothing is started.
+    """
+    return OwnRanks(_at_home, len(hosts) * RANKS_PER_HOST, folder, hosts, free_port(), absent, fn, args)
+
+
+def _at_home(
+    rank: int,
+    world_size: int,
+    hosts: tuple[Host, Host],
+    port: int,
+    absent: int | None,
+    fn: Callable[..., int],
+    args: tuple[Any, ...],
+) -> int:
+    number, local_rank = divmod(rank, RANKS_PER_HOST)
+    if number == absent:
+        return 0
+    hosts[number].enter()
+    os.environ.update(
+        LOCAL_RANK=str(local_rank),
+        LOCAL_WORLD_SIZE=str(RANKS_PER_HOST),
+        MASTER_ADDR=hosts[0].address,
+        MASTER_PORT=str(port),
+    )
+    return fn(rank, world_size, *args)

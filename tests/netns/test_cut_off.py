@@ -1,0 +1,101 @@
+"""A host that is cut off ends the run on both sides, names what was lost, and the run goes on where it was saved."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.apart import ranks_apart
+from tests.helpers.hosts import Host, two_hosts
+from tests.helpers.own_ranks import Ending, processes_that_mention
+from tests.helpers.ranks import run_ranks
+from tests.helpers.small_run import scalars, small_run, train_on_rank, write_run
+
+pytestmark = [pytest.mark.multirank, pytest.mark.netns]
+
+DEADLINE = 10.0
+
+
+def apart_run(folder: Path, corpus: Path, ep_size: int, **train: Any) -> Path:
+    """A run file for four ranks that one process computes as well."""
+    settings = {"death_deadline": DEADLINE, "stall_timeout": 120.0, "checkpoint_every": 2, "validate_every": 100}
+    run = small_run(folder / "run", corpus, **settings | train)
+    run["train_batch_size"] = 4
+    run["smoe"]["moe"] = {"strata": [4, 4], "ep_size": ep_size, "load_balancing_batch": "local"}
+    folder.mkdir(parents=True, exist_ok=True)
+    return write_run(folder / "run.json", run)
+
+
+def losses(folder: Path) -> dict[int, float]:
+    return scalars(folder / "run")["train/nll"]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory, corpus_folder: Path) -> dict[int, float]:
+    """The losses of one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    assert run_ranks(train_on_rank, 1, str(apart_run(folder, corpus_folder, 1)), [], init=False) == [0]
+    return losses(folder)
+
+
+def cut_at(rank: int, world_size: int, file: str, hosts: tuple[Host, Host], where: str, moment: str) -> int:
+    """Trains; the second host's first rank cuts its own host off, once, in the middle of something."""
+    import smoe_ds.moe.expert_parallel as exchange
+    from smoe_ds.engine.part_file import PartFile
+
+    if rank == 2:
+        owner, name, number = {
+            "exchange": (exchange.dist, "all_to_all_single", 60),
+            "save": (PartFile, "close", 3),
+        }[where]
+        original, calls = getattr(owner, name), []
+
+        def planted(*args: Any, **kwargs: Any) -> Any:
+            calls.append(1)
+            if len(calls) == number:
+                hosts[1].cut_off()
+                Path(moment).write_text(str(time.monotonic()))
+            return original(*args, **kwargs)
+
+        setattr(owner, name, planted)
+    return train_on_rank(rank, world_size, file, [])
+
+
+def check_ended(endings: list[Ending], hosts: tuple[Host, Host], folder: Path) -> None:
+    """Both sides are gone in time and say who has lost whom."""
+    moment = float((folder / "moment").read_text())
+    for ending in endings:
+        assert ending.after is not None and ending.after - moment < DEADLINE, endings
+        assert ending.code != 0, endings
+    both = f"{hosts[1].namespace} (ranks 2, 3) and {hosts[0].namespace} (ranks 0, 1) have not reached each other for"
+    crash = json.loads((folder / "run" / "crash.json").read_text())
+    assert (crash["rank"], crash["kind"], crash["host"]) == (2, "lost", hosts[1].namespace), crash
+    assert crash["message"].startswith(both)
+    for rank in (0, 2):
+        assert both in "\n".join(endings[rank].output.strip().splitlines()[-2:]), endings[rank].output
+    end = time.monotonic() + DEADLINE / 4
+    while processes_that_mention(str(folder)) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert processes_that_mention(str(folder)) == []
+    assert not list((folder / "run").glob("alive-*"))
+
+
+@pytest.mark.parametrize(("where", "ep_size"), [("exchange", 4), ("save", 2)])
+def test_cut_off_and_rejoined(
+    tmp_path: Path, corpus_folder: Path, alone: dict[int, float], where: str, ep_size: int
+) -> None:
+    file = str(apart_run(tmp_path, corpus_folder, ep_size))
+    with two_hosts() as hosts:
+        ranks = ranks_apart(cut_at, hosts, tmp_path / "out", file, hosts, where, str(tmp_path / "moment"))
+        check_ended(ranks.wait(120), hosts, tmp_path)
+        saved = sorted(int(path.name[5:]) for path in (tmp_path / "run" / "checkpoints").glob("step_*[0-9]"))
+        hosts[1].reconnect()
+        endings = ranks_apart(train_on_rank, hosts, tmp_path / "again", file, []).wait(120)
+    assert [ending.code for ending in endings] == [0] * 4, endings
+    assert f"continuing after step {saved[-1]}" in endings[0].output
+    assert losses(tmp_path) == pytest.approx(alone, rel=1e-5)
+    assert not (tmp_path / "run" / "crash.json").exists()
