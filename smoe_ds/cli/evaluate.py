@@ -1,4 +1,7 @@
-"""``smoe-ds evaluate RUN``: BLEU and chrF++ per direction as a table and as JSON, and some translations to look at."""
+"""``smoe-ds evaluate RUN``: BLEU and chrF++ per direction as a table and as JSON, and some translations to look at.
+
+Started as several ranks (``srun``, ``torchrun``, ``deepspeed``, ``mpirun``) it spreads the directions over them.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,11 @@ if TYPE_CHECKING:
     from smoe_ds.decode.evaluation import Average, DirectionResult, HeldOut
     from smoe_ds.decode.load import TrainedModel
     from smoe_ds.decode.metrics import Metrics
+    from smoe_ds.parallel.env import Env
 
 HELP = "translate held-out text and score it"
 ZERO_SHOT = "zero-shot"
+_WAIT = 7 * 86_400.0  # seconds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,11 +54,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluates, prints the table, writes the files."""
+    """Evaluates, prints the table, writes the files; ranks share the directions, and the first one does the rest."""
+    from smoe_ds.parallel.env import discover
+
+    env = discover()
+    if env.world_size == 1:
+        return _run(args, env)
+    from smoe_ds.parallel.process_group import shutdown
+
+    env = _join(args, env)
+    code = _run(args, env)
+    shutdown()
+    return code
+
+
+def _join(args: argparse.Namespace, env: Env) -> Env:
+    """Meets the other ranks. They are waited for until they are done: whoever started them limits the time."""
+    import torch
+
+    from smoe_ds.parallel.process_group import init_distributed
+
+    return init_distributed(env, torch.device(_device(args, env) or "cpu"), timeout=_WAIT)
+
+
+def _device(args: argparse.Namespace, env: Env) -> str | None:
+    """This rank's GPU; None where there is but one process, which takes what is there, or no GPU."""
+    import torch
+
+    from smoe_ds.cli.train import gpu_of
+
+    if env.world_size == 1 or args.device == "cpu" or not torch.cuda.is_available():
+        return None
+    return f"cuda:{gpu_of(env.local_rank, torch.cuda.device_count())}"
+
+
+def _run(args: argparse.Namespace, env: Env) -> int:
     from smoe_ds.decode.metrics import Metrics
     from smoe_ds.errors import DataError
 
-    folder = open_run(args)
+    folder = open_run(args, _device(args, env))
     metrics = Metrics(args.tokenize)
     texts = _held_out(folder, args)
     checkpoint = folder.checkpoint(args.checkpoint)
@@ -61,7 +100,9 @@ def run(args: argparse.Namespace) -> int:
     if output.is_dir():
         raise DataError(f"--output {output}: is a folder; name a file, e.g. {output / 'scores.json'}")
     translations = _make_folder(output.parent / "translations")
-    results = _evaluate(folder, checkpoint, texts, metrics, translations, args)
+    results = _evaluate(folder, checkpoint, texts, metrics, translations, args, env)
+    if env.rank > 0:
+        return 0
     samples = _samples(texts, results, args.samples)
     report = _report(folder, checkpoint, results, samples, args) | {"signatures": metrics.signatures}
     _write_json(output, report)
@@ -122,21 +163,27 @@ def _evaluate(
     metrics: Metrics,
     translations: Path,
     args: argparse.Namespace,
+    env: Env,
 ) -> list[DirectionResult]:
+    """The results of all directions, each made by one rank."""
     from smoe_ds.decode.evaluation import evaluate_direction, write_translations
+    from smoe_ds.decode.spread import gather_results, shares
 
-    translator = folder.translator(checkpoint)
-    untrained = folder.untrained_translator() if args.untrained else None
-    results = []
-    for number, text in enumerate(texts, start=1):
+    mine = shares([sum(map(len, text.sources)) for text in texts], env.world_size)[env.rank]
+    results = {}
+    if mine:
+        translator = folder.translator(checkpoint)
+        untrained = folder.untrained_translator() if args.untrained else None
+    for number in mine:
+        text = texts[number]
 
         def progress(done: int, rate: float, number: int = number, text: HeldOut = text) -> None:
-            place = f"[{number}/{len(texts)}] {text.direction}"
+            place = f"[{number + 1}/{len(texts)}] {text.direction}"
             print(f"{place}: {done} of {len(text.sources)} sentences, {rate:.1f} sentences/s", file=sys.stderr)
 
-        results.append(evaluate_direction(text, translator, untrained, metrics, progress))
-        write_translations(translations, args.split, results[-1])
-    return results
+        results[number] = evaluate_direction(text, translator, untrained, metrics, progress)
+        write_translations(translations, args.split, results[number])
+    return gather_results(results)
 
 
 def _samples(texts: Sequence[HeldOut], results: Sequence[DirectionResult], num: int) -> list[dict[str, str]]:

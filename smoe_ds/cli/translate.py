@@ -73,8 +73,8 @@ def checkpoint_name(text: str) -> str | int:
     return text
 
 
-def open_run(args: argparse.Namespace) -> TrainedModel:
-    """The run or exported model that the arguments of `add_model_arguments` name."""
+def open_run(args: argparse.Namespace, device: str | None = None) -> TrainedModel:
+    """The run or exported model that the arguments of `add_model_arguments` name, on a device in place of theirs."""
     import torch
 
     from smoe_ds.decode.load import open_trained
@@ -87,7 +87,7 @@ def open_run(args: argparse.Namespace) -> TrainedModel:
         overrides.append(f"smoe.decode.beam_size={args.beam}")
     if args.length_penalty is not None:
         overrides.append(f"smoe.decode.length_penalty={args.length_penalty}")
-    return open_trained(args.run_dir, overrides, dtype=args.dtype, device=args.device)
+    return open_trained(args.run_dir, overrides, dtype=args.dtype, device=device or args.device)
 
 
 def run(args: argparse.Namespace) -> int:

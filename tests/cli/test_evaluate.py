@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import shutil
 from pathlib import Path
@@ -15,6 +17,7 @@ from smoe_ds.cli.main import main
 from smoe_ds.data.corpus import Corpus
 from smoe_ds.decode.load import RunFolder
 from smoe_ds.decode.translator import Translator
+from tests.helpers.ranks import run_ranks
 
 DIRECTIONS = ["cat-eng", "eng-cat", "eng-nso", "nso-eng"]
 
@@ -107,6 +110,37 @@ def test_directions_data_and_settings(
     assert "tok:char" in report["signatures"]["BLEU"]
     assert report["directions"]["nso-eng"]["untrained"] is None
     assert capsys.readouterr().out.count("sample ") == 2, "two sentences give two samples, not five"
+
+
+def evaluate_on_rank(rank: int, world_size: int, arguments: list[str]) -> tuple[int, str]:
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        code = main(["evaluate", *arguments])
+    return code, printed.getvalue()
+
+
+def without_times(path: Path) -> dict[str, Any]:
+    report = scores(path)
+    for result in report["directions"].values():
+        del result["seconds"]
+    return report
+
+
+@pytest.mark.multirank
+@pytest.mark.parametrize("world_size", [3, 6])
+def test_ranks_that_share_the_directions_give_what_one_process_gives(
+    world_size: int, run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(run_dir), "--device", "cpu", "--untrained", "--limit", "7", "--output"]
+    assert main(["evaluate", *arguments, str(tmp_path / "one/scores.json")]) == 0
+    table = capsys.readouterr().out
+    together = [*arguments, str(tmp_path / "all/scores.json")]
+    done = run_ranks(evaluate_on_rank, world_size, together, init=False)
+    assert done == [(0, table), *[(0, "")] * (world_size - 1)]
+    assert without_times(tmp_path / "all/scores.json") == without_times(tmp_path / "one/scores.json")
+    for direction in DIRECTIONS:
+        name = f"translations/test.{direction}.txt"
+        assert (tmp_path / "all" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
 
 
 @pytest.mark.multirank
