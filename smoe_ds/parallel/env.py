@@ -1,8 +1,8 @@
 """Which process this is: rank, world size and meeting point, read from what the launcher left in the environment.
 
 The innermost launcher decides. ``torchrun`` or ``deepspeed`` inside an ``srun`` step counts as theirs; so does
-``mpirun`` (recognised by variables that ``srun`` never sets). What contradicts that is an error, never a guess: a
-wrong guess becomes N silent runs of one process each.
+``mpirun`` (recognised by variables that ``srun`` never sets). What contradicts that, or what the outer launcher
+promised (`smoe_ds.parallel.promises`), is an error, never a guess: a wrong guess becomes N silent runs.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 from smoe_ds.errors import LaunchError
 from smoe_ds.parallel.nodelist import expand_counts, expand_nodelist
+from smoe_ds.parallel.promises import check_promises
+from smoe_ds.parallel.variables import MPI_RANK_VARIABLES, is_slurm_step, number_in
 
 _LOOPBACK = "127.0.0.1"
 _FIRST_PORT, _PORTS = 15000, 15000  # below the range from which Linux hands out ephemeral ports
-_FIRST_SPECIAL_STEP = 0xFFFFFFF0  # SLURM's numbers for the batch script, the interactive shell and the like
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Env:
         local_world_size: processes on its host.
         master_addr: host where the ranks meet; None if they have to agree on it (MPI).
         master_port: port there; None if it has to be agreed on (MPI) or chosen (one process).
-        launcher: "slurm", "torchrun", "deepspeed", "environment", "openmpi", "mpich" or "single".
+        launcher: "slurm", "torchrun", "deepspeed", "environment", "openmpi", "mpich", "intelmpi", "mpi" or "single".
     """
 
     rank: int
@@ -43,18 +44,18 @@ class Env:
 
 
 def discover(environ: Mapping[str, str] = os.environ) -> Env:
-    """Reads rank and world size from the environment; touches nothing else.
+    """Reads rank and world size from the environment; an MPI that says too little there is asked through mpi4py.
 
     Args:
         environ: environment variables.
 
     Raises:
-        LaunchError: variables are missing, malformed or contradict each other.
+        LaunchError: variables are missing, malformed or contradict each other, or MPI does not work.
     """
-    env = _from_variables(environ) or _from_mpirun(environ) or _from_slurm(environ) or _single(environ)
+    found = _from_variables(environ) or _from_mpirun(environ) or _from_slurm(environ) or _from_mpi4py(environ)
+    env = found or _single(environ)
     _check_ranges(env)
-    _check_against_slurm(env, environ)
-    _check_against_mpi(env, environ)
+    check_promises(env, environ)
     return env
 
 
@@ -75,21 +76,21 @@ def _from_variables(environ: Mapping[str, str]) -> Env | None:
         launcher = "torchrun"
     elif "CROSS_RANK" in environ and "LOCAL_SIZE" in environ:
         launcher = "deepspeed"
-    local_rank = _number(environ, "LOCAL_RANK")
+    local_rank = number_in(environ, "LOCAL_RANK")
     local_name = next((name for name in ("LOCAL_WORLD_SIZE", "LOCAL_SIZE") if name in environ), None)
     return Env(
-        rank=_number(environ, "RANK"),
-        world_size=_number(environ, "WORLD_SIZE"),
+        rank=number_in(environ, "RANK"),
+        world_size=number_in(environ, "WORLD_SIZE"),
         local_rank=local_rank,
-        local_world_size=_number(environ, local_name) if local_name else local_rank + 1,
+        local_world_size=number_in(environ, local_name) if local_name else local_rank + 1,
         master_addr=environ["MASTER_ADDR"],
-        master_port=_number(environ, "MASTER_PORT"),
+        master_port=number_in(environ, "MASTER_PORT"),
         launcher=launcher,
     )
 
 
 def _from_mpirun(environ: Mapping[str, str]) -> Env | None:
-    """Open MPI's mpirun, or MPICH's (Hydra), which alone sets MPI_LOCALRANKID."""
+    """Open MPI's mpirun, or that of MPICH and Intel MPI (Hydra), which alone sets MPI_LOCALRANKID."""
     if "OMPI_COMM_WORLD_RANK" in environ:
         names = (
             "OMPI_COMM_WORLD_RANK",
@@ -100,25 +101,21 @@ def _from_mpirun(environ: Mapping[str, str]) -> Env | None:
         launcher = "openmpi"
     elif "MPI_LOCALRANKID" in environ and "PMI_RANK" in environ:
         names = ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS")
-        launcher = "mpich"
+        launcher = "intelmpi" if "I_MPI_MPIRUN" in environ else "mpich"
     else:
         return None
     missing = [name for name in names if name not in environ]
     if missing:
         raise LaunchError(f"environment: {names[0]} is set but {', '.join(missing)} missing; start with mpirun -n N")
-    rank, world_size, local_rank, local_world_size = (_number(environ, name) for name in names)
+    rank, world_size, local_rank, local_world_size = (number_in(environ, name) for name in names)
     return Env(rank, world_size, local_rank, local_world_size, *_given_meeting_point(environ), launcher)
 
 
 def _from_slurm(environ: Mapping[str, str]) -> Env | None:
     """One task per process, started by srun."""
-    if not _is_slurm_step(environ):
-        if "SLURM_PROCID" in environ and "SLURM_NTASKS" in environ and _number(environ, "SLURM_NTASKS") > 1:
-            raise LaunchError(
-                f"environment: SLURM_NTASKS is {environ['SLURM_NTASKS']}, but this process was not started by srun "
-                "and would run alone; put srun before the command, or use torchrun, deepspeed or mpirun"
-            )
+    if not is_slurm_step(environ):
         return None
+    world_size = number_in(environ, "SLURM_NTASKS")
     nodes = expand_nodelist(environ.get("SLURM_STEP_NODELIST") or environ.get("SLURM_JOB_NODELIST", ""))
     address, port = _given_meeting_point(environ)
     if address is None:
@@ -127,13 +124,13 @@ def _from_slurm(environ: Mapping[str, str]) -> Env | None:
                 "environment: SLURM_STEP_NODELIST is missing, so nobody knows where to meet; set MASTER_ADDR"
             )
         address = _LOOPBACK if len(nodes) == 1 else nodes[0]
-    if port is None:
-        job, step = _number(environ, "SLURM_JOB_ID"), _number(environ, "SLURM_STEP_ID")
+    if port is None and world_size > 1:  # nobody to ask: all tasks know these numbers, and no other step has the same
+        job, step = number_in(environ, "SLURM_JOB_ID"), number_in(environ, "SLURM_STEP_ID")
         port = _FIRST_PORT + (job * 31 + step) % _PORTS
-    local_rank = _number(environ, "SLURM_LOCALID")
+    local_rank = number_in(environ, "SLURM_LOCALID")
     return Env(
-        rank=_number(environ, "SLURM_PROCID"),
-        world_size=_number(environ, "SLURM_NTASKS"),
+        rank=number_in(environ, "SLURM_PROCID"),
+        world_size=world_size,
         local_rank=local_rank,
         local_world_size=_slurm_tasks_here(environ, local_rank),
         master_addr=address,
@@ -142,15 +139,20 @@ def _from_slurm(environ: Mapping[str, str]) -> Env | None:
     )
 
 
+def _from_mpi4py(environ: Mapping[str, str]) -> Env | None:
+    """A process manager of MPI that told the rank, but not where on the host, or not how many there are."""
+    name = next((name for name in MPI_RANK_VARIABLES if name in environ), None)
+    if name is None:
+        return None
+    from smoe_ds.parallel.mpi import world_of_mpi4py
+
+    rank, world_size, local_rank, local_world_size = world_of_mpi4py(name, number_in(environ, name))
+    return Env(rank, world_size, local_rank, local_world_size, *_given_meeting_point(environ), "mpi")
+
+
 def _single(environ: Mapping[str, str]) -> Env:
     address, port = _given_meeting_point(environ)
     return Env(0, 1, 0, 1, address or _LOOPBACK, port, "single")
-
-
-def _is_slurm_step(environ: Mapping[str, str]) -> bool:
-    if not all(name in environ for name in ("SLURM_STEP_ID", "SLURM_PROCID", "SLURM_NTASKS")):
-        return False
-    return _number(environ, "SLURM_STEP_ID") < _FIRST_SPECIAL_STEP
 
 
 def _slurm_tasks_here(environ: Mapping[str, str], local_rank: int) -> int:
@@ -164,15 +166,8 @@ def _slurm_tasks_here(environ: Mapping[str, str], local_rank: int) -> int:
 
 
 def _given_meeting_point(environ: Mapping[str, str]) -> tuple[str | None, int | None]:
-    port = _number(environ, "MASTER_PORT") if "MASTER_PORT" in environ else None
+    port = number_in(environ, "MASTER_PORT") if "MASTER_PORT" in environ else None
     return environ.get("MASTER_ADDR"), port
-
-
-def _number(environ: Mapping[str, str], name: str) -> int:
-    text = environ.get(name)
-    if text is None or not text.strip().isdecimal():
-        raise LaunchError(f"environment: {name} is {text!r}, expected a whole number from 0")
-    return int(text)
 
 
 def _check_ranges(env: Env) -> None:
@@ -186,29 +181,3 @@ def _check_ranges(env: Env) -> None:
         raise LaunchError(
             f"{env.launcher}: {env.local_world_size} processes on this host, but only {env.world_size} in the world"
         )
-
-
-def _check_against_slurm(env: Env, environ: Mapping[str, str]) -> None:
-    """Another launcher inside an srun step starts at least one rank per task; fewer are left-over variables."""
-    if env.launcher == "slurm" or not _is_slurm_step(environ):
-        return
-    tasks = _number(environ, "SLURM_NTASKS")
-    if env.world_size < tasks:
-        raise LaunchError(
-            f"environment: {env.launcher} says world size {env.world_size}, SLURM_NTASKS says {tasks}; unset RANK and "
-            "WORLD_SIZE (or the MPI variables) to go by SLURM, or start one launcher per node that counts all ranks"
-        )
-
-
-def _check_against_mpi(env: Env, environ: Mapping[str, str]) -> None:
-    """Ranks that MPI counts must be the ranks of whoever was believed, or of launchers that each start several."""
-    for rank_name, size_name in (("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"), ("PMI_RANK", "PMI_SIZE")):
-        if rank_name not in environ or size_name not in environ:
-            continue
-        rank, size = _number(environ, rank_name), _number(environ, size_name)
-        same_count = size == env.world_size and env.launcher in ("slurm", "environment")
-        if env.world_size < size or (same_count and rank != env.rank):
-            raise LaunchError(
-                f"environment: {env.launcher} says rank {env.rank} of {env.world_size}, {rank_name} and {size_name} "
-                f"say rank {rank} of {size}; unset the variables of the launcher that did not start this process"
-            )

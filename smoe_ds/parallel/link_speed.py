@@ -104,7 +104,9 @@ class PairSpeed:
     both: float
 
 
-def time_pairs(nbytes: int, device: torch.device, host: str | None = None, repeats: int = 3) -> list[PairSpeed]:
+def time_pairs(
+    nbytes: int, device: torch.device, host: str | None = None, group: ProcessGroup | None = None, repeats: int = 3
+) -> list[PairSpeed]:
     """The speed between every two hosts, one rank on each; pairs that share no host are measured at the same time.
 
     A collective over all ranks.
@@ -113,6 +115,7 @@ def time_pairs(nbytes: int, device: torch.device, host: str | None = None, repea
         nbytes: size of a message.
         device: holds it; one that the backend takes.
         host: name of this rank's host; None asks the system.
+        group: carries the messages, has all ranks; None: the default one, which carries the results in any case.
         repeats: messages in each direction, after one that is thrown away; the median counts.
 
     Returns:
@@ -137,11 +140,11 @@ def time_pairs(nbytes: int, device: torch.device, host: str | None = None, repea
             a, b = first_ranks[hosts[first]], first_ranks[hosts[second]]
             if mine in (a, b):
                 peer = b if mine == a else a
-                times = _time_pair(own, other, mine == a, peer, repeats)
+                times = _time_pair(own, other, mine == a, peer, group, repeats)
                 if mine == a:
                     measured.append((hosts[first], hosts[second], *times))
                 problem = problem or _problem(other, peer % _MARKS, f"what came from rank {peer}")
-        dist.barrier()
+        dist.barrier(group)
     agree(problem, LaunchError, "sending from host to host")
     found = [PairSpeed(a, b, *(nbytes / s for s in times)) for part in gather_json(measured) for a, b, *times in part]
     return sorted(found, key=lambda pair: (hosts.index(pair.first), hosts.index(pair.second)))
@@ -158,7 +161,7 @@ def rounds(count: int) -> Iterator[list[tuple[int, int]]]:
 
 
 def _time_pair(
-    own: torch.Tensor, other: torch.Tensor, first: bool, peer: int, repeats: int
+    own: torch.Tensor, other: torch.Tensor, first: bool, peer: int, group: ProcessGroup | None, repeats: int
 ) -> tuple[float, float, float]:
     """Median seconds of a message forth, back, and of one each way at once, as this rank's clock has them.
 
@@ -170,41 +173,50 @@ def _time_pair(
     answer = torch.zeros(1, dtype=torch.uint8, device=own.device)
     forth, back, both = [], [], []
     for _ in range(repeats + 1):
-        forth.append(_timed(lambda: _one_way(own, other, answer, peer, sending=first), own.device))
-        back.append(_timed(lambda: _one_way(own, other, answer, peer, sending=not first), own.device))
-        _one_way(answer, answer.clone(), answer, peer, sending=first)  # both are here now
-        both.append(_timed(lambda: _swap(own, other, peer), own.device))
+        forth.append(_timed(lambda: _one_way(own, other, answer, peer, group, sending=first), own.device))
+        back.append(_timed(lambda: _one_way(own, other, answer, peer, group, sending=not first), own.device))
+        _one_way(answer, answer.clone(), answer, peer, group, sending=first)  # both are here now
+        both.append(_timed(lambda: _swap(own, other, peer, group), own.device))
     medians = [statistics.median(times[1:]) for times in (forth, back, both)]
-    return _as_senders_saw(medians, own.device, first, peer)
+    return _as_senders_saw(medians, own.device, first, peer, group)
 
 
-def _one_way(own: torch.Tensor, other: torch.Tensor, answer: torch.Tensor, peer: int, *, sending: bool) -> None:
+def _one_way(
+    own: torch.Tensor,
+    other: torch.Tensor,
+    answer: torch.Tensor,
+    peer: int,
+    group: ProcessGroup | None,
+    *,
+    sending: bool,
+) -> None:
     import torch.distributed as dist
 
     if sending:
-        dist.send(own, peer)
-        dist.recv(answer, peer)
+        dist.send(own, peer, group)
+        dist.recv(answer, peer, group)
     else:
-        dist.recv(other, peer)
-        dist.send(answer, peer)
+        dist.recv(other, peer, group)
+        dist.send(answer, peer, group)
 
 
-def _swap(own: torch.Tensor, other: torch.Tensor, peer: int) -> None:
+def _swap(own: torch.Tensor, other: torch.Tensor, peer: int, group: ProcessGroup | None) -> None:
     import torch.distributed as dist
 
-    for work in dist.batch_isend_irecv([dist.P2POp(dist.isend, own, peer), dist.P2POp(dist.irecv, other, peer)]):
+    both = [dist.P2POp(dist.isend, own, peer, group), dist.P2POp(dist.irecv, other, peer, group)]
+    for work in dist.batch_isend_irecv(both):
         work.wait()
 
 
 def _as_senders_saw(
-    medians: Sequence[float], device: torch.device, first: bool, peer: int
+    medians: Sequence[float], device: torch.device, first: bool, peer: int, group: ProcessGroup | None
 ) -> tuple[float, float, float]:
     """Times of the pair: forth from the first's clock, back from the second's, both the longer one."""
     import torch
 
     mine = torch.tensor(medians, dtype=torch.float64, device=device)
     theirs = torch.zeros_like(mine)
-    _swap(mine, theirs, peer)
+    _swap(mine, theirs, peer, group)
     one, two = (mine.tolist(), theirs.tolist()) if first else (theirs.tolist(), mine.tolist())
     return one[0], two[1], max(one[2], two[2])
 

@@ -1,11 +1,40 @@
-"""Where the ranks of an MPI job meet: mpirun tells each process its rank, but no address; they agree on one by MPI."""
+"""What MPI alone can tell: the place of a process whose launcher set no variables for it, and where the ranks meet."""
 
 from __future__ import annotations
 
 import socket
+from typing import TYPE_CHECKING, Any
 
 from smoe_ds.errors import LaunchError
-from smoe_ds.parallel.env import Env
+
+if TYPE_CHECKING:
+    from smoe_ds.parallel.env import Env
+
+_OTHER_MPI = (
+    "start with the mpirun of that MPI, or set MPI4PY_LIBMPI to the library of the MPI that started this (a file like "
+    "/usr/lib/x86_64-linux-gnu/libmpi.so.40)"
+)
+
+
+def world_of_mpi4py(variable: str, promised: int) -> tuple[int, int, int, int]:
+    """Rank, number of ranks, rank on this host and number of ranks there.
+
+    Args:
+        variable: what showed that MPI started this process.
+        promised: the rank that it names.
+
+    Raises:
+        LaunchError: there is no usable MPI, or the MPI library in use is not that of the launcher.
+    """
+    mpi = _mpi4py(f"environment: {variable} is {promised}, but nothing says how many ranks there are on which hosts")
+    world = mpi.COMM_WORLD
+    if world.Get_rank() != promised:
+        raise LaunchError(
+            f"environment: {variable} is {promised}, mpi4py says rank {world.Get_rank()} of {world.Get_size()}: mpi4py "
+            f"uses another MPI ({_library(mpi)}) than the launcher; {_OTHER_MPI}"
+        )
+    here = world.Split_type(mpi.COMM_TYPE_SHARED)
+    return world.Get_rank(), world.Get_size(), here.Get_rank(), here.Get_size()
 
 
 def agree_on_meeting_point(env: Env) -> tuple[str, int]:
@@ -17,19 +46,13 @@ def agree_on_meeting_point(env: Env) -> tuple[str, int]:
     Raises:
         LaunchError: there is no usable MPI, or the MPI library in use is not that of mpirun.
     """
-    try:
-        from mpi4py import MPI
-    except (ImportError, RuntimeError) as error:  # RuntimeError: mpi4py is there, but no MPI library
-        raise LaunchError(
-            f"{env.launcher}: MASTER_ADDR and MASTER_PORT are not set and mpi4py cannot be used to agree on them "
-            f"({str(error).splitlines()[0]}); set both, or install mpi4py and the MPI library of this mpirun"
-        ) from error
-    world = MPI.COMM_WORLD
+    mpi = _mpi4py(f"{env.launcher}: MASTER_ADDR and MASTER_PORT are not set")
+    world = mpi.COMM_WORLD
     if (world.Get_rank(), world.Get_size()) != (env.rank, env.world_size):
         raise LaunchError(
             f"{env.launcher}: mpirun says rank {env.rank} of {env.world_size}, mpi4py says rank {world.Get_rank()} of "
-            f"{world.Get_size()}: mpi4py uses another MPI ({MPI.Get_library_version().splitlines()[0].strip()}) than "
-            "mpirun; start with the mpirun of that MPI, or set MASTER_ADDR and MASTER_PORT"
+            f"{world.Get_size()}: mpi4py uses another MPI ({_library(mpi)}) than mpirun; {_OTHER_MPI}, or set "
+            "MASTER_ADDR and MASTER_PORT"
         )
     mine = None
     if env.rank == 0:
@@ -39,3 +62,23 @@ def agree_on_meeting_point(env: Env) -> tuple[str, int]:
         mine = ("127.0.0.1" if one_host else socket.gethostname(), free_port())
     address, port = world.bcast(mine, root=0)
     return env.master_addr or address, env.master_port or port
+
+
+def _mpi4py(why: str) -> Any:
+    """mpi4py's MPI, initialised.
+
+    Args:
+        why: for what it is needed.
+    """
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:  # RuntimeError: mpi4py is there, but no MPI library
+        raise LaunchError(
+            f"{why}, and mpi4py cannot be used to agree on them ({str(error).splitlines()[0]}); install mpi4py and the "
+            "MPI library of this mpirun, or set RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT"
+        ) from error
+    return MPI
+
+
+def _library(mpi: Any) -> str:
+    return str(mpi.Get_library_version()).splitlines()[0].strip()

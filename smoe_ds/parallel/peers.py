@@ -83,6 +83,10 @@ class Peers:
         doing, seconds = str(beat["doing"]), float(beat["seconds"])
         return Failure(rank, str(beat["host"]), int(beat["pid"]), "lost", doing, seconds + quiet, message)
 
+    def heard(self, rank: int) -> bool:
+        """Whether anything has ever been heard of a rank's watcher."""
+        return self._listeners[rank].heard is not None
+
     def listens(self, rank: int) -> bool:
         """Whether a rank's watcher is there, as far as files tell."""
         listener = self._listeners[rank]

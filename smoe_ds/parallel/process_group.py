@@ -8,16 +8,14 @@ import os
 import socket
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smoe_ds.errors import LaunchError
 from smoe_ds.parallel.env import Env
+from smoe_ds.parallel.interface import LOOPBACK, choose_interface
 
 if TYPE_CHECKING:
     import torch
-
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def init_distributed(
@@ -42,6 +40,7 @@ def init_distributed(
     """
     env = with_meeting_point(env)
     _set_variables(env, device)
+    choose_interface(env, cuda=device.type == "cuda")
     _quieten()
 
     import deepspeed
@@ -60,11 +59,7 @@ def init_distributed(
             timeout=datetime.timedelta(seconds=timeout),
         )
     except (RuntimeError, ValueError) as error:
-        raise LaunchError(
-            f"rank {env.rank} of {env.world_size} could not meet the others at {env.master_addr}:{env.master_port} "
-            f"(started by {env.launcher}): {str(error).splitlines()[0]}; check that every host reaches the "
-            f"address, or set MASTER_ADDR and MASTER_PORT{f'; {who_came()}' if who_came else ''}"
-        ) from error
+        raise LaunchError(_no_meeting(env, error) + (f"; {who_came()}" if who_came else "")) from error
     found = (dist.get_rank(), dist.get_world_size())
     if found != (env.rank, env.world_size):
         raise LaunchError(
@@ -72,6 +67,21 @@ def init_distributed(
             f"{found[1]}; unset left-over RANK and WORLD_SIZE variables"
         )
     return env
+
+
+def _no_meeting(env: Env, error: Exception) -> str:
+    """Why the ranks did not meet, and the remedy."""
+    where, reason = f"{env.master_addr}:{env.master_port}", str(error).splitlines()[0]
+    if "EADDRINUSE" in reason:
+        return (
+            f"rank {env.rank} of {env.world_size} (started by {env.launcher}): port {env.master_port} of "
+            f"{socket.gethostname()} is taken by another program; set MASTER_PORT to a free one, the same for all ranks"
+        )
+    return (
+        f"rank {env.rank} of {env.world_size} could not meet the others at {where} (started by {env.launcher}): "
+        f"{reason}; check that every host reaches the address through the interface "
+        f"{os.environ.get('GLOO_SOCKET_IFNAME', 'of its name')}, or set MASTER_ADDR, MASTER_PORT and GLOO_SOCKET_IFNAME"
+    )
 
 
 def shutdown() -> None:
@@ -96,7 +106,7 @@ def with_meeting_point(env: Env) -> Env:
     if env.master_addr is not None and env.master_port is not None:
         address, port = env.master_addr, env.master_port
     elif env.world_size == 1:
-        address, port = env.master_addr or _LOOPBACK[0], env.master_port or free_port()
+        address, port = env.master_addr or LOOPBACK[0], env.master_port or free_port()
     else:
         from smoe_ds.parallel.mpi import agree_on_meeting_point
 
@@ -115,8 +125,6 @@ def _set_variables(env: Env, device: torch.device) -> None:
     )
     if device.type == "cpu":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
-        if env.master_addr in _LOOPBACK and Path("/sys/class/net/lo").exists():
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # else gloo asks for the address of this host's name
 
 
 def _quieten() -> None:

@@ -160,7 +160,7 @@ class Watcher:
             self._kill_rank()
         if task.rank:
             _let_go_of_streams(errors=not task.speaks)
-            longest = task.deadline * (0.125 if self._arbiter_is_lost() else 0.75)
+            longest = task.deadline * (0.75 if self._arbiter_is_expected() else 0.125)
             self._wait(longest, until=lambda: self._verdict is not None or not self._arbiter_listens())
         else:
             _let_go_of_streams(errors=False)
@@ -190,10 +190,10 @@ class Watcher:
         """Whether rank 0's watcher is there to decide."""
         return self.task.rank == 0 or self._peers.listens(0)
 
-    def _arbiter_is_lost(self) -> bool:
-        """Whether rank 0's watcher can be counted on no longer, though files may still bring its word."""
+    def _arbiter_is_expected(self) -> bool:
+        """Whether rank 0's watcher was heard and is not lost: its word is worth waiting for."""
         failure = self._failures.get(0)
-        return self.task.rank > 0 and failure is not None and failure.kind == "lost"
+        return self._peers.heard(0) and not (failure is not None and failure.kind == "lost")
 
     def _wait(self, seconds: float, until: Callable[[], bool]) -> None:
         """Goes on telling and listening for a while."""

@@ -10,8 +10,20 @@ from typing import Any
 from tests.helpers.hosts import Host
 from tests.helpers.own_ranks import OwnRanks
 from tests.helpers.ranks import free_port
+from tests.helpers.small_run import small_run, write_run
 
 RANKS_PER_HOST = 2
+DEADLINE = 10.0
+
+
+def apart_run(folder: Path, corpus: Path, ep_size: int, **train: Any) -> Path:
+    """A run file for four ranks that one process computes as well."""
+    settings = {"death_deadline": DEADLINE, "stall_timeout": 120.0, "checkpoint_every": 2, "validate_every": 100}
+    run = small_run(folder / "run", corpus, **settings | train)
+    run["train_batch_size"] = 4
+    run["smoe"]["moe"] = {"strata": [4, 4], "ep_size": ep_size, "load_balancing_batch": "local"}
+    folder.mkdir(parents=True, exist_ok=True)
+    return write_run(folder / "run.json", run)
 
 
 def ranks_apart(

@@ -89,6 +89,14 @@ def processes_that_mention(text: str) -> list[int]:
     return found
 
 
+def await_none_that_mention(text: str, seconds: float = 10) -> None:
+    """Waits until no such process is left; the last watcher goes a little after the last rank."""
+    end = time.monotonic() + seconds
+    while left := processes_that_mention(text):
+        assert time.monotonic() < end, f"still there: {left}"
+        time.sleep(0.05)
+
+
 def die(way: str) -> None:
     """Ends, or stops, the process that calls it."""
     if way == "killed":

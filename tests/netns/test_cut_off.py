@@ -9,25 +9,13 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.apart import ranks_apart
+from tests.helpers.apart import DEADLINE, apart_run, ranks_apart
 from tests.helpers.hosts import Host, two_hosts
-from tests.helpers.own_ranks import Ending, processes_that_mention
+from tests.helpers.own_ranks import Ending, await_none_that_mention
 from tests.helpers.ranks import run_ranks
-from tests.helpers.small_run import scalars, small_run, train_on_rank, write_run
+from tests.helpers.small_run import scalars, train_on_rank
 
 pytestmark = [pytest.mark.multirank, pytest.mark.netns]
-
-DEADLINE = 10.0
-
-
-def apart_run(folder: Path, corpus: Path, ep_size: int, **train: Any) -> Path:
-    """A run file for four ranks that one process computes as well."""
-    settings = {"death_deadline": DEADLINE, "stall_timeout": 120.0, "checkpoint_every": 2, "validate_every": 100}
-    run = small_run(folder / "run", corpus, **settings | train)
-    run["train_batch_size"] = 4
-    run["smoe"]["moe"] = {"strata": [4, 4], "ep_size": ep_size, "load_balancing_batch": "local"}
-    folder.mkdir(parents=True, exist_ok=True)
-    return write_run(folder / "run.json", run)
 
 
 def losses(folder: Path) -> dict[int, float]:
@@ -77,10 +65,7 @@ def check_ended(endings: list[Ending], hosts: tuple[Host, Host], folder: Path) -
     assert crash["message"].startswith(both)
     for rank in (0, 2):
         assert both in "\n".join(endings[rank].output.strip().splitlines()[-2:]), endings[rank].output
-    end = time.monotonic() + DEADLINE / 4
-    while processes_that_mention(str(folder)) and time.monotonic() < end:
-        time.sleep(0.05)
-    assert processes_that_mention(str(folder)) == []
+    await_none_that_mention(str(folder), DEADLINE / 4)
     assert not list((folder / "run").glob("alive-*"))
 
 
@@ -91,7 +76,7 @@ def test_cut_off_and_rejoined(
     file = str(apart_run(tmp_path, corpus_folder, ep_size))
     with two_hosts() as hosts:
         ranks = ranks_apart(cut_at, hosts, tmp_path / "out", file, hosts, where, str(tmp_path / "moment"))
-        check_ended(ranks.wait(120), hosts, tmp_path)
+        check_ended(ranks.wait(60), hosts, tmp_path)
         saved = sorted(int(path.name[5:]) for path in (tmp_path / "run" / "checkpoints").glob("step_*[0-9]"))
         hosts[1].reconnect()
         endings = ranks_apart(train_on_rank, hosts, tmp_path / "again", file, []).wait(120)
