@@ -7,8 +7,10 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from smoe_ds.engine.gradients import GradientNormHook
+from smoe_ds.engine.native_adam import load_native_adam, uses_native_adam
 from smoe_ds.engine.state import persistent_buffers
 from smoe_ds.errors import ConfigError
+from smoe_ds.parallel.agreement import agree
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,8 +22,9 @@ def build_engine(model: nn.Module, ds_config: dict[str, Any]) -> Any:
     """Wraps `model` in a DeepSpeed engine with the optimizer of `ds_config`.
 
     The engine has no learning-rate scheduler: call `set_learning_rate` before each step. On CPU Adam is torch's unless
-    `optimizer.params.torch_adam` is false, so nothing is compiled. Without ZeRO the gradient norm and clipping are
-    ours (`GradientNormHook`), since DeepSpeed's leave the experts out or average them there.
+    `optimizer.params.torch_adam` is false, so nothing is compiled; with offload from a GPU DeepSpeed's is, at its first
+    use. Without ZeRO the gradient norm and clipping are ours (`GradientNormHook`), since DeepSpeed's leave the experts
+    out or average them there.
 
     Args:
         model: module whose parameters are all trained; its experts carry `allreduce = False` and `group_name`.
@@ -32,12 +35,15 @@ def build_engine(model: nn.Module, ds_config: dict[str, Any]) -> Any:
 
     Raises:
         ConfigError: the optimizer is not Adam or AdamW, a parameter is frozen, or the model has persistent buffers of
-            floating point, which half precision would round.
+            floating point, which half precision would round. On all ranks if DeepSpeed's Adam for the host cannot be
+            compiled on one.
     """
     import deepspeed
 
     _check_model(model)
     config = _without_compilation(_checked_optimizer(copy.deepcopy(ds_config)))
+    if uses_native_adam(config):
+        agree(load_native_adam(), ConfigError, "building the optimizer")
     _allow_fp16_on_every_cpu(config)
     stage = int(config.get("zero_optimization", {}).get("stage", 0))
     clip = float(config.get("gradient_clipping", 1.0))  # DeepSpeed's default

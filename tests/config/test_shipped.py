@@ -23,6 +23,7 @@ def test_what_is_shipped() -> None:
     assert [path.stem for path in RUNS] == ["m15", "m4", "opus100", "quickstart"]
     assert [path.stem for path in ENGINES] == [
         "cpu_fp32",
+        "cpu_fp32_zero2_offload",
         "h200_bf16_zero1",
         "v100_fp16_zero1",
         "v100_fp16_zero2_offload",

@@ -26,6 +26,10 @@ SETUPS = [
     Setup(stage, precision, ep_size=ep_size, clip=CLIP)
     for stage, precision in [(0, "fp32"), (1, "fp32"), (2, "fp32"), (0, "bf16"), (1, "bf16"), (1, "fp16"), (2, "fp16")]
     for ep_size in (1, 2)
+] + [
+    Setup(stage, precision, ep_size=ep_size, clip=CLIP, offload=True)
+    for stage, precision in [(1, "fp32"), (2, "fp32"), (2, "bf16"), (2, "fp16")]
+    for ep_size in (1, 2)
 ]
 
 

@@ -27,6 +27,7 @@ class Setup:
     strata: tuple[int, ...] = (2, 4)
     weight_decay: float = 0.01
     initial_scale_power: int = 8
+    native_adam: bool = False
 
 
 def make_engine(rank: int, world_size: int, setup: Setup) -> Any:
@@ -64,6 +65,8 @@ def ds_config(setup: Setup, world_size: int) -> dict[str, Any]:
         },
         "zero_optimization": zero,
     }
+    if setup.native_adam:
+        config["optimizer"]["params"]["torch_adam"] = False
     if setup.precision == "fp16":
         config["fp16"] = {"enabled": True, "initial_scale_power": setup.initial_scale_power, "loss_scale_window": 3}
     elif setup.precision == "bf16":

@@ -79,10 +79,12 @@ def progress_of(folder: Path, step: int) -> dict[str, Any]:
     return progress
 
 
-def check_skip(tmp_path: Path, corpus: Path, stage: int, precision: str, kind: str) -> None:
+def check_skip(
+    tmp_path: Path, corpus: Path, stage: int, precision: str, kind: str, *, offload: bool = False
+) -> None:
     """Step 4 of 5 is skipped by both ranks, counted, and changes nothing but the position."""
     run = small_run(tmp_path / "run", corpus, max_steps=5, checkpoint_every=1, keep_last=9, validate_every=9)
-    run["zero_optimization"]["stage"] = stage
+    run["zero_optimization"] |= {"stage": stage, "offload_optimizer": {"device": "cpu" if offload else "none"}}
     run["smoe"]["train"] |= {"skip_spikes_above": 3.0, "spike_window": 4}
     if precision != "fp32":
         run[precision] = {"enabled": True, **({"initial_scale_power": 4} if precision == "fp16" else {})}
@@ -107,6 +109,16 @@ def check_skip(tmp_path: Path, corpus: Path, stage: int, precision: str, kind: s
 @pytest.mark.parametrize(("engine", "kind"), QUICK, ids=str)
 def test_all_ranks_skip_the_same_step(tmp_path: Path, corpus_folder: Path, engine: tuple[int, str], kind: str) -> None:
     check_skip(tmp_path, corpus_folder, *engine, kind)
+
+
+@pytest.mark.parametrize(
+    ("stage", "precision", "kind"),
+    [(2, "fp16", "nan inside"), (1, "fp32", "inf loss"), (2, "fp16", "gradient spike"), (2, "fp32", "loss spike")],
+)
+def test_all_ranks_skip_the_same_step_with_offload(
+    tmp_path: Path, corpus_folder: Path, stage: int, precision: str, kind: str
+) -> None:
+    check_skip(tmp_path, corpus_folder, stage, precision, kind, offload=True)
 
 
 @pytest.mark.slow
