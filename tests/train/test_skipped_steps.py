@@ -79,9 +79,7 @@ def progress_of(folder: Path, step: int) -> dict[str, Any]:
     return progress
 
 
-def check_skip(
-    tmp_path: Path, corpus: Path, stage: int, precision: str, kind: str, *, offload: bool = False
-) -> None:
+def check_skip(tmp_path: Path, corpus: Path, stage: int, precision: str, kind: str, *, offload: bool = False) -> None:
     """Step 4 of 5 is skipped by both ranks, counted, and changes nothing but the position."""
     run = small_run(tmp_path / "run", corpus, max_steps=5, checkpoint_every=1, keep_last=9, validate_every=9)
     run["zero_optimization"] |= {"stage": stage, "offload_optimizer": {"device": "cpu" if offload else "none"}}
