@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,8 +13,10 @@ from types import FrameType
 from pydantic import BaseModel
 
 from data_prep.clean import DROP_REASONS, NOTICES
+from data_prep.crew_member import share
 from data_prep.load_spec import SECTIONS, SOURCES, find_spec, load_spec
 from data_prep.output import kept
+from data_prep.pieces import fingerprint
 from data_prep.prepare import PIECE_SIZE, prepare
 from data_prep.progress import Progress
 from data_prep.report import format_examples, format_report
@@ -35,11 +38,12 @@ their files in the folder, and lists those that are missing with the place to ge
 
 The output folder appears when it is complete. A second run with the same specification and inputs verifies it and
 does nothing else; after an interruption it goes on with what is finished, kept in DIR.work beside the output. The work
-is shared by all processors of the host or, started with mpirun or srun, by the ranks of the MPI job; the result is the
-same. See data_prep/example.yaml for a specification; --keys lists every key with its default."""
+is shared by all processors of the host; started with mpirun or srun, by the ranks of the MPI job; with --share, by all
+processes that are started for the same output. The result is the same. See data_prep/example.yaml for a specification;
+--keys lists every key with its default."""
 
 
-def _parser() -> argparse.ArgumentParser:
+def argument_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m data_prep",
         description=_DESCRIPTION,
@@ -65,6 +69,12 @@ def _parser() -> argparse.ArgumentParser:
         type=_positive,
         metavar="N",
         help="processes to use; the result is the same (default: what pays off); not under mpirun or srun",
+    )
+    parser.add_argument(
+        "--share",
+        action="store_true",
+        help="share the work with other processes that are started so for the same output, on this host or others that "
+        "have the folder and a network in common, e.g. the tasks of an array job; needs no MPI",
     )
     parser.add_argument(
         "--piece",
@@ -120,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         the exit status.
     """
-    parser = _parser()
+    parser = argument_parser()
     args = parser.parse_args(argv)
     if args.keys:
         print("\n".join(_describe_keys()).strip())
@@ -129,6 +139,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("the specification SPEC.yaml is missing")
     try:
         number, evidence = processes_started()
+        if args.share:
+            return _share(args, number, evidence)
         if number == 1:
             return _run(args, args.workers)
         if args.workers is not None:
@@ -142,6 +154,27 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {error}", file=sys.stderr)
         return 2
+
+
+def _share(args: argparse.Namespace, number: int, evidence: str) -> int:
+    """Leads the processes that share the work, or helps; returns the exit status."""
+    if number > 1:
+        raise LaunchError(f"--share with {evidence}: these processes share the work over MPI; leave out --share")
+    if args.overwrite:
+        raise LaunchError("--share with --overwrite: whoever comes late would begin anew; remove the output before")
+    file, base = find_spec(args.spec)
+    spec = load_spec(file, args.set, base)
+    output = args.output or base / spec.output
+    status, led = share(
+        output,
+        fingerprint(spec.model_dump(mode="json", exclude={"output"})),
+        args.workers or len(os.sched_getaffinity(0)),
+        lambda workers: _run(args, workers),
+        Progress(quiet=args.quiet).say,
+    )
+    if not led:
+        print(f"{'prepared' if status == 0 else 'not prepared, see there'}: {output}, led by another process")
+    return status
 
 
 def _run(args: argparse.Namespace, workers: Workers | int | None) -> int:

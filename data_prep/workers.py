@@ -18,7 +18,7 @@ from typing import Any
 from smoe_ds.errors import DataError, LaunchError
 
 _POLL = 0.2  # seconds
-_DEADLINE = 1800.0  # seconds in which some rank must have finished something; a piece takes seconds, a text minutes
+DEADLINE = 1800.0  # seconds in which some rank must have finished something; a piece takes seconds, a text minutes
 _FIRST_SPECIAL_STEP = 0xFFFFFFF0  # SLURM's numbers for the batch script, the interactive shell and the like
 
 
@@ -110,7 +110,7 @@ def here(number: int) -> Iterator[Workers]:
         return
     others = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(number, mp_context=context, initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(number, mp_context=context, initializer=end_with_parent) as pool:
         try:
             yield Workers(pool, number)
         except BaseException:
@@ -120,7 +120,7 @@ def here(number: int) -> Iterator[Workers]:
             raise
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Lets this process end when its parent does, even if that is killed; it would wait for work for ever.
 
     Ctrl-C reaches all processes of a terminal; the parent decides what it means.
@@ -175,7 +175,7 @@ def ranks(number: int, evidence: str) -> Iterator[Workers | None]:
             yield None
             return
         try:
-            yield Workers(executor, number - 1, _DEADLINE)
+            yield Workers(executor, number - 1, DEADLINE)
         except NoAnswerError as error:  # the others would be waited for
             print(f"error: {error}", file=sys.stderr, flush=True)
             world.Abort(2)
