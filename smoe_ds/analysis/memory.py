@@ -20,6 +20,9 @@ def planned_memory(
     ZeRO 1 and 2 keep an fp32 copy and Adam's moments of a 1/n share of each group, n ranks of which hold the same
     parameters: all for dense ones, ranks / ep_size for experts. ZeRO 2 keeps that share of the gradients only. The
     total is that of the backward pass or of the update, whichever needs more beside what is always there.
+
+    With offload the fp32 copy, the moments and fp32 gradients of the share lie on the host; ZeRO 2 accumulates there
+    too. On both sides stands a buffer for the largest parameter on its way, on the host one for the updated weights.
     """
     itemsize, stage, ep_size = ITEMSIZE[run.precision], run.zero_stage, run.smoe.moe.ep_size
     whole = dense + experts
@@ -28,10 +31,11 @@ def planned_memory(
     states = {"master_weights": round(4 * masters), "optimizer": round(8 * share)}
     offload = run.deepspeed["zero_optimization"].get("offload_optimizer") or {}
     offloaded = offload.get("device", "none") != "none"
+    copied = itemsize * max(vocab_size, run.smoe.model.d_ffn) * run.smoe.model.d_model if offloaded else 0
     device = {
         "weights": itemsize * whole,
-        "gradients": round(itemsize * (share if stage == 2 else whole)),
-        **({} if offloaded else states),
+        "gradients": 0 if offloaded and stage == 2 else round(itemsize * (share if stage == 2 else whole)),
+        **({"copies": copied} if offloaded else states),
     }
     backward = {
         "activations": round(saved_activations(run, vocab_size)),
@@ -41,7 +45,12 @@ def planned_memory(
     }
     update = {"update": 0 if offloaded else _update(run, share)}
     total = sum(device.values()) + max(sum(backward.values()), sum(update.values()))
-    host = states if offloaded else {}
+    host = {}
+    if offloaded:
+        accumulates = stage == 2 and run.train_batch_size > ranks
+        gradients = round((4 + (itemsize if accumulates else 0)) * share)
+        roots = round(4 * share) if run.deepspeed["optimizer"]["params"].get("torch_adam") else 0
+        host = {**states, "gradients": gradients, "copies": round(itemsize * share) + copied, "update": roots}
     return {**device, **backward, **update, "total": total}, {**host, "total": sum(host.values())} if host else {}
 
 

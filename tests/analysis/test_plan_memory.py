@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import gc
-import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from tests.benchmarks.held import held as held_by_kind
+from tests.benchmarks.held import live_bytes
 from tests.helpers.ranks import run_ranks
 
 CONFIG = Path(__file__).parents[2] / "ds_configs" / "m4.json"
@@ -27,6 +28,7 @@ COMMON = {
     "zero_optimization.overlap_comm": "false",
     "zero_optimization.reduce_bucket_size": 1000,
 }
+POSITIONS = 512 * 128 * 4  # the table of sinusoidal positions
 BUCKET = {"zero_optimization.reduce_bucket_size": 3_000_000}
 CASES: list[tuple[int, int, dict]] = [
     (1, 0, {}),
@@ -40,20 +42,8 @@ CASES: list[tuple[int, int, dict]] = [
 ]
 
 
-def live_bytes() -> int:
-    """Bytes of all tensors that anything in this process holds."""
-    gc.collect()
-    storages = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # some objects complain when they are looked at
-        for thing in gc.get_objects():
-            if isinstance(thing, torch.Tensor):
-                storages[thing.untyped_storage().data_ptr()] = thing.untyped_storage().nbytes()
-    return sum(storages.values())
-
-
-def measure(rank: int, world_size: int, settings: list[str]) -> tuple[dict[str, int], int, int]:
-    """The planned memory, and bytes held between steps and at the peak of a step."""
+def measure(rank: int, world_size: int, settings: list[str]) -> tuple[Any, int, int, dict[str, dict[str, int]]]:
+    """The plan; bytes held between steps and at the peak of a step; with ZeRO the former by memory and kind."""
     import deepspeed
 
     from smoe_ds.analysis.plan import make_plan
@@ -67,7 +57,7 @@ def measure(rank: int, world_size: int, settings: list[str]) -> tuple[dict[str, 
     run = load_run(CONFIG, settings)
     before = live_bytes()
     model = build_model(run.smoe.model, run.smoe.moe, VOCAB, seed=1, rank=rank)
-    accumulation = MICRO_BATCHES // world_size
+    accumulation = run.train_batch_size // world_size
     engine = build_engine(
         model,
         run.deepspeed | {"train_micro_batch_size_per_gpu": 1, "gradient_accumulation_steps": accumulation},
@@ -85,7 +75,8 @@ def measure(rank: int, world_size: int, settings: list[str]) -> tuple[dict[str, 
     step()
     held = live_bytes() - before
     peak = held + peak_memory(step, torch.device("cpu"))
-    return make_plan(run, vocab_size=VOCAB, world_size=world_size).memory, held, peak
+    by_kind = held_by_kind(engine) if run.zero_stage else {}
+    return make_plan(run, vocab_size=VOCAB, world_size=world_size), held, peak, by_kind
 
 
 @pytest.mark.multirank
@@ -93,8 +84,37 @@ def measure(rank: int, world_size: int, settings: list[str]) -> tuple[dict[str, 
 def test_planned_memory_is_that_of_the_engine(world_size: int, stage: int, settings: dict) -> None:
     settings = COMMON | {"zero_optimization.stage": stage} | settings
     overrides = [f"{key}={value}" for key, value in settings.items()]
-    plan, held, peak = run_ranks(measure, world_size, overrides)[0]
-    positions = 512 * 128 * 4  # the table of sinusoidal positions
+    whole_plan, held, peak, _ = run_ranks(measure, world_size, overrides)[0]
+    plan = whole_plan.memory
     states = plan["weights"] + plan["master_weights"] + plan["optimizer"]
-    assert held == pytest.approx(states + positions, rel=0.01)
+    assert held == pytest.approx(states + POSITIONS, rel=0.01)
     assert peak == pytest.approx(plan["total"], rel=0.15)
+
+
+OFFLOADED: list[tuple[int, int, dict]] = [
+    (1, 2, {}),
+    (2, 1, {"fp16.enabled": "true"}),
+    (2, 2, {"fp16.enabled": "true", "smoe.moe.ep_size": 2}),
+    (2, 2, {**BUCKET, "train_batch_size": 2}),
+]
+
+
+@pytest.mark.multirank
+@pytest.mark.parametrize(("world_size", "stage", "settings"), OFFLOADED, ids=str)
+def test_planned_memory_with_offload_is_that_of_the_engine(world_size: int, stage: int, settings: dict) -> None:
+    offload = {"zero_optimization.offload_optimizer.device": "cpu", "zero_optimization.stage": stage}
+    overrides = [f"{key}={value}" for key, value in (COMMON | offload | settings).items()]
+    plan, held, peak, by_kind = run_ranks(measure, world_size, overrides)[0]
+    device, host = plan.memory, plan.host_memory
+    assert by_kind["device"]["weights"] == pytest.approx(device["weights"], rel=0.01)
+    assert by_kind["device"]["copies"] == device["copies"]
+    assert by_kind["device"]["gradients"] == by_kind["device"]["reduction"] == 0  # between two steps
+    gradients = by_kind["host"]["fp32_gradients"] + by_kind["host"]["accumulation"]
+    assert gradients == pytest.approx(host["gradients"], rel=0.06)  # whole parameters are accumulated, also at borders
+    for kind in ("master_weights", "optimizer", "copies"):
+        assert by_kind["host"][kind] == pytest.approx(host[kind], rel=0.01), kind
+    named = sum(size for kinds in by_kind.values() for size in kinds.values())
+    assert named == pytest.approx(held - POSITIONS, rel=0.01)  # nothing is left out
+    backward = device["activations"] + device["exchange_buffers"] + device["reduction"]
+    at_another_time = min(backward, host["update"])  # here both sides are one memory
+    assert peak == pytest.approx(device["total"] + host["total"] - at_another_time, rel=0.15)
