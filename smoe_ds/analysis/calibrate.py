@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from smoe_ds.analysis.constants import Constant
-from smoe_ds.analysis.line import Line, fit_line
+from smoe_ds.analysis.constants import Constant, measured
+from smoe_ds.analysis.line import Line
 from smoe_ds.analysis.stopwatch import Stopwatch
 from smoe_ds.analysis.work import ITEMSIZE, PASSES, ROW_TOUCHES, dense_flops_per_token, tokens_per_side, work_of
 from smoe_ds.config.run import RunConfig
@@ -33,7 +33,7 @@ class Calibration:
         run: checked configuration.
         vocab_size: V.
         device: what this rank computes on.
-        repeats: readings of which the median counts.
+        repeats: readings of which the shortest counts.
         sentence: tokens of a sentence on each side.
     """
 
@@ -81,9 +81,7 @@ class Calibration:
             ids = torch.randint(4, self.vocab_size, (max(1, tokens // length), length), device=self.device)
             flops = PASSES * ids.numel() * dense_flops_per_token(twin, self.vocab_size)
             points.append((flops, self.watch.seconds(step_on(ids))))
-        line = fit_line(points)
-        sublayers = 2 * smoe.model.encoder_layers + 3 * smoe.model.decoder_layers
-        return Constant(Line(line.fixed / sublayers, line.per_second), True, points=tuple(points))
+        return measured(points, 2 * smoe.model.encoder_layers + 3 * smoe.model.decoder_layers)
 
     def expert(self) -> Constant:
         """Forward and backward of one expert, over FLOPs: from a few rows to all of a micro-batch."""
@@ -174,9 +172,3 @@ class Calibration:
         """Tokens of a side: of a full micro-batch and of smaller ones."""
         side = round(tokens_per_side(self.run))
         return sorted({max(2, side // part) for part in (1, 2, 4, 8)})
-
-
-def measured(points: Iterable[tuple[float, float]]) -> Constant:
-    """The constant behind measured points of work and seconds."""
-    found = tuple(points)
-    return Constant(fit_line(found), True, points=found)

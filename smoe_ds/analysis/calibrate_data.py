@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from smoe_ds.analysis.calibrate import measured
-from smoe_ds.analysis.constants import Constant
+from smoe_ds.analysis.constants import Constant, measured
 from smoe_ds.config.run import RunConfig
 from smoe_ds.data.corpus import Corpus
 from smoe_ds.data.stream import order_settings

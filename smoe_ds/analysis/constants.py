@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from smoe_ds.analysis.hardware import ASSUMED, DEVICES, LINKS, Device, Link, device_of, link_of
-from smoe_ds.analysis.line import Line
+from smoe_ds.analysis.line import Line, fit_line
 from smoe_ds.errors import ConfigError
 
 FORMAT, VERSION = "smoe_ds constants", 1
@@ -42,12 +42,18 @@ class Constant:
         measured: by a calibration; otherwise assumed from published peaks.
         source: of an assumed one: the peak and the part of it.
         points: of a measured one: work and seconds.
+        calls: of a measured one: calls that make up each point.
     """
 
     line: Line
     measured: bool
     source: str = ""
     points: tuple[tuple[float, float], ...] = ()
+    calls: int = 1
+
+    def misfit(self) -> float:
+        """The largest relative distance of the points from the line; 0 without points."""
+        return max((abs(self.line.seconds(work, self.calls) / t - 1) for work, t in self.points), default=0.0)
 
 
 @dataclass(frozen=True)
@@ -141,11 +147,16 @@ def _device_lines(device: Device, precision: str) -> dict[str, Constant]:
         "routing": Constant(Line(ASSUMED.routing, streaming), False, stream),
         "memory": Constant(Line(0.0, streaming), False, stream),
         "update": Constant(Line(0.0, streaming / ASSUMED.update_bytes), False, stream),
-        "host_update": Constant(Line(0.0, ASSUMED.host_update), False, "assumed"),
+        "host_update": Constant(Line(0.0, ASSUMED.host_update), False, "no figure published"),
         "transfer": _of_link(device.host, host, host.bytes_per_second),
-        "read": Constant(Line(0.0, ASSUMED.read), False, "tests/benchmarks/LOG.md, another machine"),
-        "draw": Constant(Line(0.0, ASSUMED.draw), False, "tests/benchmarks/LOG.md, another machine"),
+        **_data_lines(),
     }
+
+
+def _data_lines() -> dict[str, Constant]:
+    """Data as on another machine: the processors of hosts differ less than their devices."""
+    source = "a core of another server, see tests/benchmarks/LOG.md"
+    return {name: Constant(Line(0.0, getattr(ASSUMED, name)), False, source) for name in ("read", "draw")}
 
 
 def _link_lines(name: str, link: Link, ports: int) -> dict[str, Constant]:
@@ -196,7 +207,8 @@ def choose_constants(
 
 
 def _completed(constants: Constants) -> Constants:
-    """Measured constants, with assumed ones for what was not measured, where the device is known."""
+    """Measured constants, with assumed ones for data where no corpus was at hand, and all the rest of known devices."""
+    constants = replace(constants, lines={**_data_lines(), **constants.lines})
     for name, device in DEVICES.items():
         if device.name.lower() in constants.device.lower() and constants.precision in device.flops:
             assumed = assumed_constants(name, constants.precision)
@@ -235,7 +247,14 @@ def load_constants(path: Path) -> Constants:
 
 def _constant(entry: dict[str, Any]) -> Constant:
     points = tuple((float(work), float(seconds)) for work, seconds in entry["points"])
-    return Constant(Line(**entry["line"]), bool(entry["measured"]), str(entry["source"]), points)
+    return Constant(Line(**entry["line"]), bool(entry["measured"]), str(entry["source"]), points, int(entry["calls"]))
+
+
+def measured(points: Iterable[tuple[float, float]], calls: int = 1) -> Constant:
+    """The constant behind measured points of work and seconds, each of so many calls that share the fixed cost."""
+    found = tuple(points)
+    line = fit_line(found)
+    return Constant(Line(line.fixed / calls, line.per_second), True, "", found, calls)
 
 
 def _check(constants: Constants) -> None:

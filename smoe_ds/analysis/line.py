@@ -64,8 +64,3 @@ def fit_line(points: Sequence[tuple[float, float]]) -> Line:
     squares = sum(w * work**2 for w, (work, _) in zip(weights, points, strict=True))
     products = sum(w * work * seconds for w, (work, seconds) in zip(weights, points, strict=True))
     return Line(0.0, squares / products)
-
-
-def misfit(line: Line, points: Sequence[tuple[float, float]]) -> float:
-    """The largest relative distance of the points from the line."""
-    return max(abs(line.seconds(work) / seconds - 1) for work, seconds in points)

@@ -20,7 +20,8 @@ from smoe_ds.errors import SmoeError
 
 COMMANDS = {
     "validate": "print the resolved configuration of a run, or everything that is wrong with it",
-    "plan": "parameters, FLOPs, exchange and memory of a run before it starts",
+    "plan": "parameters, FLOPs, exchange and memory of a run before it starts; its time and throughput at scale",
+    "calibrate": "measure the constants of this device and its links, for smoe-ds plan --constants",
     "data": "check a prepared corpus, show its sentences, count what a run will see of it",
     "train": "train a model from a run file, or go on from its last checkpoint",
     "translate": "translate text with a trained model",

@@ -1,0 +1,122 @@
+"""Predicted against measured throughput at 1, 2 and 4 ranks: ``python -m tests.benchmarks.scaling``.
+
+For each number of ranks ``smoe-ds calibrate`` measures the constants with as many ranks at once, so that ranks which
+share cores slow each other down there as in training; ``smoe-ds plan`` predicts from them; ``smoe-ds train`` trains some
+steps at every ``ep_size``, over gloo on this machine. Other work on the machine only adds to a time, so the shortest
+readings of the calibration are held against the training's fastest log line; ``median_ms`` is that of all lines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from smoe_ds.analysis.collectives import Topology
+from smoe_ds.analysis.constants import load_constants
+from smoe_ds.analysis.scaling import Prediction, predict
+from smoe_ds.config import load_run
+from smoe_ds.data.tokenizer import Tokenizer
+from tests.benchmarks.measure import report
+from tests.helpers.prepared import small_corpus
+from tests.helpers.ranks import run_ranks
+from tests.helpers.small_run import scalars, small_run, train_on_rank, write_run
+
+EVERY = 5
+"""Steps between log lines."""
+
+
+def calibrate_on_rank(rank: int, world_size: int, run_file: str, output: str, repeats: int) -> int:
+    """``smoe-ds calibrate`` as one rank."""
+    from smoe_ds.cli.main import main
+
+    return main(["calibrate", run_file, "--output", output, "--repeats", str(repeats), "--debug"])
+
+
+def write(folder: Path, corpus: Path, ep_size: int, args: argparse.Namespace) -> Path:
+    """A run file; every run trains in a folder of its own."""
+    lines = args.steps // EVERY + 1  # the first does not count
+    run = small_run(folder / "run", corpus, max_steps=lines * EVERY, log_every=EVERY, validate_every=10**6)
+    run["smoe"]["train"] |= {"checkpoint_every": 10**6, "validate_batches": 1}
+    run["train_batch_size"] = args.batch
+    run["zero_optimization"] = {"stage": args.zero, "reduce_bucket_size": 10**7}
+    run["smoe"]["model"] |= {"d_model": args.d_model, "d_ffn": 4 * args.d_model, "num_heads": 4}
+    run["smoe"]["moe"] = {"strata": args.strata, "ep_size": ep_size, "capacity_factor": None}
+    run["smoe"]["data"] |= {"max_tokens": args.tokens, "window": 4096}
+    folder.mkdir(parents=True)
+    return write_run(folder / "run.json", run)
+
+
+def measured_speed(run_folder: Path) -> list[float]:
+    """Tokens per second of every log line but the first."""
+    lines = scalars(run_folder)["train/tokens_per_second"]
+    return [lines[step] for step in sorted(lines)[1:]]
+
+
+def row(world_size: int, found: Prediction, speeds: list[float]) -> dict[str, Any]:
+    """One line of the table; the error is that of the step's time."""
+    fastest, middle = found.step.tokens / max(speeds), found.step.tokens / statistics.median(speeds)
+    parts = {f"{name}_ms": 1e3 * seconds for name, seconds in found.step.parts.items()}
+    return {
+        "ranks": world_size,
+        "ep_size": found.ep_size,
+        "predicted_ms": 1e3 * found.step.seconds,
+        "measured_ms": 1e3 * fastest,
+        "error_percent": 100 * (found.step.seconds / fastest - 1),
+        "median_ms": 1e3 * middle,
+        **parts,
+    }
+
+
+def measure(world_size: int, folder: Path, corpus: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Rows for one number of ranks: calibrated once, trained at every expert-parallel size."""
+    vocab_size = Tokenizer(corpus / "tokenizer.model").vocab_size
+    sizes = [n for n in args.ep_size if world_size % n == 0 and sum(args.strata) % n == 0]
+    files = {n: write(folder / f"{world_size}-{n}", corpus, n, args) for n in sizes}
+    constants = folder / f"constants-{world_size}.json"
+    arguments = (str(files[sizes[0]]), str(constants), args.repeats)
+    run_ranks(calibrate_on_rank, world_size, *arguments, init=False, timeout=args.timeout)
+    rows = []
+    for file in files.values():
+        found = predict(load_run(file), vocab_size, load_constants(constants), Topology(1, world_size))
+        run_ranks(train_on_rank, world_size, str(file), [], init=False, timeout=args.timeout)
+        rows.append(row(world_size, found, measured_speed(file.parent / "run")))
+    return rows
+
+
+def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
+    """Run what the arguments name; returns the rows."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.scaling", description=__doc__)
+    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--ep-size", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--batch", type=int, default=4, help="micro-batches of a step, over all ranks")
+    parser.add_argument("--zero", type=int, default=1, help="ZeRO stage")
+    parser.add_argument("--d-model", type=int, default=128, help="width; d_ffn is four times that")
+    parser.add_argument("--strata", type=int, nargs="+", default=[4, 4], help="experts per stratum")
+    parser.add_argument("--tokens", type=int, default=2048, help="token budget of a micro-batch")
+    parser.add_argument("--steps", type=int, default=30, help="training steps that count")
+    parser.add_argument("--repeats", type=int, default=5, help="readings of each constant")
+    parser.add_argument("--timeout", type=float, default=600, help="seconds for a calibration or a training")
+    parser.add_argument("--json", help="file for the rows")
+    args = parser.parse_args(argv)
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="scaling-") as folder:
+        (Path(folder) / "corpus").mkdir()
+        corpus = small_corpus(Path(folder) / "corpus").path
+        for world_size in args.ranks:
+            rows += measure(world_size, Path(folder), corpus, args)
+    shown = ["ranks", "ep_size", "predicted_ms", "measured_ms", "error_percent", "median_ms"]
+    report("time of a step", [{name: one[name] for name in shown} for one in rows], None)
+    report(
+        "predicted parts (ms)",
+        [{k: v for k, v in one.items() if k == "ranks" or k.endswith("_ms")} for one in rows],
+        args.json,
+    )
+    return rows
+
+
+if __name__ == "__main__":
+    main()
