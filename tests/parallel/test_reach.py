@@ -1,0 +1,83 @@
+"""Datagrams between watchers: heard once, silence counts; never heard, nothing is known."""
+
+from __future__ import annotations
+
+import select
+import socket
+from typing import Any
+
+from smoe_ds.parallel.reach import Reach
+
+ADDRESS = "127.0.0.1"
+
+
+def pair(rank: int = 2) -> tuple[Reach, Reach, dict[str, Any]]:
+    """Rank 0's end, another one's, and what rank 0's beats say of it."""
+    zero = Reach(0, ADDRESS, "zero", longest_pause=2.0)
+    return zero, Reach(rank, ADDRESS, "other", longest_pause=2.0), {"token": "zero", "port": zero.port}
+
+
+def take(end: Reach, *, comes: bool = True) -> None:
+    """Takes what is on its way."""
+    ready, *_ = select.select(end.files(), [], [], 10 if comes else 0.2)
+    assert bool(ready) == comes
+    end.receive()
+
+
+def test_both_hear_each_other() -> None:
+    zero, other, beat = pair()
+    assert (zero.quiet, other.quiet) == ({}, {})
+    other.ask(beat)
+    take(zero)
+    take(other)
+    assert (zero.quiet, other.quiet) == ({2: 0.0}, {0: 0.0})
+    for now in (0.0, 1.5, 100.0):  # the last one: this process slept
+        zero.look(now)
+    assert zero.quiet == {2: 3.5}
+    other.ask(beat)
+    take(zero)
+    assert zero.quiet == {2: 0.0}
+
+
+def test_who_does_not_know_the_token_is_not_heard() -> None:
+    zero, other, beat = pair()
+    other.ask(beat | {"token": "of another run"})
+    take(zero)
+    assert zero.quiet == {}
+    take(other, comes=False)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        for text in (b"", b"zero", b"zero -1", b"zero one", b"\xff\xff 1", b"x" * 9000):
+            stranger.sendto(text, (ADDRESS, zero.port or 0))
+            take(zero)
+    assert zero.quiet == {}
+
+
+def test_where_nothing_is_let_through_nothing_is_known() -> None:
+    _, other, beat = pair()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind((ADDRESS, 0))
+        closed = probe.getsockname()[1]
+    for now in range(5):
+        other.ask(beat | {"port": closed})
+        other.receive()
+        other.look(now)
+    assert other.quiet == {}
+    unknown = Reach(1, "no.such.host.invalid", "other", longest_pause=2.0)
+    unknown.ask(beat)
+    unknown.receive()
+    assert unknown.quiet == {} and unknown.files() == []
+
+
+def test_a_new_watcher_of_rank_0_is_asked_where_it_listens() -> None:
+    zero, other, beat = pair()
+    other.ask(beat)
+    take(zero)
+    take(other)
+    again = Reach(0, ADDRESS, "again", longest_pause=2.0)
+    other.look(0.0)
+    other.look(1.0)
+    assert other.quiet == {0: 1.0}
+    other.ask({"token": "again", "port": again.port})
+    take(again)
+    take(other)
+    assert other.quiet == {0: 0.0}
