@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from smoe_ds.analysis.constants import Constant, measured
 from smoe_ds.config.run import RunConfig
 from smoe_ds.data.corpus import Corpus
+from smoe_ds.data.sentences import SentencePairs
 from smoe_ds.data.stream import order_settings
 from smoe_ds.data.window import Directions, Window
 
@@ -34,20 +36,33 @@ class DataFigures:
 
 
 def measure_data(run: RunConfig, corpus: Corpus) -> DataFigures:
-    """Draws a window of the run's corpus, smaller ones before it, and reads micro-batches of it.
+    """The figures of the run's corpus.
 
     Raises:
         DataError: the corpus is damaged, or has none of the run's directions.
     """
-    data = run.smoe.data
-    names = corpus.directions_of("train") if data.directions is None else data.directions
+    names = run.smoe.data.directions or corpus.directions_of("train")
     sentences = {name: corpus.sentences("train", name) for name in names}
-    ids = {language: corpus.tokenizer.language_id(language) for language in corpus.tokenizer.languages}
+    tokenizer = corpus.tokenizer
+    return measure_sentences(run, sentences, {name: tokenizer.language_id(name) for name in tokenizer.languages})
+
+
+def measure_sentences(
+    run: RunConfig, sentences: Mapping[str, SentencePairs], language_ids: Mapping[str, int]
+) -> DataFigures:
+    """Draws a window of sentence pairs, smaller ones before it, and reads micro-batches of it.
+
+    Args:
+        run: its settings of the data.
+        sentences: direction -> its sentence pairs.
+        language_ids: language -> id of its token.
+    """
+    data = run.smoe.data
     settings = order_settings(data, seed=run.smoe.train.seed, max_positions=run.smoe.model.max_positions)
     before = np.zeros(len(sentences), dtype=np.int64)
     drawing = []
     for part in (4, 1, 4, 1):  # the first ones find files and caches cold
-        directions = Directions(sentences, ids, replace(settings, window=max(1, settings.window // part)))
+        directions = Directions(sentences, language_ids, replace(settings, window=max(1, settings.window // part)))
         began = time.perf_counter()
         window = directions.draw(0, before)
         seconds = time.perf_counter() - began

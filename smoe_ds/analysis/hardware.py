@@ -115,8 +115,8 @@ class Assumptions:
         routing: the same of gate, choice and rows of one pass through a stratum [s].
         update_bytes: bytes read or written per parameter by an update: gradient, fp32 copy, two moments, weight.
         host_update: parameters per second that Adam updates on the host, with its vector instructions.
-        read, draw: tokens per second of the data, on one core: what ``python -m tests.benchmarks.data`` gave on two
-            cores of a server (tests/benchmarks/LOG.md: 19.3 million for both together), halved between them.
+        read, draw: tokens per second of the data: what ``python -m tests.benchmarks.scaling --data 400000`` gave on one
+            core of a server (tests/benchmarks/LOG.md), rounded.
     """
 
     matrix_efficiency: float = 0.4
@@ -126,8 +126,8 @@ class Assumptions:
     routing: float = 1.5e-3
     update_bytes: float = 32.0
     host_update: float = 1e9
-    read: float = 38e6
-    draw: float = 38e6
+    read: float = 18e6
+    draw: float = 78e6
 
 
 ASSUMED = Assumptions()

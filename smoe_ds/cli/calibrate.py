@@ -48,6 +48,8 @@ def run(args: argparse.Namespace) -> int:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ConfigError(f"--{name.replace('_', '-')} {value}: expected 1 or more")
+    if not args.output.parent.is_dir():
+        raise ConfigError(f"--output {args.output}: cannot be written: no such folder; choose another, or make it")
     config = load_run(args.run_file, args.overrides)
     env = discover()
     if env.world_size % env.local_world_size:

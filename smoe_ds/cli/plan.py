@@ -114,6 +114,7 @@ def _refuse_scale_arguments(args: argparse.Namespace) -> None:
 def _at_scale(args: argparse.Namespace, config: RunConfig, vocab_size: int) -> int:
     """Prints what one number of hosts gives, part by part, or a table of several."""
     from smoe_ds.analysis.constants import choose_constants
+    from smoe_ds.analysis.plan import placement_warnings
     from smoe_ds.analysis.run_log import measured_requested_capacity
     from smoe_ds.analysis.scaling import constants_warnings, predict, predict_all
     from smoe_ds.analysis.scaling_text import prediction_text, table
@@ -142,7 +143,7 @@ def _at_scale(args: argparse.Namespace, config: RunConfig, vocab_size: int) -> i
         text = table(config, constants, found)
     content["constants"] = constants.as_json()
     print(json.dumps(content, indent=1) if args.json else text)
-    for warning in constants_warnings(config, constants, topologies[0], vocab_size):
+    for warning in [*constants_warnings(config, constants, topologies[0], vocab_size), *placement_warnings(config)]:
         print(f"warning: {warning}", file=sys.stderr)
     return 0
 

@@ -1,25 +1,26 @@
 """Predicted against measured throughput at 1, 2 and 4 ranks: ``python -m tests.benchmarks.scaling``.
 
 For each number of ranks ``smoe-ds calibrate`` measures the constants with as many ranks at once, so that ranks which
-share cores slow each other down there as in training; ``smoe-ds plan`` predicts from them; ``smoe-ds train`` trains some
-steps at every ``ep_size``, over gloo on this machine. Other work on the machine only adds to a time, so the shortest
-readings of the calibration are held against the training's fastest log line; ``median_ms`` is that of all lines.
+share cores slow each other down there as in training; ``smoe-ds plan`` predicts from them; ``smoe-ds train`` trains
+some steps at every ``ep_size``, over gloo on this machine. Other work on the machine only adds to a time, so the
+shortest readings of the calibration are held against the training's fastest log line; ``median_ms`` is that of all.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from smoe_ds.analysis.calibrate_data import measure_sentences
 from smoe_ds.analysis.collectives import Topology
 from smoe_ds.analysis.constants import load_constants
 from smoe_ds.analysis.scaling import Prediction, predict
 from smoe_ds.config import load_run
 from smoe_ds.data.tokenizer import Tokenizer
+from tests.benchmarks.data_corpus import write_pairs
 from tests.benchmarks.measure import report
 from tests.helpers.prepared import small_corpus
 from tests.helpers.ranks import run_ranks
@@ -87,6 +88,15 @@ def measure(world_size: int, folder: Path, corpus: Path, args: argparse.Namespac
     return rows
 
 
+def data_row(sentences: int, folder: Path) -> dict[str, Any]:
+    """How fast a core draws and reads invented pairs, 94 of them in both directions, at the settings of OPUS-100."""
+    pairs = write_pairs(folder, sentences)
+    run = load_run(Path(__file__).parents[2] / "ds_configs" / "opus100.json")
+    found = measure_sentences(run, pairs.sentences(), pairs.language_ids())
+    speeds = {f"{name}_per_second": one.line.per_second for name, one in found.constants.items()}
+    return {"sentences": sentences, **speeds, "padded_share": found.padded_share, "real_share": found.real_share}
+
+
 def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     """Run what the arguments name; returns the rows."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.scaling", description=__doc__)
@@ -100,9 +110,15 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     parser.add_argument("--steps", type=int, default=30, help="training steps that count")
     parser.add_argument("--repeats", type=int, default=5, help="readings of each constant")
     parser.add_argument("--timeout", type=float, default=600, help="seconds for a calibration or a training")
+    parser.add_argument("--data", type=int, metavar="N", help="measure drawing and reading of N sentences instead")
     parser.add_argument("--json", help="file for the rows")
     args = parser.parse_args(argv)
-    rows = []
+    rows: list[dict[str, Any]] = []
+    if args.data is not None:
+        with tempfile.TemporaryDirectory(prefix="scaling-") as folder:
+            rows = [data_row(args.data, Path(folder))]
+        report("tokens per second of one core", rows, args.json)
+        return rows
     with tempfile.TemporaryDirectory(prefix="scaling-") as folder:
         (Path(folder) / "corpus").mkdir()
         corpus = small_corpus(Path(folder) / "corpus").path
