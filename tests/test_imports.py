@@ -25,7 +25,8 @@ FLOORS = {
     "decode": 4,
     "train": 5,
     "analysis": 5,
-    "cli": 6,
+    "doctor": 6,
+    "cli": 7,
 }
 """Package below ``smoe_ds`` and its floor: a package imports from its own floor or from lower ones."""
 

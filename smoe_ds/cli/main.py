@@ -22,6 +22,7 @@ COMMANDS = {
     "validate": "print the resolved configuration of a run, or everything that is wrong with it",
     "plan": "parameters, FLOPs, exchange and memory of a run before it starts; its time and throughput at scale",
     "calibrate": "measure the constants of this device and its links, for smoe-ds plan --constants",
+    "doctor": "check whether a run can start here: memory, disks, network, data; and what to do where it cannot",
     "data": "check a prepared corpus, show its sentences, count what a run will see of it",
     "train": "train a model from a run file, or go on from its last checkpoint",
     "translate": "translate text with a trained model",

@@ -1,0 +1,88 @@
+"""What the run folder holds already: the checkpoint it would go on from, and whether another run is at work in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from smoe_ds.doctor.context import Context
+from smoe_ds.doctor.finding import FAILED, NOTE, OK, SKIPPED, Finding
+from smoe_ds.engine import format as fmt
+from smoe_ds.engine.inspection import summarize
+from smoe_ds.file_lock import HeldError, locked
+from smoe_ds.parallel.crash_file import LOCK_FILE
+
+
+def check_checkpoints(context: Context) -> Iterator[Finding]:
+    """Newest checkpoints, weights to start with, the lock; on rank 0."""
+    if context.env.rank > 0:
+        return
+    folder = context.output_dir
+    yield from checkpoint_findings(folder, full=context.full)
+    if not fmt.step_folders(folder / "checkpoints"):
+        yield from _initial(context.run.smoe.train.init_from)
+    yield lock_finding(folder)
+
+
+def checkpoint_findings(folder: Path, *, full: bool) -> Iterator[Finding]:
+    """Whether the newest checkpoint of a run folder is whole, or which one would be taken instead."""
+    found = fmt.step_folders(folder / "checkpoints")
+    if not found:
+        yield Finding(SKIPPED, f"{folder}: holds no checkpoint; the run begins at step 0", scope="run")
+        return
+    how = "every byte is as written" if full else "sizes are as written (--full reads every byte)"
+    for number, path in enumerate(found):
+        problems = summarize(path, hashes=full).problems
+        if not problems:
+            step = fmt.step_of(path)
+            if number:
+                yield Finding(
+                    NOTE,
+                    f"the run would go on from {path.name}, {number} before the newest; {how}",
+                    f"restore the damaged ones if step {step} is too far back",
+                    scope="run",
+                )
+            else:
+                yield Finding(OK, f"the run would go on from {path}, step {step:,}: {how}", scope="run")
+            return
+        more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
+        yield Finding(NOTE, f"{problems[0]}{more}", scope="run")
+    yield Finding(
+        FAILED,
+        f"{folder}: none of its {len(found)} checkpoints is whole",
+        "restore one, or choose another smoe.train.output_dir to begin anew",
+        scope="run",
+    )
+
+
+def lock_finding(folder: Path) -> Finding:
+    """Whether another start of a run holds the run folder; the lock is held for a moment to find out."""
+    path = folder / LOCK_FILE
+    if not path.exists():
+        return Finding(OK, f"{folder}: no other run is at work in it", scope="run")
+    no_locks: list[str] = []
+    try:
+        with locked(path, lambda: no_locks.append("none"), sign=False):
+            pass
+    except HeldError as error:
+        return Finding(
+            FAILED,
+            f"{folder}: {error.holder} is training in it ({path} is locked)",
+            "wait for it, stop it, or choose another smoe.train.output_dir",
+            scope="run",
+        )
+    if no_locks:
+        return Finding(
+            NOTE, f"{folder}: this file system keeps no locks", "start no second run in this folder", scope="run"
+        )
+    return Finding(OK, f"{folder}: no other run is at work in it", scope="run")
+
+
+def _initial(init_from: str | None) -> Iterator[Finding]:
+    if init_from is not None and not Path(init_from).exists():
+        yield Finding(
+            FAILED,
+            f"smoe.train.init_from: {init_from} does not exist",
+            "name a run folder, checkpoint or export",
+            scope="run",
+        )
