@@ -20,6 +20,9 @@ EXIT_INTERRUPTED = 130
 
 STOP_FILE = "STOP"
 
+STOPPED_FILE = "STOPPED"
+"""Name of that file once it has stopped a run."""
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 _SAME_PRESS = 2.0  # seconds; torchrun repeats the SIGINT that the terminal has sent to all
 

@@ -36,7 +36,7 @@ from smoe_ds.train.micro_step import LossSettings, forward, seed_micro_batch, to
 from smoe_ds.train.report import Reporter, format_duration
 from smoe_ds.train.run_folder import check_continues, checkpoint_root, has_checkpoints, write_run_folder
 from smoe_ds.train.schedule import inverse_sqrt_lr
-from smoe_ds.train.stopping import EXIT_PREEMPTED, StopSignals, any_rank, stop_file
+from smoe_ds.train.stopping import EXIT_PREEMPTED, STOPPED_FILE, StopSignals, any_rank, stop_file
 from smoe_ds.train.updates import Updates
 from smoe_ds.train.validation import validation_nll
 
@@ -422,9 +422,10 @@ class Trainer:
         return None
 
     def _take_stop_file(self) -> None:
-        """The file has done its work; the next start is to train."""
-        if self.env.rank == 0:
-            stop_file(self.folder).unlink(missing_ok=True)
+        """The file has done its work; the next start is to train. Its new name tells job scripts why this one ended."""
+        file = stop_file(self.folder)
+        if self.env.rank == 0 and file.exists():
+            file.replace(self.folder / STOPPED_FILE)
 
     def _seconds_left(self, seconds_per_step: float) -> float:
         by_steps = (self.train.max_steps - self.progress.step) * seconds_per_step

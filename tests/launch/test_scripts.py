@@ -26,13 +26,13 @@ def test_shell_syntax(script: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
-@pytest.mark.parametrize("name", ["setup.sh", "quickstart.sh", "test.sh"])
+@pytest.mark.parametrize("name", ["setup.sh", "quickstart.sh", "test.sh", "rehearse.sh", "nccl_env.sh"])
 def test_shellcheck(name: str) -> None:
     done = subprocess.run(["shellcheck", "-x", f"launch/{name}"], cwd=REPO, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("name", ["quickstart.sh", "test.sh"])
+@pytest.mark.parametrize("name", ["quickstart.sh", "test.sh", "rehearse.sh"])
 def test_help_needs_no_environment(name: str, tmp_path: Path) -> None:
     environment = tmp_path / "env"
     done = run("bash", str(REPO / "launch" / name), "--help", VENV=str(environment), PYTHON="/nonexistent")

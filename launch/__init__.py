@@ -1,0 +1,1 @@
+"""Jobs for SLURM: ``python -m launch render`` writes the sbatch script of a training, evaluation or preparation."""
