@@ -36,7 +36,8 @@ def check_network(context: Context) -> Iterator[Finding]:
     problem = group = None
     try:
         group = open_group(context)
-        problem = exchange_problem(context.device, group) or sum_problem(context.device, group)
+        problems = (exchange_problem(context.device, group), sum_problem(context.device, group))  # both on every rank
+        problem = next(filter(None, problems), None)
     except Exception as error:
         problem = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
     if problem is not None:

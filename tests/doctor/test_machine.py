@@ -1,0 +1,105 @@
+"""Limits, interfaces and compilers: what is found against what is needed."""
+
+from __future__ import annotations
+
+import json
+import resource
+from pathlib import Path
+
+import pytest
+
+from smoe_ds.doctor.adam_op import check_adam_op, compiler_finding, fused_finding, nvcc_version
+from smoe_ds.doctor.finding import FAILED, NOTE, OK, SKIPPED
+from smoe_ds.doctor.interfaces import interface_finding, matches_nccl
+from smoe_ds.doctor.limits import check_limits, files_finding, files_needed, locked_finding, shared_memory_finding
+from tests.helpers.doctors import alone
+
+INFINITE = resource.RLIM_INFINITY
+
+
+def test_open_files(run_file: Path) -> None:
+    assert files_finding(1024, files_needed(64, 100)).mark == OK
+    found = files_finding(1024, files_needed(1024, 100))
+    assert found.mark == FAILED and "ulimit -n 65536" in found.remedy
+    assert files_finding(INFINITE, 10**6).mark == OK
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
+    try:
+        lines = alone(run_file, check_limits)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert lines[0].mark == FAILED and "open files, the limit is 100" in lines[0].text
+
+
+def test_shared_and_locked_memory() -> None:
+    assert shared_memory_finding(64 << 20, 64 << 20).mark == NOTE
+    assert shared_memory_finding(8 << 30, 4 << 30).mark == OK
+    assert (locked_finding(64 << 10).mark, locked_finding(INFINITE).mark) == (NOTE, OK)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "taken"),
+    [
+        ("ib", ["ib0", "ib1"]),
+        ("=ib0", ["ib0"]),
+        ("^lo,docker", ["eth0", "ib0", "ib1"]),
+        ("^=ib0", ["docker0", "eth0", "ib1", "lo"]),
+        ("eth0,ib1", ["eth0", "ib1"]),
+    ],
+)
+def test_names_that_nccl_takes(wanted: str, taken: list[str]) -> None:
+    names = ["docker0", "eth0", "ib0", "ib1", "lo"]
+    assert [name for name in names if matches_nccl(wanted, name)] == taken
+
+
+@pytest.mark.parametrize(
+    ("names", "variable", "several", "mark"),
+    [
+        (["eth0", "ib0", "lo"], None, True, NOTE),
+        (["eth0", "ib0", "lo"], None, False, SKIPPED),
+        (["eth0", "docker0", "lo"], None, True, OK),
+        (["eth0", "ib0", "lo"], "ib0", True, OK),
+        (["eth0", "ib0", "lo"], "ib1", False, FAILED),
+        (["eth0", "ib0", "lo"], "ib", True, FAILED),  # gloo takes whole names
+    ],
+)
+def test_interfaces(names: list[str], variable: str | None, several: bool, mark: str) -> None:
+    environ = {} if variable is None else {"GLOO_SOCKET_IFNAME": variable}
+    assert interface_finding("gloo", names, environ, several_hosts=several).mark == mark
+
+
+@pytest.mark.parametrize(
+    ("installed", "nvcc", "missing", "mark", "text"),
+    [
+        (False, "12.6", [], OK, "nvcc 12.6"),
+        (True, None, ["g++"], OK, "installed with"),
+        (False, None, [], FAILED, "nvcc is not found"),
+        (False, "11.8", [], FAILED, "CUDA 11.8, torch of 12.8"),
+        (False, "12.8", ["ninja"], FAILED, "ninja is not found"),
+    ],
+)
+def test_fused_adam(installed: bool, nvcc: str | None, missing: list[str], mark: str, text: str) -> None:
+    found = fused_finding(installed=installed, nvcc=nvcc, built_for="12.8", missing=missing)
+    assert found.mark == mark and text in found.text
+    assert ("torch_adam" in found.remedy) == (mark == FAILED)
+
+
+def test_what_nvcc_says() -> None:
+    assert nvcc_version("Cuda compilation tools, release 12.8, V12.8.93\n") == "12.8"
+    assert nvcc_version("") is None
+
+
+def test_adam_only_where_the_run_wants_it(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (line,) = alone(run_file, check_adam_op)
+    assert line.mark == SKIPPED and "PyTorch's Adam" in line.text
+    run = json.loads(run_file.read_text())
+    run["optimizer"]["params"]["torch_adam"] = False
+    run_file.write_text(json.dumps(run))
+    assert compiler_finding(["g++"]).mark == FAILED
+    monkeypatch.setenv("PATH", "/nowhere")
+    (line,) = alone(run_file, check_adam_op)
+    assert line.mark == FAILED and "g++" in line.text
+    run["zero_optimization"] |= {"stage": 2, "offload_optimizer": {"device": "cpu"}}
+    run_file.write_text(json.dumps(run))
+    (line,) = alone(run_file, check_adam_op, quick=True)
+    assert line.mark == SKIPPED and "--quick" in line.text
