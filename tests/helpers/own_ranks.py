@@ -59,11 +59,17 @@ class OwnRanks:
         path = self._outputs[rank]
         return path.read_text() if path.exists() else ""
 
-    def wait(self, timeout: float) -> list[Ending]:
-        """The end of each rank; one that is still there then is killed."""
+    def wait(self, timeout: float, without: int | None = None) -> list[Ending]:
+        """The end of each rank; one that is still there then is killed.
+
+        Args:
+            timeout: longest wait [s].
+            without: a rank that is not waited for.
+        """
         end = time.monotonic() + timeout
         ended: dict[int, float] = {}
-        while len(ended) < len(self.processes) and time.monotonic() < end:
+        awaited = {rank for rank in range(len(self.processes)) if rank != without}
+        while not awaited <= ended.keys() and time.monotonic() < end:
             for rank, process in enumerate(self.processes):
                 if rank not in ended and process.exitcode is not None:
                     ended[rank] = time.monotonic()
