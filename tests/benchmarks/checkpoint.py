@@ -2,7 +2,7 @@
 
 A save against the same bytes in plain safetensors files on the same disk, forced to it; a check of the saved
 checkpoint against reading and hashing its bytes. Every rank writes its own part in both. All four run interleaved, one
-of each per round; a rank's time of a round is that of the slowest rank.
+of each per round; a rank's time of a round is that of the slowest rank, processor time that of all together.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def measure_rank(
         "read_hash": lambda: read_and_hash(step, rank, world_size),
     }
     order, shuffle = list(candidates), random.Random(0)
-    times: dict[str, list[float]] = {name: [] for name in candidates}
+    times: dict[str, list[float]] = {name: [] for name in (*candidates, *(f"{name}_cpu" for name in candidates))}
     for round_number in range(repeats + 1):
         shuffle.shuffle(order)
         for name in order:
@@ -113,11 +113,13 @@ def measure_rank(
                 shutil.rmtree(saved if name == "save" else plain, ignore_errors=True)
                 os.sync()
             dist.barrier()
-            began = time.perf_counter()
+            began, worked = time.perf_counter(), time.process_time()
             problem = candidates[name]()
+            worked = time.process_time() - worked
             dist.barrier()
             if round_number:
                 times[name].append(time.perf_counter() - began)
+                times[f"{name}_cpu"].append(worked)
             assert name != "verify" or problem is None, problem
     return sum(tensor.nbytes for tensors in state for tensor in tensors.values()), times
 
@@ -131,6 +133,10 @@ def measure(world_size: int, ep_size: int, stage: int, args: argparse.Namespace)
     times = {
         name: [max(of_rank) for of_rank in zip(*(t[name] for _, t in by_rank), strict=True)] for name in CANDIDATES
     }
+    worked = {
+        name: [sum(of_rank) for of_rank in zip(*(t[f"{name}_cpu"] for _, t in by_rank), strict=True)]
+        for name in CANDIDATES
+    }
     save, verify = ratio(times, "save", "plain"), ratio(times, "verify", "read_hash")
     return {
         "world_size": world_size,
@@ -139,6 +145,7 @@ def measure(world_size: int, ep_size: int, stage: int, args: argparse.Namespace)
         "mib": sum(size for size, _ in by_rank) / 2**20,
         "most_of_a_rank": max(size for size, _ in by_rank) * world_size / sum(size for size, _ in by_rank),
         **{f"{name}_ms": 1e3 * statistics.median(times[name]) for name in CANDIDATES},
+        **{f"{name}_cpu_ms": 1e3 * statistics.median(worked[name]) for name in ("save", "plain")},
         "save_over_plain": save["median"],
         "save_quartiles": f"{save['q1']:.2f}-{save['q3']:.2f}",
         "verify_over_read_hash": verify["median"],

@@ -21,6 +21,7 @@ def test_checkpoint_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         assert row["mib"] == pytest.approx(16 * row["world_size"], rel=0.5)
         assert 1 <= row["most_of_a_rank"] < 1.5
         assert min(row["read_hash_ms"], row["plain_ms"], row["save_over_plain"]) > 0
+        assert row["save_cpu_ms"] > row["plain_cpu_ms"] > 0  # it hashes as well
     assert "save_over_plain" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["rows.json"]
 
