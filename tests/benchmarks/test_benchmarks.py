@@ -96,6 +96,23 @@ def test_overlap_benchmark(tmp_path: Path) -> None:
 
 
 @pytest.mark.multirank
+@pytest.mark.netns
+def test_link_benchmark(tmp_path: Path) -> None:
+    if problem := why_not():
+        pytest.skip(problem)
+    file = tmp_path / "rows.json"
+    run("link", "--tokens", "128", "--mbit", "100", "--repeats", "1", "--json", str(file))
+    rows = {(row["case"], row["system"]): row for row in json.loads(file.read_text())}
+    # Of both ranks' 256 rows of 2 KB half travel, four times each; 1.048576 MB of each rank.
+    compact, padded = rows["skewed", "compact"], rows["skewed", "padded"]
+    assert compact["MB_sent"] == pytest.approx(2 * 1.049, rel=0.2)
+    assert padded["MB_sent"] > 2 * compact["MB_sent"]  # every expert as large as the busiest one
+    assert rows["balanced", "padded"]["MB_sent"] > rows["balanced", "compact"]["MB_sent"]
+    left = subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
+    assert "smoe-" not in left
+
+
+@pytest.mark.multirank
 def test_prepare_benchmark(tmp_path: Path) -> None:
     file = tmp_path / "rows.json"
     run("prepare", "--megabytes", "1", "--repeats", "1", "--vocab-size", "500", "--workers", "2", "--json", str(file))
