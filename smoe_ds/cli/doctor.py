@@ -93,7 +93,7 @@ def _examined(args: argparse.Namespace, context: Context) -> bool:
 
 
 def _start(context: Context) -> str:
-    ranks, hosts = context.env.world_size, len(set(context.meeting.hosts))
+    ranks, hosts = context.env.world_size, len(context.meeting.speakers)
     number = f"{ranks} rank{'s' if ranks > 1 else ''} on {hosts} host{'s' if hosts > 1 else ''}"
     return f"{number}, started by {context.env.launcher}" if ranks > 1 else number
 

@@ -41,7 +41,10 @@ def _host_adam(context: Context) -> Finding:
     os.environ.setdefault("DS_ACCELERATOR", context.device.type)
     from smoe_ds.engine.native_adam import build_folder, load_native_adam
 
-    problem = load_native_adam()
+    try:
+        problem = load_native_adam()
+    except Exception as error:  # whatever a compiler that is broken makes of it
+        problem = f"DeepSpeed's Adam for the host cannot be compiled: {error}; install g++ and ninja, {_TORCH_ADAM}"
     if problem is not None:
         text, _, remedy = problem.partition("; ")
         return Finding(FAILED, text, remedy, scope="host")

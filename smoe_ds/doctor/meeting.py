@@ -60,8 +60,9 @@ class Meeting:
 
     @property
     def speakers(self) -> list[int]:
-        """The first rank of every host."""
-        return sorted({host: rank for rank, host in reversed(list(enumerate(self.hosts)))}.values())
+        """The first rank of every host, as far as they came."""
+        first = {host: rank for rank, host in reversed(list(enumerate(self.hosts))) if host != "?"}
+        return sorted(first.values())
 
     def collect(self, topic: str, value: Any, seconds: float) -> list[Any] | None:
         """What every rank says, on rank 0; None on the others, which do not wait.
