@@ -77,6 +77,7 @@ def _train_in_group(args: argparse.Namespace, configuration: RunConfig, env: Env
     """Joins the process group and trains. After an error of one rank the group is not ended: that waits for all."""
     from smoe_ds.config import check_device
     from smoe_ds.parallel.process_group import init_distributed, shutdown
+    from smoe_ds.parallel.watch_task import MEETING
     from smoe_ds.train.stopping import StopSignals
 
     def interrupted() -> None:
@@ -88,7 +89,7 @@ def _train_in_group(args: argparse.Namespace, configuration: RunConfig, env: Env
         if device.index is not None:
             env = replace(env, local_rank=device.index)  # the engine takes the GPU of this number
         check_device(configuration, device.type, _compute_capability(device))
-        heartbeat.doing("waiting for the other ranks")
+        heartbeat.doing(MEETING)
         timeout = configuration.smoe.train.stall_timeout
         env = init_distributed(env, device, timeout=timeout, who_came=heartbeat.who_came)
         from smoe_ds.train.trainer import Trainer

@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass
 GIVE_UP = 0.6
 """Part of the deadline after which a rank without a sign of life is given up; the rest is for ending the others."""
 
+MEETING = "waiting for the other ranks"
+"""What a rank is at while not all have come."""
+
 _READS_PER_SECOND = 100  # of rank 0's watcher, over all ranks
 
 

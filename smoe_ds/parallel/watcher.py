@@ -27,7 +27,8 @@ from smoe_ds.parallel.beats import BeatFile
 from smoe_ds.parallel.crash_file import CrashFile, crash_text
 from smoe_ds.parallel.failure import Failure, first_failure
 from smoe_ds.parallel.peers import Peers
-from smoe_ds.parallel.watch_task import Task
+from smoe_ds.parallel.roll_call import roll_call
+from smoe_ds.parallel.watch_task import MEETING, Task
 
 _STALL_SLACK = 0.25  # of the deadline: a rank whose wait for others has the same limit is to say so itself
 
@@ -117,6 +118,8 @@ class Watcher:
         over = self._said["seconds"] >= task.stall + _STALL_SLACK * task.deadline
         if over and task.rank not in self._failures and not self._gone:
             message = f"no progress for {task.stall:.0f} s (smoe.train.stall_timeout)"
+            if self._said["doing"] == MEETING:  # a connection to a host that is not there may outlast its timeout
+                message += f"; {roll_call(Path(task.alive), task.rank, task.world_size, task.deadline)}"
             self._fail("stalled", message, echo=bool(self._said.get("waits")))
 
     def _fail(self, kind: str, message: str, *, echo: bool = False) -> None:
