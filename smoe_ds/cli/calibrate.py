@@ -60,12 +60,10 @@ def run(args: argparse.Namespace) -> int:
     device = device_of_rank(env)
     check_device(config, device.type)
     env = init_distributed(env, device)
-    try:
-        constants = _measure(config, args, env, device)
-        if env.rank == 0:
-            _write(args.output, constants)
-    finally:
-        shutdown()
+    constants = _measure(config, args, env, device)
+    shutdown()  # not after an error of one rank: it would wait for the others, and they for this one
+    if env.rank == 0:
+        _write(args.output, constants)
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,28 @@ def test_two_ranks(tmp_path: Path, corpus: Corpus, capsys: pytest.CaptureFixture
     assert "runs in fp16" in capsys.readouterr().err
     assert main([*words[:3], "2", *words[4:], "--micro-batches", "1"]) == 2
     assert "--interconnect ib-fdr" in capsys.readouterr().err
+
+
+def calibrate_on_two_hosts(rank: int, world_size: int, *words: str) -> int:
+    """As a launcher would start two ranks on each of two hosts; the link between them is this machine's loopback."""
+    os.environ |= {"LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": str(rank % 2)}
+    return calibrate(rank, world_size, *words)
+
+
+@pytest.mark.multirank
+def test_two_hosts(tmp_path: Path, corpus: Corpus, capsys: pytest.CaptureFixture[str]) -> None:
+    file, output = small(tmp_path, corpus, ep_size=4), tmp_path / "constants.json"
+    assert run_ranks(calibrate_on_two_hosts, 4, str(file), "--output", str(output), init=False) == [0] * 4
+    found = load_constants(output)
+    assert set(found.lines) == set(KINDS)
+    assert (found.circumstances["hosts"], found.circumstances["ranks_per_host"]) == (2, 2)
+    # A host sends what both of its ranks send, and passes on what both pass on.
+    sizes = {kind: found.lines[kind].points[-1][0] for kind in BETWEEN}
+    assert sizes == {"all_to_all_between": 2 * 2**23, "all_reduce_between": 2 * 2**23}
+    words = ["plan", str(file), "--nodes", "2", "--gpus-per-node", "2", "--micro-batches", "1", "--json"]
+    assert main([*words, "--constants", str(output)]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert all(content["measured"].values()) and content["step"]["parts"]["exchange"] > 0
 
 
 @pytest.mark.multirank
