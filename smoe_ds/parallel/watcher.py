@@ -163,7 +163,7 @@ class Watcher:
             self._kill_rank()
         if task.rank:
             _let_go_of_streams(errors=not task.speaks)
-            longest = task.deadline * (0.75 if self._arbiter_is_expected() else 0.125)
+            longest = task.deadline * (0.75 if self._arbiter_is_expected() else 0.15)
             self._wait(longest, until=lambda: self._verdict is not None or not self._arbiter_listens())
         else:
             _let_go_of_streams(errors=False)
@@ -185,7 +185,8 @@ class Watcher:
         """Waits for what the other ranks say, longer where so far all have only seen another one go."""
         task = self.task
         all_failed = lambda: len(self._failures) == task.world_size  # noqa: E731
-        self._wait(task.deadline / 10, until=all_failed)
+        lost = lambda: any(failure.kind == "lost" for failure in self._failures.values())  # noqa: E731
+        self._wait(task.deadline / 10, until=lambda: all_failed() or lost())
         real = lambda: any(not failure.echo for failure in self._failures.values())  # noqa: E731
         self._wait(task.patience, until=lambda: all_failed() or real())
 
