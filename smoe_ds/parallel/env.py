@@ -124,6 +124,11 @@ def _from_slurm(environ: Mapping[str, str]) -> Env | None:
                 "environment: SLURM_STEP_NODELIST is missing, so nobody knows where to meet; set MASTER_ADDR"
             )
         address = _LOOPBACK if len(nodes) == 1 else nodes[0]
+    elif len(nodes) > 1 and address in (_LOOPBACK, "localhost", "::1"):
+        raise LaunchError(
+            f"environment: MASTER_ADDR is {address}, but the step has {len(nodes)} hosts, {', '.join(nodes[:3])}...; "
+            "unset MASTER_ADDR to meet on the first of them"
+        )
     if port is None and world_size > 1:  # nobody to ask: all tasks know these numbers, and no other step has the same
         job, step = number_in(environ, "SLURM_JOB_ID"), number_in(environ, "SLURM_STEP_ID")
         port = _FIRST_PORT + (job * 31 + step) % _PORTS

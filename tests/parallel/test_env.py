@@ -39,7 +39,16 @@ OPENMPI = {
     "OMPI_COMM_WORLD_LOCAL_SIZE": "2",
 }
 MPICH = {"PMI_RANK": "2", "PMI_SIZE": "3", "MPI_LOCALRANKID": "2", "MPI_LOCALNRANKS": "3"}
+INTEL_MPI = MPICH | {"I_MPI_MPIRUN": "mpirun", "I_MPI_ROOT": "/opt/intel/mpi", "HYDI_CONTROL_FD": "7", "PMI_FD": "9"}
 BATCH_SCRIPT = {"SLURM_JOB_ID": "4711", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}
+SALLOC = {"SLURM_JOB_ID": "5", "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_JOB_NUM_NODES": "2", "SLURM_NNODES": "2"}
+TWO_NODES = SLURM | {
+    "SLURM_NTASKS": "2",
+    "SLURM_PROCID": "1",
+    "SLURM_LOCALID": "0",
+    "SLURM_STEP_TASKS_PER_NODE": "1(x2)",
+    "SLURM_STEP_NUM_NODES": "2",
+}
 
 
 @pytest.mark.parametrize(
@@ -53,6 +62,7 @@ BATCH_SCRIPT = {"SLURM_JOB_ID": "4711", "SLURM_PROCID": "0", "SLURM_LOCALID": "0
         (SLURM | {"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "9"}, Env(5, 7, 1, 3, "10.0.0.1", 9, "slurm")),
         (OPENMPI, Env(1, 4, 1, 2, None, None, "openmpi")),
         (MPICH, Env(2, 3, 2, 3, None, None, "mpich")),
+        (INTEL_MPI, Env(2, 3, 2, 3, None, None, "intelmpi")),
         (MPICH | {"MASTER_ADDR": "n1", "MASTER_PORT": "7"}, Env(2, 3, 2, 3, "n1", 7, "mpich")),
     ],
 )
@@ -61,11 +71,12 @@ def test_each_launcher(environ: dict[str, str], expected: Env) -> None:
 
 
 def test_the_innermost_launcher_decides() -> None:
-    two_nodes = SLURM | {"SLURM_NTASKS": "2", "SLURM_PROCID": "1", "SLURM_STEP_TASKS_PER_NODE": "1(x2)"}
-    assert discover(two_nodes | TORCHRUN).launcher == "torchrun"  # one torchrun per node under srun
-    assert discover(two_nodes | DEEPSPEED).rank == 3
-    assert discover(two_nodes | OPENMPI) == discover(OPENMPI)  # mpirun starts its daemons by srun
-    assert discover(BATCH_SCRIPT | {"SLURM_NTASKS": "4"} | MPICH) == discover(MPICH)
+    assert discover(TWO_NODES | TORCHRUN).launcher == "torchrun"  # one torchrun per node under srun
+    assert discover(TWO_NODES | TORCHRUN | {"GROUP_WORLD_SIZE": "2"}).rank == 3
+    assert discover(TWO_NODES | DEEPSPEED).rank == 3
+    assert discover(TWO_NODES | OPENMPI) == discover(OPENMPI)  # mpirun starts its daemons by srun
+    assert discover(BATCH_SCRIPT | {"SLURM_NTASKS": "3"} | MPICH) == discover(MPICH)
+    assert discover(SALLOC | {"SLURM_NTASKS": "4"} | OPENMPI) == discover(OPENMPI)
     under_pmi2 = SLURM | {"PMI_RANK": "5", "PMI_SIZE": "7"}  # srun --mpi=pmi2
     assert discover(under_pmi2) == discover(SLURM)
     assert discover({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"} | TORCHRUN).launcher == "torchrun"
@@ -74,6 +85,15 @@ def test_the_innermost_launcher_decides() -> None:
 def test_one_slurm_node_meets_on_the_loopback() -> None:
     env = discover(SLURM | {"SLURM_STEP_NODELIST": "gpu07", "SLURM_STEP_TASKS_PER_NODE": "7", "SLURM_NODEID": "0"})
     assert (env.master_addr, env.local_world_size) == ("127.0.0.1", 7)
+
+
+def test_one_task_takes_any_free_port() -> None:
+    env = discover(
+        SLURM
+        | {"SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}
+        | {"SLURM_STEP_NODELIST": "gpu07", "SLURM_STEP_TASKS_PER_NODE": "1"}
+    )
+    assert env == Env(0, 1, 0, 1, "127.0.0.1", None, "slurm")
 
 
 def test_two_steps_of_a_job_meet_at_two_ports() -> None:
@@ -100,6 +120,13 @@ def test_two_steps_of_a_job_meet_at_two_ports() -> None:
         (BATCH_SCRIPT | {"SLURM_NTASKS": "4"}, "not started by srun"),
         (BATCH_SCRIPT | {"SLURM_NTASKS": "4", "SLURM_STEP_ID": str(0xFFFFFFFB)}, "not started by srun"),
         ({n: v for n, v in SLURM.items() if n != "SLURM_STEP_NODELIST"}, "set MASTER_ADDR"),
+        (SLURM | {"MASTER_ADDR": "localhost"}, "MASTER_ADDR is localhost, but the step has 2 hosts, gpu01, gpu02"),
+        (SALLOC | {"SLURM_NTASKS": "4"}, "SLURM_NTASKS is 4, .* not started by srun and would run alone"),
+        (SALLOC, "SLURM_JOB_NUM_NODES is 2, .* not started by srun"),
+        (SALLOC | {"SLURM_NTASKS": "8"} | TORCHRUN, "torchrun says world size 4, SLURM_NTASKS says 8"),
+        (TWO_NODES | TORCHRUN | {"GROUP_WORLD_SIZE": "1"}, "GROUP_WORLD_SIZE is 1 for torchrun, SLURM_NTASKS is 2"),
+        (TWO_NODES | DEEPSPEED | {"CROSS_SIZE": "1"}, "CROSS_SIZE is 1 for deepspeed, SLURM_NTASKS is 2"),
+        (TWO_NODES | MPICH, "all 3 ranks of mpich are on this host, SLURM_STEP_NUM_NODES is 2"),
         ({n: v for n, v in OPENMPI.items() if "LOCAL_RANK" not in n}, "OMPI_COMM_WORLD_LOCAL_RANK missing"),
     ],
 )

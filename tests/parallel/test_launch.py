@@ -113,7 +113,7 @@ def test_mpi4py_without_an_mpi_is_told_how_to_go_on(tmp_path: Path) -> None:
     environ = os.environ | {"MPI4PY_LIBMPI": str(tmp_path / "libmpi.so"), "PYTHONPATH": str(Path(__file__).parents[2])}
     run = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=60)
     assert run.returncode == 0, run.stderr
-    assert "mpich: MASTER_ADDR and MASTER_PORT are not set and mpi4py cannot be used" in run.stdout
+    assert "mpich: MASTER_ADDR and MASTER_PORT are not set, and mpi4py cannot be used" in run.stdout
 
 
 def _rounded(losses: str) -> list[str]:

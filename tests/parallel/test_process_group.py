@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import re
+import socket
 from typing import Any
 
 import pytest
@@ -86,3 +89,21 @@ def _nobody_comes(rank: int, world_size: int) -> str:
 def test_a_meeting_that_does_not_take_place_is_told() -> None:
     (message,) = run_ranks(_nobody_comes, 1, init=False)
     assert message.startswith("rank 1 of 2 could not meet the others at 127.0.0.1:")
+
+
+def _with_port_taken(rank: int, world_size: int) -> str:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", int(os.environ["MASTER_PORT"])))
+        other.listen()
+        with pytest.raises(LaunchError) as error:
+            init_distributed(discover(), torch.device("cpu"), timeout=30)
+    return str(error.value)
+
+
+def test_a_port_that_is_taken_is_told_at_once() -> None:
+    (message,) = run_ranks(_with_port_taken, 1, init=False)
+    assert re.fullmatch(
+        r"rank 0 of 1 \(started by environment\): port \d+ of \S+ is taken by another program; set MASTER_PORT to a "
+        "free one, the same for all ranks",
+        message,
+    )
