@@ -23,10 +23,11 @@ _GO, _NO_GO = 0, 1
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
     parser.description = (
-        "Check whether a run can start here. Start it as you would start the training, under the same launcher and on "
-        "the same hosts (srun python -m smoe_ds doctor RUN.json): every rank looks, rank 0 prints. Nothing is trained "
-        "and nothing is left behind. Signs: tick, in order; !, good to know, the run starts; cross, in the way, with "
-        "what to do below; -, does not apply, with the reason. Exit code: 0 go, 1 no go, 2 wrong usage."
+        "Check whether a run can start here. Start it as you would start the training: under the same launcher, on the "
+        "same hosts, e.g. srun python -m smoe_ds doctor RUN.json. Every rank looks, rank 0 prints. Nothing is trained, "
+        "no file is left behind. A tick says that something is in order, ! that it should be known but stops nothing, a "
+        "cross that it is in the way, - that it does not apply and why; what to do stands below. Exit code: 0 go, 1 no "
+        "go, 2 wrong usage."
     )
     add_run_arguments(parser)
     parser.add_argument(

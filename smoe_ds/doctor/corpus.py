@@ -29,8 +29,7 @@ def check_corpus(context: Context) -> Iterator[Finding]:
             yield from direction_findings(corpus, context.run.smoe.data.directions)
         except DataError as error:
             for problem in str(error).splitlines():
-                text, _, remedy = problem.rpartition("; ")
-                yield Finding(FAILED, text or problem, remedy if text else "", scope="host")
+                yield _damage(problem)
     seconds = context.seconds * (PATIENCE_FULL if context.full else 1) / 2
     fingerprints = context.meeting.collect("corpus", fingerprint, seconds)
     if fingerprints is not None and len(context.meeting.speakers) > 1:
@@ -63,6 +62,15 @@ def direction_findings(corpus: Corpus, wanted: list[str] | None) -> Iterator[Fin
             figures={"count": count},
             scope="host",
         )
+
+
+def _damage(problem: str) -> Finding:
+    """A problem with its own remedy, where it ends with one, else with what always helps."""
+    text, _, end = problem.rpartition("; ")
+    if text and end.startswith(("restore", "prepare")):
+        return Finding(FAILED, text, end, scope="host")
+    remedy = "restore it, prepare it with `python -m data_prep SPEC.yaml`, or set smoe.data.path to where it is"
+    return Finding(FAILED, problem, remedy, scope="host")
 
 
 def _open(folder: Path, *, full: bool) -> Corpus:

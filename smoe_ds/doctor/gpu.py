@@ -36,7 +36,10 @@ def check_gpu(context: Context) -> Iterator[Finding]:
         )
         if context.run.precision == "fp16":
             yield Finding(
-                NOTE, "fp16 on a CPU trains, but slower than fp32", "--set extends=engine/cpu_fp32.json", scope="run"
+                NOTE,
+                "fp16 on a CPU trains, but slower than fp32",
+                "fp32: --set extends=engine/cpu_fp32.json",
+                scope="run",
             )
         return
     count, local = torch.cuda.device_count(), context.env.local_world_size

@@ -64,8 +64,8 @@ def host_finding(planned: float, own: float, ranks: int, limits: Sequence[Limit]
     need = ranks * (planned + own)
     free = limit.free if limit.empty else limit.free + ranks * own  # these ranks have taken theirs already
     figures = {"need": need, "planned": planned, "own": own, "free": free}
-    each = f"{ranks} {'ranks' if ranks > 1 else 'rank'}, each {{planned:bytes}} planned and {{own:bytes}} of libraries"
-    text = f"needs {{need:bytes}} on the host ({each}), {{free:bytes}} {limit.whose} are free"
+    parts = f"{{planned:bytes}} planned and {{own:bytes}} of libraries{f' for each of {ranks} ranks' * (ranks > 1)}"
+    text = f"needs {{need:bytes}} on the host ({parts}), {{free:bytes}} {limit.whose} are free"
     if need > free:
         remedy = f"start fewer ranks a host, {_LESS}, or ask for more memory (--mem)"
         return Finding(FAILED, text, remedy, figures, scope="host")

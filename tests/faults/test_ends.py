@@ -51,7 +51,9 @@ def test_told_to_stop_all_ranks_save_and_exit_with_75(tmp_path: Path, corpus_fol
     assert [ending.code for ending in endings] == [75, 75], endings
     (step,) = saved_steps(tmp_path)
     assert f"stopped at step {step} by" in endings[0].output
+    obeyed = ["STOPPED"] if how == "STOP" else []
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        *obeyed,
         "checkpoints",
         "config.json",
         "environment.json",
