@@ -14,8 +14,8 @@ class DataConfig(Section):
     vocab_size: int | None = Field(
         default=None,
         gt=0,
-        description="Pieces of the vocabulary that the corpus is to be prepared with: `smoe-ds plan` counts with it while "
-        "`path` is not prepared. Training takes the corpus's own.",
+        description="Pieces of the vocabulary that the corpus is to be prepared with: `smoe-ds plan` counts with it "
+        "while `path` is not prepared. Training takes the corpus's own.",
     )
     directions: list[str] | None = Field(
         default=None,
