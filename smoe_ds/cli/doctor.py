@@ -26,8 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Check whether a run can start here. Start it as you would start the training: under the same launcher, on the "
         "same hosts, e.g. srun python -m smoe_ds doctor RUN.json. Every rank looks, rank 0 prints. Nothing is trained, "
         "no file is left behind. A tick says that something is in order, ! that it should be known but stops nothing, "
-        "a cross that it is in the way, - that it does not apply and why; what to do stands below. Exit code: 0 go, 1 no "
-        "go, 2 wrong usage."
+        "a cross that it is in the way, - that it does not apply and why; what to do stands below. Exit code: 0 go, "
+        "1 no go, 2 wrong usage."
     )
     add_run_arguments(parser)
     parser.add_argument(
