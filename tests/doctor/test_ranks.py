@@ -58,7 +58,7 @@ def _hangs(context: Context) -> Iterator[Finding]:
 
 
 def test_merged_crashed_and_hung(run_file: Path) -> None:
-    lines = examined(run_file, _says_who, _crashes, _hangs, _says_who, options={"seconds": 3.0}, hosts=("n1", "n2"))
+    lines = examined(run_file, _says_who, _crashes, _hangs, _says_who, options={"seconds": 8.0}, hosts=("n1", "n2"))
     found = [(line.check[-1], line.mark, line.where, line.text) for line in lines]
     said = [
         (NOTE, "host n2", "different"),
@@ -69,7 +69,7 @@ def test_merged_crashed_and_hung(run_file: Path) -> None:
         *[("0", *one) for one in said],
         ("1", FAILED, "host n2", "the check itself failed: ValueError: a defect"),
         ("1", OK, "both ranks", "so far so good"),
-        ("2", FAILED, "host n2", "did not come to an end within 3 s"),
+        ("2", FAILED, "host n2", "did not come to an end within 8 s"),
         ("2", OK, "host n1", "done"),
         *[("3", *one) for one in said],
     ]
@@ -82,11 +82,11 @@ def _falls_silent(context: Context) -> Iterator[Finding]:
 
 
 def test_a_rank_that_answers_no_more_is_waited_for_once(run_file: Path) -> None:
-    lines = examined(run_file, _falls_silent, _says_who, check_network, prepare=_little_grace, options={"seconds": 1.0})
+    lines = examined(run_file, _falls_silent, _says_who, check_network, prepare=_little_grace, options={"seconds": 8.0})
     found = [(line.check[-1], line.mark, line.where, line.text) for line in lines]
     assert found == [
         ("0", OK, "rank 0", "alive"),
-        ("0", FAILED, "rank 1", "no answer within 2 s"),
+        ("0", FAILED, "rank 1", "no answer within 9 s"),
         ("1", OK, "rank 0", "the same"),
         ("1", OK, "rank 0", "1.0 KiB each"),
         ("2", SKIPPED, "rank 0", "skipped because ranks are missing"),

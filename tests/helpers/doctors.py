@@ -54,7 +54,7 @@ def on_rank(
     env = discover()
     given = {"seconds": 20.0} | dict(options)
     skew = float(given.pop("skew", 0.0)) * rank
-    meeting = Meeting(env, hosts[rank] if hosts else "here", given["seconds"])
+    meeting = Meeting(env, hosts[rank] if hosts else "here", 60.0)
     context = Context(load_run(run_file), env, meeting, clock=lambda: time.time() + skew, **given)
     with folder_made(context.output_dir):
         lines = list(examine(context, [Check(f"check {number}", look) for number, look in enumerate(looks)]))
