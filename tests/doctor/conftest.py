@@ -7,13 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.prepared import small_corpus
 from tests.helpers.small_run import small_run, write_run
-
-
-@pytest.fixture(scope="session")
-def corpus_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_corpus(tmp_path_factory.mktemp("corpus")).path
 
 
 @pytest.fixture

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.helpers.prepared import small_corpus
 from tests.helpers.slurm import Cluster, slurm_cluster, why_not
 
 
@@ -26,8 +24,3 @@ def slurm(_cluster: Cluster) -> Iterator[Cluster]:
         yield _cluster
     finally:
         _cluster.cancel_all()
-
-
-@pytest.fixture(scope="session")
-def corpus_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_corpus(tmp_path_factory.mktemp("corpus")).path

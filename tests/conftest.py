@@ -1,4 +1,4 @@
-"""One small corpus for all tests of faults."""
+"""What tests of several packages share."""
 
 from __future__ import annotations
 
@@ -11,4 +11,5 @@ from tests.helpers.prepared import small_corpus
 
 @pytest.fixture(scope="session")
 def corpus_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One small corpus for all tests; nobody writes into it."""
     return small_corpus(tmp_path_factory.mktemp("corpus")).path
