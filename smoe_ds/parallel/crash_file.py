@@ -51,7 +51,9 @@ class CrashFile:
         Raises:
             OSError: it cannot be written.
         """
-        content = asdict(failure) | {
+        fields = asdict(failure)
+        del fields["ended"]  # on a clock that says nothing to others
+        content = fields | {
             "world_size": world_size,
             "other_ranks": {str(rank): doing for rank, doing in sorted(others.items())},
             "resume": resume,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 _LONGEST_TRACEBACK = 8000
+_TOGETHER = 2.0  # seconds within which a launcher ends all ranks of a host when one of them goes
 # What the ranks left behind raise when a peer goes: gloo's, NCCL's and the store's words for it.
 _ECHOES = (
     "connection closed by peer",
@@ -40,6 +41,7 @@ class Failure:
         message: one line.
         traceback: of the exception, or of where the rank stood; "" if nobody could tell.
         echo: another rank's failure as this one saw it, e.g. a closed connection, or a wait for it without end.
+        ended: when the process ended, on its host's monotonic clock [s]; 0 if it did not vanish.
     """
 
     rank: int
@@ -51,6 +53,7 @@ class Failure:
     message: str
     traceback: str = ""
     echo: bool = False
+    ended: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
         """The fields, with a traceback that is not too long for a beat."""
@@ -75,7 +78,20 @@ def first_failure(failures: Mapping[int, Failure]) -> Failure:
         failures: by rank, in the order in which they were heard of.
 
     Returns:
-        The first one heard of that is no echo of another's; the first one if all are.
+        The first one heard of that is no echo of another's; the first one if all are. Where ranks of its host vanished
+        together, as mpirun ends all when one goes, the one that ended first, its message naming all of them.
     """
     heard = list(failures.values())
-    return next((failure for failure in heard if not failure.echo), heard[0])
+    first = next((failure for failure in heard if not failure.echo), heard[0])
+    return _first_of_those_together(first, heard) if first.kind == "vanished" else first
+
+
+def _first_of_those_together(first: Failure, heard: list[Failure]) -> Failure:
+    of_host = [failure for failure in heard if (failure.kind, failure.host) == (first.kind, first.host)]
+    together = [failure for failure in of_host if abs(failure.ended - first.ended) < _TOGETHER]
+    if len(together) == 1:
+        return first
+    first = min(together, key=lambda failure: failure.ended)
+    ranks = ", ".join(str(rank) for rank in sorted(failure.rank for failure in together))
+    why = "the launcher may have ended the others: see what it says, and the host's log"
+    return replace(first, message=f"{first.message}; ranks {ranks} ended at the same moment, {why}")

@@ -52,6 +52,7 @@ class Watcher:
         self._text = b""
         self._quiet = 0.0
         self._left = self._gone = False
+        self._ended = 0.0
 
     def run(self) -> None:
         """Watches until the rank leaves in order, or until after a failure every rank has been told."""
@@ -83,13 +84,18 @@ class Watcher:
                 continue
             data = os.read(0, 65536)
             if not data:  # its end of the pipe is closed: it is gone, or about to be
-                self._gone = True
+                self._note_end()
             *lines, self._text = (self._text + data).split(b"\n")
             for line in lines:
                 self._take(json.loads(line))
             if self._left or self._failures:
                 return
-        self._gone = self._gone or os.getppid() != self.task.pid
+        if os.getppid() != self.task.pid:
+            self._note_end()
+
+    def _note_end(self) -> None:
+        if not self._gone:
+            self._gone, self._ended = True, time.monotonic()
 
     def _take(self, said: dict[str, Any]) -> None:
         self._quiet = 0.0
@@ -126,7 +132,8 @@ class Watcher:
         task, said = self.task, self._said
         seconds = said["seconds"] + self._quiet
         stack = said.get("stack", "")
-        failure = Failure(task.rank, task.host, task.pid, kind, said["doing"], seconds, message, stack, echo)
+        ended = self._ended if self._gone else 0.0
+        failure = Failure(task.rank, task.host, task.pid, kind, said["doing"], seconds, message, stack, echo, ended)
         self._failures[task.rank] = failure
 
     def _publish(self) -> None:

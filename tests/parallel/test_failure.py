@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,6 +20,18 @@ def failure(rank: int, *, echo: bool = False) -> Failure:
 def test_the_first_that_is_no_echo() -> None:
     assert first_failure({3: failure(3, echo=True), 1: failure(1), 2: failure(2)}).rank == 1
     assert first_failure({3: failure(3, echo=True), 1: failure(1, echo=True)}).rank == 3
+
+
+def test_of_ranks_that_vanished_together_the_one_that_ended_first() -> None:
+    def vanished(rank: int, ended: float, host: str = "host") -> Failure:
+        return replace(failure(rank), kind="vanished", host=host, ended=ended)
+
+    heard = {0: vanished(0, 100.01), 2: vanished(2, 99.0, "other"), 1: vanished(1, 100.0), 3: vanished(3, 107.0)}
+    first = first_failure(heard)
+    assert first.rank == 1
+    assert first.message.startswith("message; ranks 0, 1 ended at the same moment, the launcher may have")
+    del heard[1]
+    assert first_failure(heard) == heard[0]
 
 
 def test_an_echo_behind_another_error_counts_and_one_of_ours_does_not() -> None:
