@@ -26,7 +26,9 @@ def test_shell_syntax(script: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
-@pytest.mark.parametrize("name", ["setup.sh", "quickstart.sh", "test.sh", "rehearse.sh", "nccl_env.sh"])
+@pytest.mark.parametrize(
+    "name", ["setup.sh", "quickstart.sh", "test.sh", "rehearse.sh", "nccl_env.sh", "container/install.sh"]
+)
 def test_shellcheck(name: str) -> None:
     done = subprocess.run(["shellcheck", "-x", f"launch/{name}"], cwd=REPO, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
