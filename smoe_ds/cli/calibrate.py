@@ -39,8 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measures on all ranks at once; rank 0 writes the file and prints the constants."""
-    from smoe_ds.cli.train import _device as device_of_rank
     from smoe_ds.config import check_device, load_run
+    from smoe_ds.parallel.device import device_of
     from smoe_ds.parallel.env import discover
     from smoe_ds.parallel.process_group import init_distributed, shutdown
 
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
             f"{env.world_size} ranks, {env.local_world_size} of them here: hosts with unlike numbers of ranks have no "
             "constants in common; start as many on each"
         )
-    device = device_of_rank(env)
+    device = device_of(env)
     check_device(config, device.type)
     env = init_distributed(env, device)
     constants = _measure(config, args, env, device)

@@ -81,7 +81,7 @@ def _device(args: argparse.Namespace, env: Env) -> str | None:
     """This rank's GPU; None where there is but one process, which takes what is there, or no GPU."""
     import torch
 
-    from smoe_ds.cli.train import gpu_of
+    from smoe_ds.parallel.device import gpu_of
 
     if env.world_size == 1 or args.device == "cpu" or not torch.cuda.is_available():
         return None

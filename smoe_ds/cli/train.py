@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from smoe_ds.cli.validate import add_run_arguments
-from smoe_ds.errors import LaunchError, SmoeError
+from smoe_ds.errors import SmoeError
 from smoe_ds.parallel.crash_file import CRASH_FILE
 
 if TYPE_CHECKING:
@@ -76,6 +75,7 @@ def _train(args: argparse.Namespace, configuration: RunConfig, env: Env, heartbe
 def _train_in_group(args: argparse.Namespace, configuration: RunConfig, env: Env, heartbeat: Heartbeat) -> int:
     """Joins the process group and trains. After an error of one rank the group is not ended: that waits for all."""
     from smoe_ds.config import check_device
+    from smoe_ds.parallel.device import device_of
     from smoe_ds.parallel.process_group import init_distributed, shutdown
     from smoe_ds.parallel.watch_task import MEETING
     from smoe_ds.train.stopping import StopSignals
@@ -85,7 +85,7 @@ def _train_in_group(args: argparse.Namespace, configuration: RunConfig, env: Env
 
     with StopSignals(interrupted) as signals:
         heartbeat.doing("loading libraries")
-        device = _device(env)
+        device = device_of(env)
         if device.index is not None:
             env = replace(env, local_rank=device.index)  # the engine takes the GPU of this number
         check_device(configuration, device.type, _compute_capability(device))
@@ -113,33 +113,6 @@ def _command(args: argparse.Namespace, env: Env) -> str:
         words += ["--set", override]
     text = shlex.join(words)
     return text if env.world_size == 1 else f"{text} (on {env.world_size} ranks as before, {env.launcher})"
-
-
-def _device(env: Env) -> torch.device:
-    """This rank's GPU if there is one, unless DS_ACCELERATOR says cpu."""
-    import torch
-
-    chosen = os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
-    if chosen not in ("cuda", "cpu"):
-        raise LaunchError(f"DS_ACCELERATOR is {chosen!r}, expected cuda or cpu")
-    if chosen == "cpu":
-        return torch.device("cpu")
-    return torch.device("cuda", gpu_of(env.local_rank, torch.cuda.device_count()))
-
-
-def gpu_of(local_rank: int, num_visible: int) -> int:
-    """The GPU of a rank: its local rank, or the only one where the launcher shows each process its own.
-
-    Raises:
-        LaunchError: more ranks on this host than GPUs that it shows.
-    """
-    if num_visible == 1:
-        return 0
-    if local_rank >= num_visible:
-        raise LaunchError(
-            f"local rank {local_rank}, but this host shows {num_visible} GPUs; start at most {num_visible} ranks a host"
-        )
-    return local_rank
 
 
 def _compute_capability(device: torch.device) -> tuple[int, int] | None:

@@ -37,31 +37,26 @@ def files_needed(world_size: int, shard_files: int) -> int:
 
 def files_finding(limit: int, need: int) -> Finding:
     """``ulimit -n`` against what a rank opens."""
-    figures = {"need": need, "limit": limit}
-    if limit != resource.RLIM_INFINITY and limit < need:
-        return Finding(
-            FAILED,
-            "needs about {need:count} open files, the limit is {limit:count}",
-            f"ulimit -n {max(65536, need)} in the job's script (hard limit: /etc/security/limits.conf)",
-            figures,
-        )
-    shown = "no limit" if limit == resource.RLIM_INFINITY else "the limit is {limit:count}"
-    return Finding(OK, f"needs about {{need:count}} open files, {shown}", figures=figures)
+    return _limit_finding("-n", limit, need, "open files", least=65536)
 
 
 def processes_finding(limit: int, ranks: int) -> Finding:
     """``ulimit -u``, which counts threads of all processes of the user on the host."""
-    need = ranks * _THREADS_PER_RANK
+    return _limit_finding("-u", limit, ranks * _THREADS_PER_RANK, "threads on this host", least=4096)
+
+
+def _limit_finding(option: str, limit: int, need: int, what: str, least: int) -> Finding:
+    """A limit of the shell against what is needed; a remedy asks for no less than ``least``."""
     figures = {"need": need, "limit": limit}
     if limit != resource.RLIM_INFINITY and limit < need:
         return Finding(
             FAILED,
-            "needs about {need:count} threads on this host, the limit is {limit:count}",
-            f"ulimit -u {max(4096, need)} in the job's script (hard limit: /etc/security/limits.conf)",
+            f"needs about {{need:count}} {what}, the limit is {{limit:count}}",
+            f"ulimit {option} {max(least, need)} in the job's script (hard limit: /etc/security/limits.conf)",
             figures,
         )
     shown = "no limit" if limit == resource.RLIM_INFINITY else "the limit is {limit:count}"
-    return Finding(OK, f"needs about {{need:count}} threads on this host, {shown}", figures=figures)
+    return Finding(OK, f"needs about {{need:count}} {what}, {shown}", figures=figures)
 
 
 def shared_memory_finding(size: float, free: float) -> Finding:

@@ -36,14 +36,11 @@ def check_versions(context: Context) -> Iterator[Finding]:
 
 def required_versions() -> dict[str, str]:
     """The packages that apply here with the version each was tested at ("" where any will do)."""
-    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.requirements import Requirement
 
     wanted = {}
     for line in _requirement_lines():
-        try:
-            requirement = Requirement(line)
-        except InvalidRequirement:
-            continue
+        requirement = Requirement(line)
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             exact = [part.version for part in requirement.specifier if part.operator == "=="]
             wanted[requirement.name] = exact[0] if exact else ""
@@ -53,10 +50,11 @@ def required_versions() -> dict[str, str]:
 def _requirement_lines() -> list[str]:
     """Of the installed package, else of the file beside its sources."""
     try:
-        if lines := metadata.requires("smoe_ds"):
-            return lines
-    except metadata.PackageNotFoundError:
-        pass
+        installed = metadata.requires("smoe_ds")
+    except metadata.PackageNotFoundError:  # it runs from its sources
+        installed = None
+    if installed:
+        return installed
     file = Path(smoe_ds.__file__).parents[1] / "requirements.txt"
     if not file.is_file():
         return []

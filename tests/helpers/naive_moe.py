@@ -81,6 +81,33 @@ def _total(layer: StratifiedMoE, probs: Tensor, chosen: list[int], kept: list[bo
     return sum((probs[e] for e in counted), torch.zeros((), dtype=probs.dtype))
 
 
+def _output_noise(layer: StratifiedMoE, T: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """What outputs are multiplied by: per token and choice (masking), and per choice, token and element (dropout)."""
+    K, D = layer.top_k, layer.d_model
+    factor_TK = torch.ones(T, K, dtype=dtype)
+    if layer.expert_output_masking:
+        factor_TK *= 1 - layer.expert_output_masking
+        if layer.training:
+            factor_TK = torch.empty(T, K, dtype=dtype).bernoulli_(1 - layer.expert_output_masking)
+    drop_PD = torch.ones(K * T, D, dtype=dtype)
+    if layer.training and layer.dropout:
+        drop_PD = torch.empty(K * T, D, dtype=torch.bool).bernoulli_(1 - layer.dropout).to(dtype) / (1 - layer.dropout)
+    return factor_TK, drop_PD
+
+
+def _losses(
+    active: list[int], chosen: dict, probs: dict, logits: dict, num_visible: int, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Balance loss and z-loss of one stratum."""
+    loss, z_loss, T = torch.zeros((), dtype=dtype), torch.zeros((), dtype=dtype), len(active)
+    for e in range(num_visible if active else 0):
+        share = sum(chosen[n][0] == e for n in active) / T
+        loss = loss + num_visible * share * sum(probs[n][e] for n in active) / T
+    for n in active:
+        z_loss = z_loss + torch.log(torch.exp(logits[n]).sum()) ** 2 / T
+    return loss, z_loss
+
+
 def naive_stratified_moe(layer: StratifiedMoE, x_ND: Tensor, padding_N: list[bool]) -> NaiveResult:
     """Same result as ``layer`` on one rank, token by token.
 
@@ -119,16 +146,7 @@ def naive_stratified_moe(layer: StratifiedMoE, x_ND: Tensor, padding_N: list[boo
         chosen = {n: _ranking(probs[n].detach() + bias, None if noise is None else noise[row[n]], K) for n in active}
         kept = _kept(layer, active, chosen, probs, _capacity(layer, T, num_visible))
         num_dropped += sum(not keep for n in active for keep in kept[n])
-        factor_TK = torch.ones(T, K, dtype=dtype)
-        if layer.expert_output_masking:
-            factor_TK *= 1 - layer.expert_output_masking
-            if layer.training:
-                factor_TK = torch.empty(T, K, dtype=dtype).bernoulli_(1 - layer.expert_output_masking)
-        drop_PD = torch.ones(K * T, D, dtype=dtype)
-        if layer.training and layer.dropout:
-            drop_PD = torch.empty(K * T, D, dtype=torch.bool).bernoulli_(1 - layer.dropout).to(dtype) / (
-                1 - layer.dropout
-            )
+        factor_TK, drop_PD = _output_noise(layer, T, dtype)
         y = {}
         for n in active:
             total = _total(layer, probs[n], chosen[n], kept[n])
@@ -146,12 +164,7 @@ def naive_stratified_moe(layer: StratifiedMoE, x_ND: Tensor, padding_N: list[boo
                 carried[n] = y[n]
             else:
                 x[n] = (h[n] if layer.norm == "released" and i > 0 and not layer.stacked else x[n]) + y[n]
-        loss, z_loss = torch.zeros((), dtype=dtype), torch.zeros((), dtype=dtype)
-        for e in range(num_visible if active else 0):
-            share = sum(chosen[n][0] == e for n in active) / T
-            loss = loss + num_visible * share * sum(probs[n][e] for n in active) / T
-        for n in active:
-            z_loss = z_loss + torch.log(torch.exp(logits[n]).sum()) ** 2 / T
+        loss, z_loss = _losses(active, chosen, probs, logits, num_visible, dtype)
         losses.append(loss)
         z_losses.append(z_loss)
     if layer.norm == "released":

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from smoe_ds.cli.train import gpu_of
 from smoe_ds.errors import LaunchError
+from smoe_ds.parallel.device import gpu_of
 from tests.helpers.ranks import free_port, run_ranks
 from tests.helpers.small_run import scalars, small_run, train_on_rank, write_run
 
