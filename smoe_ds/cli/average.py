@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from smoe_ds.cli.translate import positive
+from smoe_ds.cli.arguments import positive
 
 if TYPE_CHECKING:
     from smoe_ds.decode.load import RunFolder

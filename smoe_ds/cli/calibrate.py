@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from smoe_ds.cli.arguments import add_run_arguments
 from smoe_ds.cli.plan import planned_vocab_size
-from smoe_ds.cli.validate import add_run_arguments
 from smoe_ds.errors import ConfigError, LaunchError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smoe_ds.cli.translate import positive
+from smoe_ds.cli.arguments import positive
 
 if TYPE_CHECKING:
     from smoe_ds.engine.inspection import Summary

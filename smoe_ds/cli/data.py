@@ -12,8 +12,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from smoe_ds.cli.translate import positive
-from smoe_ds.cli.validate import add_overrides
+from smoe_ds.cli.arguments import add_overrides, positive
 from smoe_ds.errors import ConfigError, DataError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from smoe_ds.cli.validate import add_run_arguments
+from smoe_ds.cli.arguments import add_run_arguments
 from smoe_ds.errors import ConfigError, LaunchError
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smoe_ds.cli.translate import add_model_arguments, open_run, positive
+from smoe_ds.cli.arguments import add_model_arguments, positive
+from smoe_ds.cli.translate import open_run
 
 if TYPE_CHECKING:
     from smoe_ds.data.corpus import Corpus

@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smoe_ds.cli.translate import checkpoint_name, positive
-from smoe_ds.cli.validate import add_overrides
+from smoe_ds.cli.arguments import add_checkpoint, add_overrides, positive
 
 if TYPE_CHECKING:
     from smoe_ds.decode.evaluation import DirectionResult, HeldOut
@@ -26,13 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument("run_dir", type=Path, metavar="RUN", help="run folder, or a checkpoint RUN/checkpoints/step_N")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="new folder")
-    parser.add_argument(
-        "--checkpoint",
-        type=checkpoint_name,
-        default="best",
-        metavar="WHICH",
-        help="best (by validation loss, default), last, or a step",
-    )
+    add_checkpoint(parser)
     parser.add_argument(
         "--dtype", choices=["float32", "bfloat16", "float16"], default="float32", help="of the weights in the file"
     )

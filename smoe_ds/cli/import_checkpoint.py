@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from smoe_ds.cli.validate import add_run_arguments
+from smoe_ds.cli.arguments import add_run_arguments
 
 HELP = "take over the weights of a checkpoint that DeepSpeed saved"
 

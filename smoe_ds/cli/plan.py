@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smoe_ds.cli.validate import add_run_arguments
+from smoe_ds.cli.arguments import add_run_arguments
 from smoe_ds.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from smoe_ds.cli.validate import add_run_arguments
+from smoe_ds.cli.arguments import add_run_arguments
 from smoe_ds.errors import SmoeError
 from smoe_ds.parallel.crash_file import CRASH_FILE
 

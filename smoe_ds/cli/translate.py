@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from smoe_ds.cli.validate import add_overrides
+from smoe_ds.cli.arguments import add_model_arguments, positive
 
 if TYPE_CHECKING:
     from smoe_ds.decode.load import TrainedModel
@@ -33,44 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="lines read, sorted by length and answered at a time (default 1000; 1 answers line by line)",
     )
-
-
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what names a trained model and how it decodes."""
-    parser.add_argument(
-        "run_dir",
-        type=Path,
-        metavar="RUN",
-        help="run folder, a checkpoint RUN/checkpoints/step_N, or what smoe-ds export wrote",
-    )
-    parser.add_argument(
-        "--checkpoint",
-        type=checkpoint_name,
-        default="best",
-        metavar="WHICH",
-        help="best (by validation loss, default), last, or a step",
-    )
-    parser.add_argument("--beam", type=positive, metavar="N", help="hypotheses kept per sentence")
-    parser.add_argument("--length-penalty", type=float, metavar="A", help="score = log-probability / length^A")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
-    parser.add_argument("--device", choices=["cpu", "cuda"], help="default: the GPU if there is one")
-    add_overrides(parser, "override one key of the run, e.g. smoe.decode.max_tokens=2048; may be repeated")
-
-
-def positive(text: str) -> int:
-    """A whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected a whole number, 1 or more")
-    return int(text)
-
-
-def checkpoint_name(text: str) -> str | int:
-    """``best``, ``last`` or a step."""
-    if text.isdecimal():
-        return int(text)
-    if text not in ("best", "last"):
-        raise argparse.ArgumentTypeError(f"{text}: expected best, last or the number of a step")
-    return text
 
 
 def open_run(args: argparse.Namespace, device: str | None = None) -> TrainedModel:

@@ -6,8 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from smoe_ds.cli.translate import checkpoint_name
-from smoe_ds.cli.validate import add_overrides
+from smoe_ds.cli.arguments import add_checkpoint, add_overrides
 
 HELP = "start a mixture of experts from a dense model: every expert a copy of its feed-forward network"
 
@@ -21,13 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser, "how the new model differs, at least smoe.moe.strata=[4,4]; smoe.train.seed decides its gates"
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="new run folder, as of average")
-    parser.add_argument(
-        "--checkpoint",
-        type=checkpoint_name,
-        default="best",
-        metavar="WHICH",
-        help="best (by validation loss, default), last, or a step",
-    )
+    add_checkpoint(parser)
     parser.add_argument(
         "--noise",
         type=noise,

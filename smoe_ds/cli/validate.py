@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 
+from smoe_ds.cli.arguments import add_run_arguments
 from smoe_ds.errors import ConfigError
 
 HELP = "print the resolved configuration of a run, or everything that is wrong with it"
@@ -16,26 +17,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_arguments(parser, optional=True)
     parser.add_argument("--keys", action="store_true", help="list every key a run may set, its default and meaning")
     parser.add_argument("--world-size", type=int, metavar="N", help="also check that N ranks can share the run")
-
-
-def add_run_arguments(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
-    """Adds what names a run: its file (``run_file``), and overrides of single keys (``overrides``)."""
-    parser.add_argument(
-        "run_file",
-        metavar="RUN.json",
-        nargs="?" if optional else None,
-        help="run file, e.g. ds_configs/quickstart.json",
-    )
-    add_overrides(
-        parser,
-        "override one key, e.g. smoe.moe.strata=[4,12]; extends=engine/cpu_fp32.json swaps the engine "
-        "(relative to RUN.json); may be repeated",
-    )
-
-
-def add_overrides(parser: argparse.ArgumentParser, text: str) -> None:
-    """Adds ``--set KEY=VALUE`` (``overrides``) with its help text."""
-    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help=text)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -12,14 +12,12 @@ import argparse
 import json
 import os
 import statistics
-import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.measure import report
-from tests.helpers.hosts import two_hosts, why_not
-from tests.helpers.ranks import free_port
+from tests.benchmarks.slow_link import on_two_hosts, run
 
 EXPERTS, RANKS = 8, 2
 
@@ -108,20 +106,9 @@ def sent_by_both() -> int:
     return int(total)
 
 
-def measure(megabits_per_second: float | None, args: argparse.Namespace, argv: list[str]) -> list[dict[str, Any]]:
+def measure(megabits_per_second: float | None, args: argparse.Namespace, argv: Sequence[str]) -> list[dict[str, Any]]:
     """Rows of the table for one speed of the link."""
-    port = free_port()
-    with two_hosts(megabits_per_second) as hosts:
-        environment = {"MASTER_ADDR": hosts[0].address, "MASTER_PORT": str(port), "WORLD_SIZE": str(RANKS)}
-        environment |= {"LOCAL_RANK": "0", "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "tests.benchmarks.link", "--rank", *argv]
-        ranks = [host.start(command, {**environment, "RANK": str(rank)}, stdout=-1) for rank, host in enumerate(hosts)]
-        try:
-            outputs = [rank.communicate(timeout=args.timeout)[0] for rank in ranks]
-        finally:
-            for rank in ranks:
-                rank.kill()
-    found = json.loads(outputs[0].strip().splitlines()[-1])
+    found = on_two_hosts("tests.benchmarks.link", argv, megabits_per_second, args.timeout)
     rows = []
     for name, rounds in found.items():
         case, system = name.split(" ")
@@ -143,25 +130,18 @@ def measure(megabits_per_second: float | None, args: argparse.Namespace, argv: l
 
 def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     """Run what the arguments name; returns the rows."""
-    argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.link", description=__doc__)
     parser.add_argument("--width", choices=["m4", "m15"], default="m4")
     parser.add_argument("--tokens", type=int, default=1024, help="tokens per rank")
-    parser.add_argument("--mbit", type=float, nargs="+", default=[100, 1000], help="Mbit/s; 0: no limit")
-    parser.add_argument("--repeats", type=int, default=5, help="rounds that count")
-    parser.add_argument("--timeout", type=float, default=600, help="seconds for one speed")
-    parser.add_argument("--json", help="file for the rows")
-    parser.add_argument("--rank", action="store_true", help=argparse.SUPPRESS)
-    args = parser.parse_args(argv)
-    if args.rank:
-        rank_main(args)
-        return []
-    if problem := why_not():
-        raise SystemExit(f"network namespaces: {problem}")
-    os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    rows = [row for mbit in args.mbit for row in measure(mbit or None, args, argv)]
-    report("exchange over a slow link, two ranks", rows, args.json)
-    return rows
+    return run(
+        parser,
+        argv,
+        speeds=(100, 1000),
+        repeats=5,
+        rank_main=rank_main,
+        measure=measure,
+        title="exchange over a slow link",
+    )
 
 
 if __name__ == "__main__":

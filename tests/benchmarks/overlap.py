@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
-from tests.benchmarks.measure import report
-from tests.helpers.hosts import two_hosts, why_not
-from tests.helpers.ranks import free_port
+from tests.benchmarks.slow_link import on_two_hosts, run
 
 WIDTHS = {"m4": (512, 2048), "m15": (1024, 4096)}
 
@@ -61,18 +58,9 @@ def rank_main(args: argparse.Namespace) -> None:
     dist.destroy_process_group()
 
 
-def measure(megabits_per_second: float | None, args: argparse.Namespace, argv: list[str]) -> list[dict[str, Any]]:
+def measure(megabits_per_second: float | None, args: argparse.Namespace, argv: Sequence[str]) -> list[dict[str, Any]]:
     """Rows of the table for one speed of the link."""
-    port = free_port()
-    with two_hosts(megabits_per_second) as hosts:
-        environment = {"MASTER_ADDR": hosts[0].address, "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-        command = [sys.executable, "-m", "tests.benchmarks.overlap", "--rank", *argv]
-        ranks = [
-            host.start(command, {**environment, "RANK": str(rank), "OMP_NUM_THREADS": "1"}, stdout=-1)
-            for rank, host in enumerate(hosts)
-        ]
-        outputs = [rank.communicate(timeout=args.timeout)[0] for rank in ranks]
-    times = json.loads(outputs[0])
+    times = on_two_hosts("tests.benchmarks.overlap", argv, megabits_per_second, args.timeout)
     alone = statistics.median(times["alone"])
     first = str(args.chunks[0])
     return [
@@ -91,27 +79,20 @@ def measure(megabits_per_second: float | None, args: argparse.Namespace, argv: l
 
 def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     """Run what the arguments name; returns the rows."""
-    argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.overlap", description=__doc__)
     parser.add_argument("--width", choices=list(WIDTHS), default="m4")
     parser.add_argument("--strata", default="8", help="experts per stratum, e.g. 4,4")
     parser.add_argument("--tokens", type=int, default=2048, help="tokens per rank")
     parser.add_argument("--chunks", type=int, nargs="+", default=[1, 2, 4], help="numbers of chunks to compare")
-    parser.add_argument("--mbit", type=float, nargs="+", default=[100, 300, 1000, 0], help="Mbit/s; 0: no limit")
-    parser.add_argument("--repeats", type=int, default=7, help="rounds that count")
-    parser.add_argument("--timeout", type=float, default=600, help="seconds for one speed")
-    parser.add_argument("--json", help="file for the rows")
-    parser.add_argument("--rank", action="store_true", help=argparse.SUPPRESS)
-    args = parser.parse_args(argv)
-    if args.rank:
-        rank_main(args)
-        return []
-    if problem := why_not():
-        raise SystemExit(f"network namespaces: {problem}")
-    os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    rows = [row for mbit in args.mbit for row in measure(mbit or None, args, argv)]
-    report("exchange in chunks over a slow link, two ranks", rows, args.json)
-    return rows
+    return run(
+        parser,
+        argv,
+        speeds=(100, 300, 1000, 0),
+        repeats=7,
+        rank_main=rank_main,
+        measure=measure,
+        title="exchange in chunks over a slow link",
+    )
 
 
 if __name__ == "__main__":
