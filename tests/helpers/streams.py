@@ -39,3 +39,8 @@ def content(batch: Batch) -> tuple[Any, ...]:
     """All of a batch, for comparison."""
     tensors = (batch.src.tolist(), batch.tgt_in.tolist(), batch.tgt_out.tolist())
     return (batch.index, batch.directions, batch.num_src_tokens, batch.num_tgt_tokens, *tensors)
+
+
+def steps_of(stream: TrainStream, count: int) -> list[list[Any]]:
+    """Content of the batches of the next steps."""
+    return [[content(batch) for batch in stream.next_step().batches] for _ in range(count)]
