@@ -76,6 +76,15 @@ class ValidationBatches:
         """Batches of each rank, empty ones included."""
         return rounds_of_all(self.num_batches, self._world_size)
 
+    def check(self) -> None:
+        """Reads this rank's batches once: what is damaged is found here, and not by one rank in the middle of a run.
+
+        Raises:
+            DataError: a file is damaged.
+        """
+        for number in range(self._rank, self.num_batches, self._world_size):
+            self._directions.read(self._window, [number])
+
     def __iter__(self) -> Iterator[Batch]:
         for micro_step in range(len(self)):
             number = micro_step * self._world_size + self._rank

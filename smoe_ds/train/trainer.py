@@ -361,21 +361,25 @@ class Trainer:
         )
 
     def _open_validation(self) -> dict[str, ValidationBatches]:
-        """Fixed batches of every trained direction that has validation sentences."""
-        held_out = {direction: self.corpus.sentences("valid", direction) for direction in self._directions()}
-        return {
-            direction: ValidationBatches(
-                sentences,
-                self._language_ids(),
-                self.smoe.data,
-                max_positions=self.smoe.model.max_positions,
-                rank=self.env.rank,
-                world_size=self.env.world_size,
-                max_batches=self.train.validate_batches,
-            )
-            for direction, sentences in held_out.items()
-            if len(sentences)
-        }
+        """Fixed batches of every trained direction that has validation sentences, read once by all ranks."""
+        problem, batches = None, {}
+        try:
+            for direction in self._directions():
+                if len(sentences := self.corpus.sentences("valid", direction)):
+                    batches[direction] = ValidationBatches(
+                        sentences,
+                        self._language_ids(),
+                        self.smoe.data,
+                        max_positions=self.smoe.model.max_positions,
+                        rank=self.env.rank,
+                        world_size=self.env.world_size,
+                        max_batches=self.train.validate_batches,
+                    )
+                    batches[direction].check()
+        except (SmoeError, OSError) as error:
+            problem = str(error)
+        agree(problem, DataError, "opening the validation text")
+        return batches
 
     def _loss_settings(self) -> LossSettings:
         over_ranks = self.smoe.moe.load_balancing_batch == "global" and self.env.world_size > 1

@@ -131,3 +131,11 @@ def test_exchanged_sides_equal_a_count_with_dictionaries() -> None:
     swapped = count_swapped([src for src, _ in pairs], [tgt for _, tgt in pairs])
     assert swapped == naive_swapped(pairs) > 30
     assert count_swapped([], []) == count_swapped(["a"], [""]) == 0
+
+
+def test_words_on_both_sides_of_a_line_say_nothing() -> None:
+    """Else the line would count: each side repeats a word of the other language more often than one of its own."""
+    pairs = [("one here", "two there")] * 50 + [("two two two one", "one one one two")]
+    assert count_swapped([src for src, _ in pairs], [tgt for _, tgt in pairs]) == naive_swapped(pairs) == 0
+    pairs[-1] = ("two two two", "one one one")
+    assert count_swapped([src for src, _ in pairs], [tgt for _, tgt in pairs]) == naive_swapped(pairs) == 1

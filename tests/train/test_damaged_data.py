@@ -12,17 +12,19 @@ from tests.helpers.small_run import small_run, train_and_listen, write_run
 
 
 @pytest.mark.multirank
-def test_all_ranks_stop_when_the_copy_of_one_is_damaged(tmp_path: Path, corpus_folder: Path) -> None:
+@pytest.mark.parametrize("text", ["train", "valid"])
+def test_all_ranks_stop_when_the_copy_of_one_is_damaged(tmp_path: Path, corpus_folder: Path, text: str) -> None:
     for rank in range(2):
         shutil.copytree(corpus_folder, tmp_path / f"corpus{rank}")
     file = write_run(tmp_path / "run.json", small_run(tmp_path / "run", corpus_folder, max_steps=4))
-    shards = sorted((tmp_path / "corpus1/train").rglob("*.bin"))
+    shards = sorted((tmp_path / "corpus1" / text).rglob("*.bin"))
     good = [shard.read_bytes() for shard in shards]
     for shard, data in zip(shards, good, strict=True):
         shard.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     ends = run_ranks(_train_on_own_copy, 2, str(file), str(tmp_path), init=False, timeout=120)
     assert [code for code, _ in ends] == [2, 2]
     assert ".bin: content changed at byte offset" in "".join(printed for _, printed in ends)
+    assert not (tmp_path / "run/crash.json").exists()  # they agreed on it, and nobody had to be ended
     for shard, data in zip(shards, good, strict=True):
         shard.write_bytes(data)
     ends = run_ranks(_train_on_own_copy, 2, str(file), str(tmp_path), init=False, timeout=120)
