@@ -77,7 +77,9 @@ def test_another_programs_lock_is_respected_and_named(copy: Path) -> None:
 def test_what_is_compiled_is_loaded_without_a_word(copy: Path) -> None:
     with load_in_a_process(copy) as process:
         said, noise = process.communicate(timeout=100)
-    assert (said, noise) == ("None\n", "")
+    # what PyTorch says where it finds a folder of CUDA and no GPU is about that
+    noise = [line for line in noise.splitlines() if "No CUDA runtime is found" not in line]
+    assert (said, noise) == ("None\n", [])
 
 
 _TRAIN = """
