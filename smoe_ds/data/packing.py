@@ -21,8 +21,8 @@ from smoe_ds.data.seeding import random_words
 
 Int64 = NDArray[np.int64]
 
-# Strips over sqrt(batches). On lognormal lengths, from 160 to 4,000 batches, the best of 1, 1.5 and 2 saves less than one
-# token in a thousand over it.
+# Strips over sqrt(batches). On lognormal lengths, from 160 to 4,000 batches, the best of 1, 1.5 and 2 saves less than
+# one token in a thousand over it.
 _STRIP_FACTOR = 1.5
 
 
@@ -101,7 +101,7 @@ def pack(src_lengths: Int64, tgt_lengths: Int64, max_tokens: int, *key: int | st
 
 
 def _shuffle(count: int, *key: int | str) -> Int64:
-    """``range(count)`` in random order: sorted by 16 random bits each. Two equal ones, 1 of 65,536, keep their order."""
+    """``range(count)`` in random order: sorted by 16 random bits each. Equal ones keep their order."""
     words = random_words(-(-count // 4), *key)
     return np.argsort(words.astype("<u8", copy=False).view("<u2")[:count], kind="stable")
 

@@ -18,9 +18,10 @@ class Side:
     def __init__(self, shards: Sequence[ShardSide]) -> None:
         self._shards = list(shards)
         self._starts = np.cumsum([0, *map(len, self._shards)])
+        self._size = int(self._starts[-1])
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return self._size
 
     def lengths(self, numbers: Int64) -> Int64:
         """Pieces of each sentence, int64 [N].
@@ -29,6 +30,9 @@ class Side:
             IndexError: a sentence is not in 0..N-1; so for `read`.
             DataError: a file is damaged where it is read; so for `read`.
         """
+        if len(self._shards) == 1:
+            self._check(numbers)
+            return self._shards[0].lengths(numbers)
         lengths = np.empty(len(numbers), np.int64)
         for shard, places, rows in self._by_shard(numbers):
             lengths[places] = shard.lengths(rows)
@@ -51,13 +55,16 @@ class Side:
 
     def _by_shard(self, numbers: Int64) -> list[tuple[ShardSide, Any, Int64]]:
         """For each shard that is needed: places in ``numbers`` [N], and the rows of the shard that belong there."""
-        if len(numbers) and (numbers.min() < 0 or numbers.max() >= len(self)):
-            raise IndexError(f"sentences {numbers.min()} to {numbers.max()} of {len(self)}")
+        self._check(numbers)
         if len(self._shards) == 1:
             return [(self._shards[0], slice(None), numbers)]
         shard_of = np.searchsorted(self._starts, numbers, "right") - 1
         places = [(number, np.flatnonzero(shard_of == number)) for number in np.unique(shard_of).tolist()]
         return [(self._shards[number], here, numbers[here] - self._starts[number]) for number, here in places]
+
+    def _check(self, numbers: Int64) -> None:
+        if len(numbers) and int(numbers.view(np.uint64).max()) >= self._size:  # a negative number is huge there
+            raise IndexError(f"sentences {numbers.min()} to {numbers.max()} of {len(self)}")
 
 
 class Lengths:

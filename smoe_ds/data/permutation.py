@@ -21,7 +21,9 @@ _MULTIPLIER = np.uint64(2862933555777941757)
 _HALF = np.uint64(32)
 
 
-def permute(position: ArrayLike, n: ArrayLike, key: ArrayLike, count: ArrayLike | None = None) -> NDArray[np.int64]:
+def permute(
+    position: ArrayLike, n: ArrayLike, key: ArrayLike, count: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
     """Where each position goes under the permutation of ``range(n)`` that ``key`` names.
 
     Args:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from smoe_ds.errors import DataError
 
 # Raised whenever the order of sentences for given settings changes.
-FORMAT = 1
+FORMAT = 2
 
 _OTHER_CHECKPOINT = "resume from another checkpoint"
 

@@ -49,8 +49,9 @@ class ShardSide:
 
     def bounds(self, rows: Int64) -> tuple[Int64, Int64]:
         """Numbers of each sentence's first id and of the one after its last, in the file of ids."""
-        offsets = self._offsets.read(rows, rows + 2)
-        return offsets[rows].astype(np.int64), offsets[rows + 1].astype(np.int64)
+        after = rows + 1
+        offsets = self._offsets.read(rows, after + 1)
+        return offsets[rows].view(np.int64), offsets[after].view(np.int64)
 
     @property
     def token_file(self) -> Path:

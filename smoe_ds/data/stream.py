@@ -194,17 +194,19 @@ class TrainStream:
 
     def _build(self, position: Position) -> tuple[StepBatches, Position]:
         """One step from ``position`` on, and the position after it. Runs in one thread at a time."""
-        step = range(position.micro_batch, position.micro_batch + self._micro_batches_per_step)
-        own = micro_batches_of_rank(step.start, self._micro_batches_per_step, self._rank, self._world_size)
+        left = self._micro_batches_per_step
+        own = micro_batches_of_rank(position.micro_batch, left, self._rank, self._world_size)
         batches, num_src_tokens, num_tgt_tokens = [], 0, 0
-        for index in step:
+        while left:
             position = self._enter_window(position)
             window, offset = self._window_at(position), position.offset
-            num_src_tokens += int(window.num_src_tokens[offset])
-            num_tgt_tokens += int(window.num_tgt_tokens[offset])
-            if index in own:
-                batches.append(self._batch(window, offset, index))
-            position = replace(position, offset=offset + 1, micro_batch=index + 1)
+            here = range(offset, min(offset + left, len(window.packing)))
+            num_src_tokens += int(window.num_src_tokens[here.start : here.stop].sum())
+            num_tgt_tokens += int(window.num_tgt_tokens[here.start : here.stop].sum())
+            places = [(index, offset + index - position.micro_batch) for index in own]
+            batches += [self._batch(window, place, index) for index, place in places if place in here]
+            left -= len(here)
+            position = replace(position, offset=here.stop, micro_batch=position.micro_batch + len(here))
         position = replace(position, steps=position.steps + 1)
         epochs, skipped = self._epochs(position), self._skipped(position)
         return StepBatches(batches, num_src_tokens, num_tgt_tokens, epochs, skipped), position

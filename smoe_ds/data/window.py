@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +16,10 @@ from numpy.typing import NDArray
 from smoe_ds.data.batch import SPECIAL_TOKENS_TGT, Batch, collate, special_tokens_src
 from smoe_ds.data.mixture import draw_counts, mixture_shares
 from smoe_ds.data.packing import Packing, pack
-from smoe_ds.data.permutation import permute
 from smoe_ds.data.ragged import Int64, Ragged
-from smoe_ds.data.seeding import mix64, seeded_key
+from smoe_ds.data.seeding import seeded_key
 from smoe_ds.data.sentences import SentencePairs
+from smoe_ds.data.upcoming import Upcoming
 from smoe_ds.errors import DataError
 
 _SCAN_CHUNK = 1 << 20
@@ -111,7 +112,8 @@ class Directions:
         self.sizes = np.array([len(pairs) for pairs in self.pairs], dtype=np.int64)
         self.language_ids = np.array([language_ids[pairs.tgt_language] for pairs in self.pairs], dtype=np.int64)
         self.shares = mixture_shares(self.sizes.tolist(), settings.temperature)
-        self._keys = np.array([seeded_key(settings.seed, "order", name) for name in self.names], dtype=np.uint64)
+        keys = np.array([seeded_key(settings.seed, "order", name) for name in self.names], dtype=np.uint64)
+        self._upcoming = Upcoming(self.pairs, keys)
 
     def draw(self, window: int, drawn_before: Int64) -> Window:
         """The window of the given number.
@@ -123,20 +125,25 @@ class Directions:
         settings = self.settings
         drawn = draw_counts(self.shares, settings.window, seed=settings.seed, window=window)
         direction = np.repeat(np.arange(len(drawn)), drawn)
-        sentence = self._sentences(direction, drawn_before, drawn)
-        src_lengths, tgt_lengths = self._lengths(sentence, drawn)
+        sentence, src_pieces, tgt_pieces = self._upcoming.take(drawn_before, drawn)
+        src_lengths, tgt_lengths = self._with_special_tokens(src_pieces, tgt_pieces)
+        skipped = np.zeros_like(drawn)
         fits = self._fits(src_lengths, tgt_lengths)
-        src_lengths, tgt_lengths = src_lengths[fits], tgt_lengths[fits]
+        if not fits.all():
+            skipped = np.bincount(direction[~fits], minlength=len(drawn))
+            direction, sentence = direction[fits], sentence[fits]
+            src_lengths, tgt_lengths = src_lengths[fits], tgt_lengths[fits]
         packing = pack(src_lengths, tgt_lengths, settings.max_tokens, settings.seed, "pack", window)
+        src, tgt = packing.sizes(src_lengths), packing.sizes(tgt_lengths)
         return Window(
-            direction=direction[fits],
-            sentence=sentence[fits],
+            direction=direction,
+            sentence=sentence,
             packing=packing,
-            num_src_tokens=packing.sums(src_lengths),
-            num_tgt_tokens=packing.sums(tgt_lengths),
-            num_padded_tokens=packing.padded(src_lengths) + packing.padded(tgt_lengths),
+            num_src_tokens=src.tokens,
+            num_tgt_tokens=tgt.tokens,
+            num_padded_tokens=src.padded + tgt.padded,
             drawn=drawn,
-            skipped=np.bincount(direction[~fits], minlength=len(drawn)),
+            skipped=skipped,
         )
 
     def read(self, window: Window, numbers: Sequence[int]) -> Reading:
@@ -176,7 +183,8 @@ class Directions:
         for pairs in self.pairs:
             for start in range(0, len(pairs), _SCAN_CHUNK):
                 chunk = np.arange(start, min(start + _SCAN_CHUNK, len(pairs)))
-                if self._fits(*self._full_lengths(pairs, chunk)).any():
+                lengths = self._with_special_tokens(pairs.src_lengths[chunk], pairs.tgt_lengths[chunk])
+                if self._fits(*lengths).any():
                     return
         raise DataError(
             f"directions {', '.join(self.names)}: every sentence pair is longer than max_positions "
@@ -184,29 +192,13 @@ class Directions:
             "raise smoe.model.max_positions or smoe.data.max_tokens"
         )
 
-    def _sentences(self, direction: Int64, drawn_before: Int64, drawn: Int64) -> Int64:
-        """Numbers [N] of the drawn sentences: each direction goes on through its epochs, each in its own order."""
-        first = np.cumsum(drawn) - drawn
-        turn = np.arange(len(direction)) - first[direction] + drawn_before[direction]
-        epoch, place = np.divmod(turn, self.sizes[direction])
-        keys = mix64(self._keys[direction] ^ mix64(epoch.astype(np.uint64)))
-        return permute(place, self.sizes[direction], keys)
-
-    def _lengths(self, sentence: Int64, drawn: Int64) -> tuple[Int64, Int64]:
-        """Source and target lengths [N] of the drawn sentences, which lie direction by direction."""
-        src, tgt = np.empty_like(sentence), np.empty_like(sentence)
-        start = 0
-        for number in np.flatnonzero(drawn).tolist():
-            end = start + int(drawn[number])
-            src[start:end], tgt[start:end] = self._full_lengths(self.pairs[number], sentence[start:end])
-            start = end
-        return src, tgt
-
-    def _full_lengths(self, pairs: SentencePairs, sentence: Int64) -> tuple[Int64, Int64]:
-        """Lengths in tokens, special tokens included."""
-        src = pairs.src_lengths[sentence].astype(np.int64) + special_tokens_src(self.settings.source_language_token)
-        return src, pairs.tgt_lengths[sentence].astype(np.int64) + SPECIAL_TOKENS_TGT
+    def _with_special_tokens(self, src: NDArray[Any], tgt: NDArray[Any]) -> tuple[Int64, Int64]:
+        src_tokens = special_tokens_src(self.settings.source_language_token)
+        return np.add(src, src_tokens, dtype=np.int64), np.add(tgt, SPECIAL_TOKENS_TGT, dtype=np.int64)
 
     def _fits(self, src_lengths: Int64, tgt_lengths: Int64) -> NDArray[np.bool_]:
         longest = np.maximum(src_lengths, tgt_lengths)
-        return (longest <= self.settings.max_positions) & (src_lengths + tgt_lengths <= self.settings.max_tokens)
+        fits = longest <= self.settings.max_positions
+        if 2 * self.settings.max_positions > self.settings.max_tokens:
+            fits &= src_lengths + tgt_lengths <= self.settings.max_tokens
+        return fits

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from smoe_ds.data.packing import Packing, _cut, pack
+from smoe_ds.data.packing import Packing, _cut, _shuffle, _stable_order, pack
 
 
 def lognormal(count: int, *, mean: float = 3.2, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -62,32 +62,48 @@ def test_little_padding_and_full_batches(window: int, max_tokens: int, mean: flo
 def test_beats_sorting_by_source_then_target() -> None:
     src, tgt = lognormal(16384)
     order = np.lexsort((tgt, src))
-    bounds, _ = _cut(src[order], tgt[order], 8192)
+    bounds = _cut(src[order], tgt[order], np.ones_like(order), 8192)
     assert len(pack(src, tgt, 8192, 1)) < 0.95 * (len(bounds) - 1)
 
 
-def test_cut_equals_adding_pair_by_pair() -> None:
-    src, tgt = lognormal(2000, seed=4)
-    bounds, padded = _cut(src, tgt, 1000)
-    expected_bounds, expected_padded = _cut_naively(src.tolist(), tgt.tolist(), 1000)
-    assert bounds.tolist() == expected_bounds
-    assert padded == expected_padded
+@pytest.mark.parametrize("largest_group", [1, 3, 200])
+@pytest.mark.parametrize("max_tokens", [512, 1000, 8192])
+def test_cut_equals_adding_pair_by_pair(largest_group: int, max_tokens: int) -> None:
+    src, tgt = lognormal(700, seed=4)
+    count = np.random.default_rng(largest_group).integers(1, largest_group + 1, 700)
+    expected = _cut_naively(np.repeat(src, count).tolist(), np.repeat(tgt, count).tolist(), max_tokens)
+    assert _cut(src, tgt, count, max_tokens).tolist() == expected
 
 
-def _cut_naively(src: list[int], tgt: list[int], max_tokens: int) -> tuple[list[int], int]:
-    bounds, padded, start = [0], 0, 0
+def _cut_naively(src: list[int], tgt: list[int], max_tokens: int) -> list[int]:
+    bounds, start = [0], 0
     for end in range(1, len(src) + 1):
         if end == len(src) or (end + 1 - start) * (max(src[start : end + 1]) + max(tgt[start : end + 1])) > max_tokens:
-            padded += (end - start) * (max(src[start:end]) + max(tgt[start:end]))
             bounds.append(end)
             start = end
-    return bounds, padded
+    return bounds
 
 
-def test_sums_of_batches() -> None:
+@pytest.mark.parametrize("most", [0, 5, 2**16 - 1, 2**16, 2**40])
+def test_stable_order_equals_numpys(most: int) -> None:
+    keys = np.random.default_rng(0).integers(0, most + 1, 5000)
+    assert _stable_order(keys).tolist() == np.argsort(keys, kind="stable").tolist()
+
+
+def test_shuffle_puts_every_number_everywhere() -> None:
+    orders = np.array([_shuffle(10, seed) for seed in range(4000)])
+    assert (np.sort(orders, axis=1) == np.arange(10)).all()
+    for place in range(10):
+        counts = np.bincount(orders[:, place], minlength=10)
+        assert ((counts - 400) ** 2 / 400).sum() < 9 + 5 * np.sqrt(18)
+
+
+def test_sizes_of_batches() -> None:
     src, tgt = lognormal(500)
     packing = pack(src, tgt, 2000, 1)
-    assert packing.sums(src).tolist() == [int(src[packing[number]].sum()) for number in range(len(packing))]
+    batches = [src[packing[number]] for number in range(len(packing))]
+    assert packing.sizes(src).tokens.tolist() == [int(batch.sum()) for batch in batches]
+    assert packing.sizes(src).padded == sum(len(batch) * int(batch.max()) for batch in batches)
 
 
 def test_order_is_a_function_of_the_key() -> None:

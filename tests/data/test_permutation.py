@@ -36,6 +36,10 @@ def test_many_permutations_in_one_call_equal_one_call_each() -> None:
     together = permute(sizes - 1, sizes, keys)
     apart = [int(permute(size - 1, size, key)[0]) for size, key in zip(sizes, keys, strict=True)]
     assert together.tolist() == apart
+    count = np.array([1, 0, 3, 10, 1000, 40_000])
+    several = np.concatenate([np.arange(places) for places in count])
+    apart = np.concatenate([permute(np.arange(k), n, key) for n, key, k in zip(sizes, keys, count, strict=True)])
+    assert permute(several, sizes, keys, count).tolist() == apart.tolist()
 
 
 @pytest.mark.parametrize("n", [2, 3, 4])
@@ -62,7 +66,7 @@ def test_places_are_uniform_and_neighbours_independent() -> None:
 
 def test_order_is_pinned() -> None:
     # A change here changes the order of every run: positions of older releases must then be refused (position.FORMAT).
-    assert permutation(10, 12345).tolist() == [7, 9, 3, 2, 8, 1, 4, 6, 0, 5]
+    assert permutation(10, 12345).tolist() == [7, 3, 4, 2, 8, 6, 0, 1, 9, 5]
 
 
 @pytest.mark.parametrize("position", [-1, 5])

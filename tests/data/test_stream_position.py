@@ -97,7 +97,7 @@ def test_position_of_another_order_is_refused(name: str, other: dict[str, Any]) 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 0}, "expected format 1, found 0"),
+        ({"format": 1}, "expected format 2, found 1"),
         ({"belongs_to": None}, "belongs_to: expected an object"),
         ({"window": -1}, "window: expected an integer >= 0, found -1"),
         ({"offset": 1.5}, "offset: expected an integer"),
@@ -121,7 +121,7 @@ def test_order_is_pinned() -> None:
         name: ComputedSentences(name, size) for name, size in (("eng-nso", 50), ("nso-eng", 7), ("eng-cat", 10**7))
     }
     steps = steps_of(train_stream(corpus, seed=3), 20)
-    assert hashlib.sha256(json.dumps(steps).encode()).hexdigest()[:16] == "4b03215bdb196148"
+    assert hashlib.sha256(json.dumps(steps).encode()).hexdigest()[:16] == "65abaa2a18c58356"
 
 
 def test_seeds_differ() -> None:
