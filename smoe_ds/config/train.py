@@ -40,6 +40,11 @@ class TrainConfig(Section):
         default=False,
         description="Compile attention and dense feed-forward networks with torch.compile; the routing stays eager.",
     )
+    deterministic: bool = Field(
+        default=False,
+        description="Take repeatable kernels only. Without it two runs on GPUs differ by rounding: the backward pass of "
+        "attention adds in no fixed order there. Costs some speed; on a CPU runs are repeatable anyway.",
+    )
     log_every: int = Field(default=100, gt=0, description="Steps between console and TensorBoard lines.")
     validate_every: int = Field(default=2000, gt=0, description="Steps between validations; one more at the end.")
     validate_batches: int = Field(default=20, gt=0, description="Most micro-batches per direction in one validation.")

@@ -33,6 +33,7 @@ from smoe_ds.parallel.env import Env
 from smoe_ds.parallel.heartbeat import Heartbeat
 from smoe_ds.train.meters import Meter
 from smoe_ds.train.micro_step import LossSettings, forward, seed_micro_batch, token_scale
+from smoe_ds.train.repeatable import make_deterministic
 from smoe_ds.train.report import Reporter, format_duration
 from smoe_ds.train.run_folder import check_continues, checkpoint_root, has_checkpoints, write_run_folder
 from smoe_ds.train.schedule import inverse_sqrt_lr
@@ -115,6 +116,8 @@ class Trainer:
         self.smoe, self.train = run.smoe, run.smoe.train
         self.folder = Path(self.train.output_dir)
         self.progress = Progress()
+        if self.train.deterministic:
+            make_deterministic()
         self._check_folder(resume)
         self.heartbeat.doing("opening the corpus")
         self.corpus = self._open_corpus()
