@@ -42,7 +42,7 @@ class TrainConfig(Section):
     )
     deterministic: bool = Field(
         default=False,
-        description="Take repeatable kernels only. Without it two runs on GPUs differ by rounding: the backward pass of "
+        description="Take repeatable kernels only. Without it runs on GPUs differ by rounding: the backward pass of "
         "attention adds in no fixed order there. Costs some speed; on a CPU runs are repeatable anyway.",
     )
     log_every: int = Field(default=100, gt=0, description="Steps between console and TensorBoard lines.")

@@ -124,11 +124,13 @@ def skewed(layer: StratifiedMoE, x: Tensor, skew: float) -> float:
     return reached
 
 
-def make(width: str, strata: list[int], tokens: int, device: torch.device, dtype: torch.dtype) -> Any:
+def make(
+    width: str, strata: list[int], tokens: int, device: torch.device, dtype: torch.dtype, backend: str = "auto"
+) -> Any:
     """Layer, input of LayerNormed tokens with a common direction, output gradient."""
     d_model, d_ffn = WIDTHS[width]
     torch.manual_seed(0)
-    layer = StratifiedMoE(d_model, d_ffn, strata, second_expert="argmax").to(device, dtype)
+    layer = StratifiedMoE(d_model, d_ffn, strata, second_expert="argmax", expert_backend=backend).to(device, dtype)
     x = torch.nn.functional.layer_norm(torch.randn(tokens, d_model) + torch.randn(d_model), (d_model,))
     common = torch.nn.functional.normalize(x.mean(0), dim=0)
     with torch.no_grad():  # no expert is favoured by the common direction
@@ -142,7 +144,7 @@ def make(width: str, strata: list[int], tokens: int, device: torch.device, dtype
 def measure(case: str, width: str, strata: list[int], tokens: int, args: argparse.Namespace) -> dict[str, Any]:
     """One row of the table."""
     device, dtype = torch.device(args.device), getattr(torch, args.dtype)
-    layer, x, grad = make(width, strata, tokens, device, dtype)
+    layer, x, grad = make(width, strata, tokens, device, dtype, args.backend)
     reached = 0.0
     if case == "skewed":
         layer.capacity_factor = None
@@ -191,6 +193,7 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     parser.add_argument("--width", choices=[*WIDTHS, "all"], default="all", help="widths of a recipe")
     parser.add_argument("--tokens", type=int, nargs="+", default=[1024, 4096, 16384], help="tokens per pass")
     parser.add_argument("--strata", help="experts per stratum, e.g. 4,4; default: the systems of the recipe")
+    parser.add_argument("--backend", default="auto", help="the layer's expert_backend")
     args = parse_timing(parser, argv, repeats=9)
     rows = []
     for width in WIDTHS if args.width == "all" else [args.width]:
