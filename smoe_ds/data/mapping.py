@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 
 from smoe_ds.errors import DataError
 
-RESIDENT = 128 << 20
+RESIDENT = 16 << 20
 """Bytes of mapped files that may be resident, about."""
 
 # A look-up maps the pages around the one it needs too, by default 16 in Linux, as far as they are in the cache.
 _LOOK_UP = 16 * mmap.PAGESIZE
+LOOK_UPS = RESIDENT // _LOOK_UP
+"""Places that may be read at a time, for no more than this to be resident."""
 
 
 class Mapping:

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from smoe_ds.data.seeding import random_words
+from smoe_ds.data.sorting import stable_order
 
 Int64 = NDArray[np.int64]
 
@@ -97,23 +97,13 @@ def pack(src_lengths: Int64, tgt_lengths: Int64, max_tokens: int, *key: int | st
     batch = np.empty_like(path)
     batch[path] = np.repeat(place, sizes)
     # Within a batch the shuffled order, so that neither length nor direction decides a place in the batch.
-    return Packing(shuffled[_stable_order(batch)], np.concatenate([[0], np.cumsum(sizes[order])]))
+    return Packing(shuffled[stable_order(batch)], np.concatenate([[0], np.cumsum(sizes[order])]))
 
 
 def _shuffle(count: int, *key: int | str) -> Int64:
     """``range(count)`` in random order: sorted by 16 random bits each. Equal ones keep their order."""
     words = random_words(-(-count // 4), *key)
     return np.argsort(words.astype("<u8", copy=False).view("<u2")[:count], kind="stable")
-
-
-def _stable_order(keys: NDArray[np.integer[Any]]) -> Int64:
-    """``np.argsort(keys, kind="stable")`` for keys >= 0, 16 bits at a time, which NumPy sorts by counting."""
-    order = np.argsort((keys & 0xFFFF).astype(np.uint16), kind="stable")
-    rest = keys >> 16
-    while rest.any():
-        order = order[np.argsort((rest & 0xFFFF).astype(np.uint16)[order], kind="stable")]
-        rest = rest >> 16
-    return order
 
 
 def _path(src: Int64, tgt: Int64, max_tokens: int) -> tuple[Int64, Int64]:
@@ -136,7 +126,7 @@ def _path(src: Int64, tgt: Int64, max_tokens: int) -> tuple[Int64, Int64]:
     base = (strip_of_length * span + np.where(upwards, 0, span - 1)) * len(histogram) + np.arange(len(histogram))
     step = np.where(upwards, 1, -1) * len(histogram)
     place = base[src] + step[src] * tgt
-    order = _stable_order(place)
+    order = stable_order(place)
     return order, np.flatnonzero(np.diff(place[order], prepend=-1, append=-1))
 
 

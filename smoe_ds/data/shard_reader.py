@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from smoe_ds.data.blocks import CheckedFile, num_blocks, read_sums
+from smoe_ds.data.mapping import LOOK_UPS
 from smoe_ds.data.ragged import Int64, Ragged, spans
 from smoe_ds.data.shards import OFFSET_BLOCK, OFFSET_DTYPE, TOKEN_BLOCK
 
@@ -41,7 +42,9 @@ class ShardSide:
         """Ids of each sentence, in the type they have on disk."""
         start, stop = self.bounds(rows)
         lengths = stop - start
-        return Ragged(self._tokens.read(start, stop)[spans(start, lengths)], lengths)
+        pieces = [slice(first, first + LOOK_UPS) for first in range(0, len(rows), LOOK_UPS)]
+        ids = [self._tokens.read(start[piece], stop[piece])[spans(start[piece], lengths[piece])] for piece in pieces]
+        return Ragged(np.concatenate(ids) if ids else np.zeros(0, self._dtype), lengths)
 
     def damaged_blocks(self, suffix: str) -> list[str]:
         """Byte offsets of the damaged blocks of the ``.bin`` or ``.idx`` file, and what lies there; reads it whole."""

@@ -19,6 +19,7 @@ from smoe_ds.data.packing import Packing, pack
 from smoe_ds.data.ragged import Int64, Ragged
 from smoe_ds.data.seeding import seeded_key
 from smoe_ds.data.sentences import SentencePairs
+from smoe_ds.data.sorting import stable_order
 from smoe_ds.data.upcoming import Upcoming
 from smoe_ds.errors import DataError
 
@@ -155,7 +156,8 @@ class Directions:
         rows = [window.packing[number] for number in numbers]
         every = np.concatenate(rows)
         direction, sentence = window.direction[every], window.sentence[every]
-        order = np.argsort(direction, kind="stable")
+        order = stable_order(sentence)  # upwards in every file: pages are mapped once
+        order = order[stable_order(direction[order])]
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
         names, starts = np.unique(direction[order], return_index=True)

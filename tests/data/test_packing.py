@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from smoe_ds.data.packing import Packing, _cut, _shuffle, _stable_order, pack
+from smoe_ds.data.packing import Packing, _cut, _shuffle, stable_order, pack
 
 
 def lognormal(count: int, *, mean: float = 3.2, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -85,9 +85,9 @@ def _cut_naively(src: list[int], tgt: list[int], max_tokens: int) -> list[int]:
 
 
 @pytest.mark.parametrize("most", [0, 5, 2**16 - 1, 2**16, 2**40])
-def test_stable_order_equals_numpys(most: int) -> None:
+def teststable_order_equals_numpys(most: int) -> None:
     keys = np.random.default_rng(0).integers(0, most + 1, 5000)
-    assert _stable_order(keys).tolist() == np.argsort(keys, kind="stable").tolist()
+    assert stable_order(keys).tolist() == np.argsort(keys, kind="stable").tolist()
 
 
 def test_shuffle_puts_every_number_everywhere() -> None:
