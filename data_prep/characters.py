@@ -14,9 +14,13 @@ import numpy as np
 from data_prep.normalise import REMOVED, VISIBLE, key_character
 from data_prep.scripts import NUM_SCRIPTS, script_of
 
-LETTER, UNTIDY, SEEN, COMPLEX, MARK, DIGIT = 1, 2, 4, 8, 16, 32
+LETTER, UNTIDY, SEEN, COMPLEX, MARK, DIGIT, FOREIGN = 1, 2, 4, 8, 16, 32, 64
 """Flags: a letter; white space other than a blank, or removed by `tidy`; visible; not folded on its own; combining
-(of a class that may be reordered); a decimal digit in the key."""
+(of a class that may be reordered); a decimal digit in the key; a letter of a script that the language is not written
+in."""
+
+FLAGS_SHIFT = 21
+"""In `Characters.packed` the flags begin at this bit; below is the folded code point."""
 
 SPACE, NOTHING = 32, 0
 """Folded code points of punctuation, and of what vanishes from a key."""
@@ -41,6 +45,23 @@ class Characters:
     flags: np.ndarray
     folded: np.ndarray
     scripts: np.ndarray
+
+    def packed(self, own: frozenset[int]) -> np.ndarray:
+        """Folded code points and flags in one number, so that one look-up finds both; a line end has no flags.
+
+        Args:
+            own: the scripts of a language; empty: unknown, and no letter is foreign.
+
+        Returns:
+            uint32 [0x110000].
+        """
+        others = np.zeros(NUM_SCRIPTS, np.uint8)
+        if own:
+            others[1:] = FOREIGN
+            others[list(own)] = 0
+        packed = (self.flags | others[self.scripts]).astype(np.uint32) << FLAGS_SHIFT | self.folded
+        packed[ord("\n")] = ord("\n")
+        return packed
 
 
 @lru_cache(maxsize=1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import compress
+from itertools import chain, compress
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,9 @@ import numpy as np
 from data_prep.examples import Examples
 from data_prep.features import Features, features_of
 from data_prep.languages import usual_scripts
-from data_prep.readers.sides import SidePair, Unusable
+from data_prep.readers.block import Block
+from data_prep.readers.side_lines import INNER_END, UNUSABLE, line_ends, lines_of, sides_of
+from data_prep.readers.sides import Unusable
 from data_prep.scripts import script_number
 from data_prep.spec import Clean
 from smoe_ds.data.seeding import mix64
@@ -56,7 +58,7 @@ NUM_HASHES = 4
 """64-bit hashes a sentence pair: 32 bytes, on which all that concerns the whole corpus is decided."""
 
 _BATCH = 1024  # large enough for arrays to pay off, small enough for the processor's cache
-_BATCH_CHARACTERS = 1 << 20
+_BATCH_BYTES = 1 << 20
 _NUMBER = {reason: number for number, reason in enumerate(DROP_REASONS, 1)}
 
 
@@ -100,11 +102,10 @@ class Cleaner:
         self._dropped: Counter[str] = Counter()
         self._noticed: Counter[str] = Counter()
 
-    def __call__(self, pairs: Sequence[SidePair]) -> Cleaned:
+    def __call__(self, block: Block) -> Cleaned:
         """Cleans sentence pairs; the result does not depend on how a text is cut."""
-        batches = (pairs[start : start + _BATCH] for start in range(0, len(pairs), _BATCH))
-        parts = [part for batch in batches for part in self._clean_batch(batch)]
-        lines = tuple([line for part in parts for line in part.lines[side]] for side in (0, 1))
+        parts = [part for batch in block.parts(_BATCH) if batch.number for part in self._clean_batch(batch)]
+        lines = tuple(list(chain.from_iterable(part.lines[side] for part in parts)) for side in (0, 1))
         return Cleaned(
             lines=(lines[0], lines[1]),
             hashes=np.concatenate([np.empty((0, NUM_HASHES), np.uint64), *(part.hashes for part in parts)]),
@@ -120,36 +121,38 @@ class Cleaner:
             "examples": self._examples.ranked(),
         }
 
-    def _clean_batch(self, pairs: Sequence[SidePair]) -> Iterator[Cleaned]:
+    def _clean_batch(self, batch: Block) -> Iterator[Cleaned]:
         """Cleans pairs together, or in halves if they hold too much text."""
-        unusable = np.zeros(len(pairs), np.uint8)
-        first, second = (self._texts(side, unusable) for side in zip(*pairs, strict=True))
-        if len(pairs) > 1 and sum(map(len, first)) + sum(map(len, second)) > _BATCH_CHARACTERS:
-            middle = len(pairs) // 2
-            yield from self._clean_batch(pairs[:middle])
-            yield from self._clean_batch(pairs[middle:])
+        unusable = np.zeros(batch.number, np.uint8)
+        first, second = (self._readable(lines, unusable) for lines in (batch.src, batch.tgt))
+        if batch.number > 1 and len(first) + len(second) > _BATCH_BYTES:
+            for half in batch.parts(-(-batch.number // 2)):
+                yield from self._clean_batch(half)
             return
         share = self._clean.min_script_share
         src, tgt = features_of(first, self._scripts[0], share), features_of(second, self._scripts[1], share)
         reasons = self._judge(unusable, src, tgt)
         kept = reasons == 0
-        self._count(pairs, reasons)
+        self._count(batch, reasons)
         self._notice(src, tgt, kept)
         lines = tuple(list(compress(side.lines, kept.tolist())) for side in (src, tgt))
         yield Cleaned((lines[0], lines[1]), _pair_hashes(src, tgt)[kept], self._unknown_scripts(lines))
 
-    def _texts(self, side: Sequence[Any], unusable: np.ndarray) -> Sequence[str]:
-        """One side of pairs; where it has no text or far too much, the pair's reason is put into ``unusable``."""
+    def _readable(self, lines: bytes, unusable: np.ndarray) -> bytes:
+        """One side of pairs as UTF-8.
+
+        Where a side has no text or far too much, its line is empty and the pair's reason is put into ``unusable``.
+        """
         limit = 20 * self._clean.max_characters  # what is longer is not worth looking at
-        rows = [row for row, text in enumerate(side) if text.__class__ is not str or len(text) > limit]
-        if not rows:
-            return side
-        texts = list(side)
-        for row in rows:
-            reason = texts[row].value if isinstance(texts[row], Unusable) else "too_long"
-            unusable[row] = min(unusable[row] or 255, _NUMBER[reason])
-            texts[row] = ""
-        return texts
+        if UNUSABLE in lines or np.diff(line_ends(lines), prepend=-1).max() > limit:
+            sides = list(sides_of(lines))
+            for row, side in enumerate(sides):
+                if isinstance(side, Unusable) or len(side) > limit:
+                    reason = side.value if isinstance(side, Unusable) else "too_long"
+                    unusable[row] = min(unusable[row] or 255, _NUMBER[reason])
+                    sides[row] = ""
+            lines = lines_of(sides)
+        return lines.replace(INNER_END, b" ")  # which a line end inside a side becomes in any case
 
     def _judge(self, unusable: np.ndarray, src: Features, tgt: Features) -> np.ndarray:
         """Number of the first reason to drop each pair, 0 to keep it, [N]."""
@@ -178,13 +181,14 @@ class Cleaner:
             drop("wrong_script", src.foreign | tgt.foreign)
         return reasons
 
-    def _count(self, pairs: Sequence[SidePair], reasons: np.ndarray) -> None:
-        self._num_read += len(pairs)
+    def _count(self, batch: Block, reasons: np.ndarray) -> None:
+        self._num_read += batch.number
         names = list(DROP_REASONS)
-        for row in np.flatnonzero(reasons).tolist():
+        rows = np.flatnonzero(reasons).tolist()
+        for row, pair in zip(rows, batch.take(rows), strict=True):
             reason = names[reasons[row] - 1]
             self._dropped[reason] += 1
-            self._examples.add(reason, *pairs[row])
+            self._examples.add(reason, *pair)
 
     def _notice(self, src: Features, tgt: Features, kept: np.ndarray) -> None:
         self._noticed["control_characters"] += int(((src.control | tgt.control) & kept).sum())

@@ -7,20 +7,31 @@ the same either way.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from zlib import crc32
 
 import numpy as np
 
-from data_prep.characters import COMPLEX, DIGIT, LETTER, MARK, SEEN, SPACE, UNTIDY, characters
+from data_prep.characters import (
+    COMPLEX,
+    DIGIT,
+    FLAGS_SHIFT,
+    FOREIGN,
+    LETTER,
+    MARK,
+    SEEN,
+    SPACE,
+    UNTIDY,
+    characters,
+)
 from data_prep.code_points import CodePoints
-from data_prep.keys import hashes_of, keys_of_texts, near_hashes_of
+from data_prep.keys import hashes_of, keys_of_sentences, near_hashes_of
 from data_prep.normalise import tidy
 from data_prep.scripts import NUM_SCRIPTS, NUMBER_OF_CODE
 
 _DENSE = [NUMBER_OF_CODE[code] for code in ("Hani", "Hira", "Kana", "Hang", "Bopo", "Yiii")]
+_FOLDED = (1 << FLAGS_SHIFT) - 1
 _FIRST_DENSE = 0x1100  # code points below are in none of these scripts
 
 
@@ -53,58 +64,66 @@ class Features:
     checksums: np.ndarray
 
 
-def features_of(texts: Sequence[str], scripts: frozenset[int] = frozenset(), min_share: float = 0.5) -> Features:
+def features_of(lines: bytes, scripts: frozenset[int] = frozenset(), min_share: float = 0.5) -> Features:
     """Looks at sentences.
 
     Args:
-        texts: the sentences as they were read, at least one.
+        lines: the sentences as they were read, at least one, each followed by a line end; UTF-8, in which halves of
+            surrogate pairs may stand.
         scripts: numbers of the scripts the language is written in; empty: unknown.
         min_share: share of the letters that are in these scripts, by width, below which a sentence is foreign.
     """
-    points = CodePoints.of(texts)
-    flags = points.look_up(characters().flags)
-    flags[points.ends] = 0
-    found = np.bitwise_or.reduceat(flags, points.starts)
-    spaces = points.values == SPACE
-    lengths, words = points.ends - points.starts, points.sums(spaces) + 1
+    points = CodePoints.of(lines.decode("utf-8", "surrogatepass"))
+    codes = points.look_up(_packed(scripts))
+    found = (np.bitwise_or.reduceat(codes, points.starts) >> FLAGS_SHIFT).astype(np.uint8)
+    spaces = np.flatnonzero(points.values == SPACE)
+    lengths = points.ends - points.starts
+    words = np.diff(np.searchsorted(spaces, points.ends), prepend=0) + 1
     untidy = _untidy(points, found, spaces)
-    tidied, control = list(texts), np.zeros(len(texts), bool)
+    tidy_lines, control, tidied = lines.split(b"\n")[:-1], np.zeros(len(lengths), bool), {}
     for row in np.flatnonzero(untidy).tolist():
-        tidied[row], control[row] = tidy(texts[row])
+        tidied[row], control[row] = tidy(points.sentence(row))
+        tidy_lines[row] = tidied[row].encode("utf-8")
         lengths[row], words[row] = len(tidied[row]), tidied[row].count(" ") + 1
     slow = untidy | ((found & COMPLEX) != 0)
     if (found & MARK).any():
-        slow |= _neighbouring_marks(points, flags)
-    lines = "\n".join(tidied).encode("utf-8").split(b"\n")
-    keys = keys_of_texts(tidied, points, slow)
+        slow |= _neighbouring_marks(points, codes)
+    keys = keys_of_sentences(points, (codes & _FOLDED).astype(points.values.dtype), slow, tidied)
     hashes = hashes_of(keys)
     return Features(
-        lines=lines,
+        lines=tidy_lines,
         lengths=lengths,
         widths=_widths(points, lengths),
         words=words,
         control=control,
         letters=(found & LETTER) != 0,
-        foreign=_foreign(points, scripts, min_share),
+        foreign=_foreign(points, found, scripts, min_share),
         keys=hashes,
         near_keys=near_hashes_of(hashes, keys, slow | ((found & DIGIT) != 0)),
-        checksums=np.fromiter(map(crc32, lines), np.uint64, len(lines)),
+        checksums=np.fromiter(map(crc32, tidy_lines), np.uint64, len(tidy_lines)),
     )
 
 
+@lru_cache(maxsize=4)
+def _packed(scripts: frozenset[int]) -> np.ndarray:
+    """`Characters.packed`, 4 MiB for each of the languages that are at hand."""
+    return characters().packed(scripts)
+
+
 def _untidy(points: CodePoints, found: np.ndarray, spaces: np.ndarray) -> np.ndarray:
-    """Sentences that `tidy` may change, bool [N]."""
-    untidy: np.ndarray = ((found & UNTIDY) != 0) | ((found & SEEN) == 0) | spaces[points.starts]
-    untidy |= spaces[points.ends - 1]
-    untidy[points.sentences_of(spaces[1:] & spaces[:-1])] = True
+    """Sentences that `tidy` may change, bool [N]; ``spaces`` are the places of all blanks."""
+    untidy: np.ndarray = ((found & UNTIDY) != 0) | ((found & SEEN) == 0)
+    untidy |= points.values[points.starts] == SPACE
+    untidy |= points.values[points.ends - 1] == SPACE
+    untidy[points.sentences_at(spaces[:-1][np.diff(spaces) == 1])] = True
     return untidy
 
 
-def _neighbouring_marks(points: CodePoints, flags: np.ndarray) -> np.ndarray:
+def _neighbouring_marks(points: CodePoints, codes: np.ndarray) -> np.ndarray:
     """Sentences with two combining characters side by side, which normalisation may exchange, bool [N]."""
-    marks = (flags & MARK) != 0
+    marks = codes & MARK << FLAGS_SHIFT != 0
     rows = np.zeros(len(points.ends), bool)
-    rows[points.sentences_of(marks[1:] & marks[:-1])] = True
+    rows[points.sentences_at(np.flatnonzero(marks[1:] & marks[:-1]))] = True
     return rows
 
 
@@ -115,9 +134,9 @@ def _widths(points: CodePoints, lengths: np.ndarray) -> np.ndarray:
     return lengths + points.sums(_weights()[points.look_up(characters().scripts)] == 3) * 2
 
 
-def _foreign(points: CodePoints, own: frozenset[int], min_share: float) -> np.ndarray:
+def _foreign(points: CodePoints, found: np.ndarray, own: frozenset[int], min_share: float) -> np.ndarray:
     """Sentences with too few letters in the scripts of their language, bool [N]."""
-    if not own or not points.look_up(_outside(own)).any():
+    if not (found & FOREIGN).any():
         return np.zeros(len(points.ends), bool)
     weights = _weights()
     in_own = np.zeros_like(weights)
@@ -133,11 +152,3 @@ def _weights() -> np.ndarray:
     weights[0] = 0
     weights[_DENSE] = 3
     return weights
-
-
-@lru_cache(maxsize=16)
-def _outside(own: frozenset[int]) -> np.ndarray:
-    """Which code points are letters of other scripts, bool [0x110000]."""
-    others = np.ones(NUM_SCRIPTS, bool)
-    others[[0, *own]] = False
-    return others[characters().scripts]

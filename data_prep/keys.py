@@ -3,56 +3,63 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from data_prep.characters import NOTHING, SPACE, characters
-from data_prep.code_points import CodePoints
+from data_prep.characters import NOTHING, SPACE
+from data_prep.code_points import LINE_END, CodePoints
 from data_prep.normalise import key, near_key
 
-_NEW_LINE = 10
 _ENCODING = {2: "utf-16-le", 4: "utf-32-le"}
+_BLAKE2B = hashlib.blake2b(digest_size=8)
 
 
-def keys_of_texts(texts: Sequence[str], points: CodePoints, slow: np.ndarray) -> list[bytes]:
+def keys_of_sentences(
+    points: CodePoints, folded: np.ndarray, slow: np.ndarray, tidied: Mapping[int, str]
+) -> list[bytes]:
     """The key of every sentence, UTF-8.
 
     Args:
-        texts: the sentences as `tidy` leaves them.
         points: the sentences as they were read.
-        slow: where these differ, or characters do not fold one by one, bool [N]; these are looked at one by one.
+        folded: what each of their code points counts as in a key, [C], as in `Characters.folded`; changed here.
+        slow: where characters do not fold one by one, bool [N]; these are looked at one by one.
+        tidied: by number of the sentence those that `tidy` changed.
     """
-    keys = _fast_keys(points)
-    empty = [row for row, found in enumerate(keys) if not found]
-    for row in (*empty, *np.flatnonzero(slow).tolist()):
-        keys[row] = key(texts[row]).encode("utf-8")
+    keys = _fast_keys(folded).split(b"\n")[:-1]
+    rows = np.flatnonzero(slow).tolist()
+    if b"" in keys:
+        rows += [row for row, found in enumerate(keys) if not found]
+    for row in rows:
+        text = tidied[row] if row in tidied else points.sentence(row)
+        keys[row] = key(text).encode("utf-8")
     return keys
 
 
-def _fast_keys(points: CodePoints) -> list[bytes]:
-    """Keys of sentences whose characters fold one by one; empty where nothing is left."""
-    folded = points.look_up(characters().folded).astype(points.values.dtype)
-    folded[points.ends] = _NEW_LINE
-    if (folded == NOTHING).any():
+def _fast_keys(folded: np.ndarray) -> bytes:
+    """Keys of sentences whose characters fold one by one, a line each; empty where nothing is left."""
+    if not folded.all():
         folded = folded[folded != NOTHING]
-    blank, line_end = folded == SPACE, folded == _NEW_LINE
-    dropped = np.zeros(len(folded), bool)  # of blanks side by side all but the last, that one before a line end too
-    dropped[:-1] = blank[:-1] & (blank | line_end)[1:]
-    starts = np.concatenate([[0], np.flatnonzero(line_end)[:-1] + 1])
-    leading = starts[blank[starts]]
-    while len(leading):  # also the last of the blanks that a sentence begins with
-        dropped[leading] = True
-        leading = leading[blank[leading + 1]] + 1
-    folded *= ~dropped
-    text = folded.tobytes().decode(_ENCODING[folded.itemsize]).encode("utf-8")
-    return text.replace(b"\0", b"").split(b"\n")[:-1]
+    blanks = np.flatnonzero(folded == SPACE)
+    after = folded[blanks + 1]
+    dropped = [blanks[(after == SPACE) | (after == LINE_END)]]  # of blanks side by side all but the last; the last ones
+    starts = np.append(0, np.flatnonzero(folded == LINE_END)[:-1] + 1)
+    leading = starts[folded[starts] == SPACE]
+    while len(leading):
+        dropped.append(leading)
+        leading = leading[folded[leading + 1] == SPACE] + 1
+    folded[np.concatenate(dropped)] = NOTHING
+    return folded.tobytes().decode(_ENCODING[folded.itemsize]).encode("utf-8").replace(b"\0", b"")
 
 
 def hashes_of(keys: Iterable[bytes]) -> np.ndarray:
     """`normalise.digest` of texts in UTF-8, uint64."""
-    digests = b"".join([hashlib.blake2b(key, digest_size=8).digest() for key in keys])
-    return np.frombuffer(digests, "<u8").astype(np.uint64)
+    digests = []
+    for key_of_text in keys:
+        digest = _BLAKE2B.copy()  # faster than a new one
+        digest.update(key_of_text)
+        digests.append(digest.digest())
+    return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)
 
 
 def near_hashes_of(hashes: np.ndarray, keys: Sequence[bytes], differ: np.ndarray) -> np.ndarray:

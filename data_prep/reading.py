@@ -6,25 +6,23 @@ what it reads piece by piece; any process cleans a piece. A text of one piece is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from data_prep.clean import Cleaner
 from data_prep.pieces import Pieces, fingerprint
 from data_prep.readers import read_source, source_files
+from data_prep.readers.block import Block, equal_blocks
 from data_prep.readers.notes import Notes
-from data_prep.readers.sides import Side, SidePair, Unusable
 from data_prep.spec import PairSpec, Source, Spec
 from data_prep.spool import Spool, place_of
 from data_prep.swapped import count_swapped
 
 _LOOKED_AT = 20_000
-_UNUSABLE = b"\xff"  # no byte of UTF-8: begins a line that says why a side has no text
 
 
 @dataclass(frozen=True)
@@ -96,12 +94,12 @@ def read_text(pieces: Pieces, text: Text) -> dict[str, Any]:
     if record is not None and all(pieces.find(text.piece(k), text.made_from) for k in range(record["pieces"])):
         return record | {"raw": []}
     notes, raw, number = Notes(), [], 0
-    sides = _sides(text, notes)
-    following = list(islice(sides, text.piece_size))
-    while following or not number:
-        current, following = following, list(islice(sides, text.piece_size))
+    blocks = equal_blocks(_blocks(text, notes), text.piece_size)
+    following = next(blocks, None)
+    while following is not None or not number:
+        current, following = following or Block.of([]), next(blocks, None)
         if pieces.find(text.piece(number), text.made_from) is None:
-            if number or following:
+            if number or following is not None:
                 pieces.commit_data(text.raw(number), text.made_from, _raw_files(text, number, current), None)
                 raw.append(number)
             else:
@@ -112,7 +110,7 @@ def read_text(pieces: Pieces, text: Text) -> dict[str, Any]:
     return record | {"raw": raw}
 
 
-def _sides(text: Text, notes: Notes) -> Iterator[SidePair]:
+def _blocks(text: Text, notes: Notes) -> Iterator[Block]:
     sources: list[Source] = getattr(text.pair, text.split)
     refuse = text.spec.clean.invalid_utf8 == "refuse"
     for source in sources:
@@ -120,56 +118,24 @@ def _sides(text: Text, notes: Notes) -> Iterator[SidePair]:
         yield from read_source(source, text.pair, key_language, text.base, notes, refuse_invalid=refuse)
 
 
-def _raw_places(text: Text, number: int) -> tuple[str, str]:
-    return f"{text.raw(number)}.src", f"{text.raw(number)}.tgt"
-
-
-def _raw_files(text: Text, number: int, pairs: list[SidePair]) -> dict[str, bytes]:
-    """The sides of a piece as files, a line a side."""
-    places = _raw_places(text, number)
-    return {place: _raw_lines([pair[side] for pair in pairs]) for side, place in enumerate(places)}
-
-
-def _raw_lines(sides: list[Side]) -> bytes:
-    if all(type(side) is str for side in sides):
-        text = "\n".join(cast(list[str], sides))
-        if text.count("\n") == len(sides) - 1:
-            return text.encode("utf-8", "surrogatepass")
-    return b"\n".join(map(_raw_line, sides))
-
-
-def _raw_line(side: Side) -> bytes:
-    """A side on a line; its own line ends become spaces, which they would become in cleaning."""
-    if isinstance(side, Unusable):
-        return _UNUSABLE + side.value.encode()
-    return (side.replace("\n", " ") if "\n" in side else side).encode("utf-8", "surrogatepass")
-
-
-def _sides_of(raw: bytes) -> Sequence[Side]:
-    if _UNUSABLE not in raw:
-        return raw.decode("utf-8", "surrogatepass").split("\n")
-    return [_side(line) for line in raw.split(b"\n")]
-
-
-def _side(line: bytes) -> Side:
-    if line.startswith(_UNUSABLE):
-        return Unusable(line[1:].decode())
-    return line.decode("utf-8", "surrogatepass")
+def _raw_files(text: Text, number: int, block: Block) -> dict[str, bytes]:
+    """The sides of a piece as files, by their places."""
+    return {f"{text.raw(number)}.src": block.src, f"{text.raw(number)}.tgt": block.tgt}
 
 
 def clean_raw(pieces: Pieces, text: Text, number: int) -> None:
     """Cleans a piece that `read_text` stored, and removes it as it was."""
-    sides = [_sides_of((pieces.root / place).read_bytes()) for place in _raw_places(text, number)]
-    _clean(pieces, text, number, list(zip(*sides, strict=True)))
+    src, tgt = ((pieces.root / f"{text.raw(number)}.{side}").read_bytes() for side in ("src", "tgt"))
+    _clean(pieces, text, number, Block(src, tgt, src.count(b"\n")))
     pieces.remove(text.raw(number))
 
 
-def _clean(pieces: Pieces, text: Text, number: int, pairs: list[SidePair]) -> None:
+def _clean(pieces: Pieces, text: Text, number: int, block: Block) -> None:
     """Cleans sentence pairs and commits them as a piece; its result are their number and the counts."""
     spec, languages = text.spec, text.pair.languages
     key_side = languages.index(spec.key_language(text.pair))
     cleaner = Cleaner(spec.clean, languages, key_side, held_out=text.split != "train", seed=spec.seed)
-    cleaned = cleaner(pairs)
+    cleaned = cleaner(block)
     contents = {
         f"{languages[0]}.txt": b"\n".join([*cleaned.lines[0], b""]),
         f"{languages[1]}.txt": b"\n".join([*cleaned.lines[1], b""]),

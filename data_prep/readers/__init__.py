@@ -1,10 +1,12 @@
-"""Readers of parallel text: each yields the two sides of a sentence pair, in the order of the pair's name."""
+"""Readers of parallel text: the two sides of sentence pairs, in the order of the pair's name."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
+from data_prep.readers.block import Block
 from data_prep.readers.jsonl import read_jsonl
 from data_prep.readers.mediawiki import read_mediawiki
 from data_prep.readers.mo import read_mo
@@ -26,7 +28,9 @@ from data_prep.sources import (
 )
 from data_prep.spec import PairSpec
 
-__all__ = ["Side", "SidePair", "read_source", "source_files"]
+__all__ = ["Block", "Side", "SidePair", "read_source", "source_files"]
+
+_PAIRS = 1024  # of a source that is read pair by pair, in a block
 
 
 def source_files(source: Source) -> tuple[str, ...]:
@@ -46,8 +50,8 @@ def source_files(source: Source) -> tuple[str, ...]:
 
 def read_source(
     source: Source, pair: PairSpec, key_language: str, base: Path, notes: Notes, *, refuse_invalid: bool
-) -> Iterator[SidePair]:
-    """Reads a source.
+) -> Iterator[Block]:
+    """Reads a source, many sentence pairs at a time.
 
     Args:
         source: what the specification says.
@@ -63,7 +67,17 @@ def read_source(
     paths = [base / name for name in source_files(source)]
     if isinstance(source, TextPairSource):
         yield from read_text_pair(paths[0], paths[1], notes, refuse_invalid=refuse_invalid)
-    elif isinstance(source, TsvSource):
+        return
+    pairs = _pairs(source, pair, key_language, paths, notes, refuse_invalid=refuse_invalid)
+    while some := list(islice(pairs, _PAIRS)):
+        yield Block.of(some)
+
+
+def _pairs(
+    source: Source, pair: PairSpec, key_language: str, paths: list[Path], notes: Notes, *, refuse_invalid: bool
+) -> Iterator[SidePair]:
+    """The sentence pairs of a source that is not read by whole blocks."""
+    if isinstance(source, TsvSource):
         yield from read_tsv(paths[0], source.columns, source.header, notes, refuse_invalid=refuse_invalid)
     elif isinstance(source, TmxSource):
         yield from read_tmx(paths[0], source.languages or pair.languages)

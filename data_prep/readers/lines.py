@@ -7,17 +7,20 @@ parallel corpus against the other.
 from __future__ import annotations
 
 import io
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 from data_prep.readers.compressed import open_bytes
 from data_prep.readers.notes import Notes
+from data_prep.readers.side_lines import line_ends, lines_of, sides_of
 from data_prep.readers.sides import Side, Unusable
 from smoe_ds.errors import DataError
 
 MAX_LINE_BYTES = 4 << 20  # a longer line is never held in memory
-_BLOCK_BYTES = 1 << 13
+_BLOCK_BYTES = 1 << 16
 _MARKS = (
     (b"\xff\xfe\x00\x00", "UTF-32"),
     (b"\x00\x00\xfe\xff", "UTF-32"),
@@ -28,9 +31,15 @@ _UTF8_MARK = b"\xef\xbb\xbf"
 
 
 def _whole_lines(file: BinaryIO) -> bytes:
-    """The next 8 KiB or so, to the end of a line, unless that line is too long; nothing at the file's end."""
+    """The next 64 KiB or so, to the end of a line, unless that line is too long; nothing at the file's end."""
     block = file.read(_BLOCK_BYTES)
     return block if block.endswith(b"\n") or not block else block + file.readline(MAX_LINE_BYTES)
+
+
+def _num_non_ascii(lines: bytes) -> int:
+    """How many lines hold a byte that is not ASCII."""
+    starts = np.append(0, line_ends(lines)[:-1] + 1)
+    return int(np.count_nonzero(np.maximum.reduceat(np.frombuffer(lines, np.uint8), starts) >= 0x80))
 
 
 class LineReader:
@@ -45,7 +54,7 @@ class LineReader:
         self.num_lines = 0
         self._notes = notes
         self._refuse_invalid = refuse_invalid
-        self._lone_cr = self._non_ascii = self._invalid = 0
+        self._num_before = self._lone_cr = self._non_ascii = self._invalid = 0
         self._first_invalid = ""
 
     def __iter__(self) -> Iterator[Side]:
@@ -54,24 +63,33 @@ class LineReader:
         Raises:
             DataError: the file is not UTF-8, damaged, ended early, or has the line ends of old Macs.
         """
-        with open_bytes(self.path) as file:
-            yield from self._lines(file)
-        self._check_whole_file()
+        for lines, _ in self._blocks():
+            for side in sides_of(lines):
+                self.num_lines += 1
+                yield side
 
-    def _lines(self, file: BinaryIO) -> Iterator[Side]:
-        block, offset = self._first_block(file)
-        while block:
-            text = self._plain_text(block)
-            if text is None:
-                offset = yield from self._lines_one_by_one(block, file, offset)
-            else:
-                lines = text.removesuffix("\n").split("\n")
-                self._non_ascii += 0 if text.isascii() else sum(not line.isascii() for line in lines)
-                for line in lines:
-                    self.num_lines += 1
-                    yield line
-                offset += len(block)
-            block = _whole_lines(file)
+    def blocks(self) -> Iterator[tuple[bytes, int]]:
+        """Yields the same many lines at a time, in the form of `lines_of`, and their number."""
+        for lines, number in self._blocks():
+            self.num_lines += number
+            yield lines, number
+
+    def _blocks(self) -> Iterator[tuple[bytes, int]]:
+        with open_bytes(self.path) as file:
+            block, offset = self._first_block(file)
+            while block:
+                if self._is_plain(block):
+                    lines = block if block.endswith(b"\n") else block + b"\n"
+                    number, size = lines.count(b"\n"), len(block)
+                    self._non_ascii += 0 if block.isascii() else _num_non_ascii(lines)
+                else:
+                    sides, size = self._look_closely(block, file, offset)
+                    lines, number = lines_of(sides), len(sides)
+                yield lines, number
+                self._num_before += number
+                offset += size
+                block = _whole_lines(file)
+        self._check_whole_file()
 
     def _first_block(self, file: BinaryIO) -> tuple[bytes, int]:
         """The first block without a byte order mark, and the offset where it begins."""
@@ -82,28 +100,31 @@ class LineReader:
         self._notes.counts["byte_order_mark"] += 1
         return block[len(_UTF8_MARK) :] or _whole_lines(file), len(_UTF8_MARK)
 
-    def _plain_text(self, block: bytes) -> str | None:
-        """The text of a block in which no line needs a closer look, as nearly all are; else None."""
+    def _is_plain(self, block: bytes) -> bool:
+        """Whether no line of a block needs a closer look, as in nearly all blocks."""
         if b"\r" in block or len(block) >= MAX_LINE_BYTES:
-            return None
+            return False
         try:
-            return block.decode("utf-8")
+            block.decode("utf-8")
         except UnicodeDecodeError:
-            return None
+            return False
+        return True
 
-    def _lines_one_by_one(self, block: bytes, file: BinaryIO, offset: int) -> Generator[Side, None, int]:
-        """Yields the lines of a block, the last of which may go on in the file; returns the offset of what follows."""
+    def _look_closely(self, block: bytes, file: BinaryIO, offset: int) -> tuple[list[Side], int]:
+        """The lines of a block, the last of which may go on in the file, and the bytes they take there."""
+        sides: list[Side] = []
+        begin = offset
         for line in io.BytesIO(block):
-            self.num_lines += 1
             size = len(line)
             if len(line.removesuffix(b"\n")) >= MAX_LINE_BYTES:
                 self._lone_cr += line.count(b"\r")
                 size += 0 if line.endswith(b"\n") else self._skip_rest(file)
-                yield Unusable.TOO_LONG
+                sides.append(Unusable.TOO_LONG)
             else:
-                yield self._decode(self._without_end(line), offset)
+                number = self._num_before + len(sides) + 1
+                sides.append(self._decode(self._without_end(line), number, offset))
             offset += size
-        return offset
+        return sides, offset - begin
 
     def _without_end(self, line: bytes) -> bytes:
         if line.endswith(b"\r\n"):
@@ -115,12 +136,12 @@ class LineReader:
             self._lone_cr += line.count(b"\r")
         return line
 
-    def _decode(self, line: bytes, offset: int) -> Side:
+    def _decode(self, line: bytes, number: int, offset: int) -> Side:
         self._non_ascii += not line.isascii()
         try:
             return line.decode("utf-8")
         except UnicodeDecodeError as error:
-            place = f"line {self.num_lines}, byte offset {offset + error.start} (0x{line[error.start]:02x})"
+            place = f"line {number}, byte offset {offset + error.start} (0x{line[error.start]:02x})"
         self._invalid += 1
         self._first_invalid = self._first_invalid or place
         if self._refuse_invalid:

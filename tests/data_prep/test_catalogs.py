@@ -70,7 +70,9 @@ def mo_file(messages: list[tuple[str, str]], order: str = "<", charset: str = "U
 def read(folder: Path, source: dict[str, Any], pair: str = "eng-msa", pivot: str = "eng") -> list[tuple[Any, Any]]:
     spec = Spec.model_validate({"output": "x", "pivot": pivot, "pairs": [{"pair": pair, "train": [source]}]})
     first = spec.pairs[0]
-    return list(read_source(first.train[0], first, spec.key_language(first), folder, Notes(), refuse_invalid=False))
+    key_language = spec.key_language(first)
+    blocks = read_source(first.train[0], first, key_language, folder, Notes(), refuse_invalid=False)
+    return [found for block in blocks for found in block.pairs()]
 
 
 def test_po(tmp_path: Path) -> None:

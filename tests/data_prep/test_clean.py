@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from data_prep.clean import DROP_REASONS, NEAR, NUM_HASHES, PAIR, SRC_KEY, TGT_KEY, Cleaned, Cleaner
 from data_prep.languages import usual_scripts
 from data_prep.normalise import digest, key, near_key, tidy
+from data_prep.readers.block import Block
 from data_prep.readers.sides import SidePair, Unusable
 from data_prep.scripts import NUMBER_OF_CODE, script_number, script_of
 from data_prep.spec import Clean
@@ -28,7 +29,7 @@ def clean(
 ) -> tuple[Cleaned, dict[str, Any]]:
     """The pairs that are kept, and the counts."""
     cleaner = Cleaner(Clean.model_validate(settings), languages, 0, held_out=held_out, seed=3)
-    return cleaner(pairs), cleaner.counts()
+    return cleaner(Block.of(pairs)), cleaner.counts()
 
 
 @pytest.mark.parametrize(
@@ -172,12 +173,12 @@ def test_the_result_does_not_depend_on_how_the_text_is_cut() -> None:
     whole, counts = clean(pairs)
     cleaner = Cleaner(Clean(), ("en", "xx"), 0, held_out=False, seed=3)
     cuts = [0, 1, 7, 1500, 1501, 2999, 3000]
-    parts = [cleaner(pairs[start:stop]) for start, stop in pairwise(cuts)]
+    parts = [cleaner(Block.of(pairs[start:stop])) for start, stop in pairwise(cuts)]
     assert cleaner.counts() == counts and len(counts["dropped"]) > 5
     assert np.array_equal(np.concatenate([part.hashes for part in parts]), whole.hashes)
     assert [line for part in parts for line in part.lines[1]] == whole.lines[1]
     assert set(counts["dropped"]) <= set(DROP_REASONS)
-    assert cleaner([]).hashes.shape == (0, NUM_HASHES)
+    assert cleaner(Block.of([])).hashes.shape == (0, NUM_HASHES)
 
 
 def test_hashes() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from typing import Any
 from zlib import crc32
 
 import pytest
@@ -10,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.characters import characters
-from data_prep.features import features_of
+from data_prep.features import Features, features_of
 from data_prep.languages import usual_scripts
 from data_prep.normalise import digest, key, near_key, tidy
+from data_prep.readers.side_lines import INNER_END, lines_of
 from data_prep.scripts import NUMBER_OF_CODE, script_of
 
 # Characters in which normalisation, case folding, white space and removal meet, and some of every script.
@@ -26,8 +28,13 @@ any_character = st.one_of(st.sampled_from(TRICKY), st.characters(codec=None), st
 texts = st.one_of(st.text(any_character, max_size=12), st.text("ab  \t1.", max_size=12))
 
 
+def look_at(sentences: list[str], *args: Any) -> Features:
+    """The features; a line end inside a sentence is a space by then."""
+    return features_of(lines_of(sentences).replace(INNER_END, b" "), *args)
+
+
 def assert_equal_one_by_one(sentences: list[str]) -> None:
-    found = features_of(sentences)
+    found = look_at(sentences)
     for row, text in enumerate(sentences):
         tidied, control = tidy(text)
         folded = key(tidied)
@@ -71,7 +78,7 @@ def test_cases_that_random_text_rarely_meets(text: str) -> None:
        st.sampled_from([0.0, 0.25, 0.5, 1.0]))  # fmt: skip
 def test_scripts_and_widths_equal_a_count_by_character(sentences: list[str], language: str, share: float) -> None:
     own = usual_scripts(language)
-    found = features_of(sentences, own, share)
+    found = look_at(sentences, own, share)
     for row, text in enumerate(sentences):
         numbers = [script_of(character) for character in text]
         weights = [3 if number in DENSE else 1 for number in numbers if number]
@@ -89,7 +96,7 @@ def test_every_character_alone_and_beside_others() -> None:
     codes = [code for code in range(0x20, 0x20000) if not any(code in block for block in blocks)
              and unicodedata.category(chr(code)) not in ("Cn", "Co", "Cs")]  # fmt: skip
     sentences = [f(chr(code)) for code in codes for f in ("{}".format, "e{}\u0301".format)]
-    found = features_of(sentences)
+    found = look_at(sentences)
     expected = [digest(key(tidy(text)[0])) for text in sentences]
     assert found.keys.astype("<u8").tobytes() == b"".join(expected)
     assert len(sentences) > 40_000
@@ -97,12 +104,12 @@ def test_every_character_alone_and_beside_others() -> None:
 
 @pytest.mark.parametrize("language", ["", "tlh"])
 def test_nothing_is_foreign_to_an_unknown_language(language: str) -> None:
-    assert not features_of(["дом", "house", "漢字", "1"], usual_scripts(language)).foreign.any()
+    assert not look_at(["дом", "house", "漢字", "1"], usual_scripts(language)).foreign.any()
 
 
 def test_the_table_says_of_every_code_point_what_is_found_by_itself() -> None:
     """What is filled in by blocks equals what every character alone gives."""
-    found = features_of([chr(code) for code in range(0x3400, 0x33500) if code % 7 == 0])
+    found = look_at([chr(code) for code in range(0x3400, 0x33500) if code % 7 == 0])
     texts = [tidy(chr(code))[0] for code in range(0x3400, 0x33500) if code % 7 == 0]
     assert found.keys.astype("<u8").tobytes() == b"".join(digest(key(text)) for text in texts)
     assert found.letters.tolist() == [any(map(str.isalpha, text)) for text in texts]

@@ -6,6 +6,7 @@ import pytest
 
 from data_prep.features import features_of
 from data_prep.languages import same_language, usual_scripts
+from data_prep.readers.side_lines import lines_of
 from data_prep.scripts import NUMBER_OF_CODE, script_of
 
 M4_AND_M15 = "eng nso msa tgl cat ind isl slv run nob glg ssw fao ltz lim fur"
@@ -69,9 +70,11 @@ def test_sentences_are_at_home_in_their_language_and_foreign_in_languages_of_oth
         scripts = [script_of(character) for character in sentence if character.isalpha()]
         main = max(set(scripts), key=scripts.count)
         for other in SENTENCES:
-            foreign = bool(features_of([sentence], usual_scripts(other), 0.5).foreign[0])
+            foreign = bool(features_of(lines_of([sentence]), usual_scripts(other), 0.5).foreign[0])
             assert foreign == (main not in usual_scripts(other)), (sentence, other)
-    assert all(not features_of([text], usual_scripts(name), 0.9).foreign[0] for name, text in SENTENCES.items())
+    assert all(
+        not features_of(lines_of([text]), usual_scripts(name), 0.9).foreign[0] for name, text in SENTENCES.items()
+    )
 
 
 def test_codes_of_one_language() -> None:
