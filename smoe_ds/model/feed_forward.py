@@ -44,7 +44,9 @@ class DenseFeedForward(nn.Module):
         self.ffn = ExpertFFN(config.d_model, config.d_ffn, config.activation)
         self.dropout = config.dropout
 
-    def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> tuple[Tensor, BlockStats | None]:
+    def forward(
+        self, x: Tensor, padding_mask: Tensor | None = None, num_tokens: int | None = None
+    ) -> tuple[Tensor, BlockStats | None]:
         """[B, T, D] -> [B, T, D] and no statistics."""
         return x + F.dropout(self.ffn(self.norm(x)), self.dropout, self.training), None
 

@@ -17,7 +17,7 @@ class EncoderLayer(nn.Module):
 
     Args:
         config: widths and dropout.
-        ffn: sub-layer ``(x, padding_mask) -> (x, stats)`` with its own norm and residual.
+        ffn: sub-layer ``(x, padding_mask, num_tokens) -> (x, stats)`` with its own norm and residual.
     """
 
     def __init__(self, config: ModelConfig, ffn: nn.Module) -> None:
@@ -27,11 +27,13 @@ class EncoderLayer(nn.Module):
         self.self_attention = Attention(config.d_model, config.num_heads, config.attention_dropout)
         self.ffn = ffn
 
-    def forward(self, x: Tensor, mask: Tensor, padding_mask: Tensor) -> tuple[Tensor, BlockStats | None]:
+    def forward(
+        self, x: Tensor, mask: Tensor, padding_mask: Tensor, num_tokens: int | None
+    ) -> tuple[Tensor, BlockStats | None]:
         """[B, S, D] -> [B, S, D]."""
         h = self.self_norm(x)
         attended = self.self_attention(h, self.self_attention.keys_and_values(h), mask)
-        return self.ffn(x + F.dropout(attended, self.dropout, self.training), padding_mask)
+        return self.ffn(x + F.dropout(attended, self.dropout, self.training), padding_mask, num_tokens)
 
 
 @dataclass
@@ -59,14 +61,14 @@ class DecoderLayer(nn.Module):
         self.ffn = ffn
 
     def forward(
-        self, x: Tensor, memory: Tensor, memory_mask: Tensor, padding_mask: Tensor
+        self, x: Tensor, memory: Tensor, memory_mask: Tensor, padding_mask: Tensor, num_tokens: int | None
     ) -> tuple[Tensor, BlockStats | None]:
         """Whole targets at once: [B, T, D], source [B, S, D] -> [B, T, D]."""
         h = self.self_norm(x)
         x = self._add(x, self.self_attention(h, self.self_attention.keys_and_values(h), causal=True))
         source = self.cross_attention.keys_and_values(memory)
         x = self._add(x, self.cross_attention(self.cross_norm(x), source, memory_mask))
-        return self.ffn(x, padding_mask)
+        return self.ffn(x, padding_mask, num_tokens)
 
     def step(self, x: Tensor, cache: LayerCache, memory_mask: Tensor) -> Tensor:
         """The next position only: [B, 1, D] -> [B, 1, D]; extends ``cache``."""

@@ -102,34 +102,39 @@ class Transformer(nn.Module):
             if isinstance(module, SharedEmbedding | Attention | ExpertFFN) and not inside_block:
                 module.initialize(seed, name)
 
-    def forward(self, src: Tensor, tgt_in: Tensor) -> tuple[Tensor, list[BlockStats]]:
+    def forward(
+        self, src: Tensor, tgt_in: Tensor, num_src_tokens: int | None = None, num_tgt_tokens: int | None = None
+    ) -> tuple[Tensor, list[BlockStats]]:
         """Logits of every target position.
 
         Args:
             src: source token ids [B, S], padded on the right with 0.
             tgt_in: decoder input [B, T], padded on the right with 0.
+            num_src_tokens: tokens in ``src`` that are no padding; None: each stratified block counts them, which on a
+                GPU is one more wait.
+            num_tgt_tokens: the same of ``tgt_in``.
 
         Returns:
             Logits [B, T, V] and the statistics of each stratified block, encoder first.
         """
-        encoded = self.encode(src)
+        encoded = self.encode(src, num_src_tokens)
         padding_mask = tgt_in == PAD_ID
         memory_mask = attention_mask(encoded.padding_mask)
         x = self._embed(tgt_in)
         stats = list(encoded.stats)
         for layer in self.decoder.layers:
-            x, block = self._through(layer, x, encoded.memory, memory_mask, padding_mask)
+            x, block = self._through(layer, x, encoded.memory, memory_mask, padding_mask, num_tgt_tokens)
             if block is not None:
                 stats.append(block)
         return self.embedding.project(self.decoder.norm(x)), stats
 
-    def encode(self, src: Tensor) -> Encoded:
-        """Encode source token ids [B, S]."""
+    def encode(self, src: Tensor, num_tokens: int | None = None) -> Encoded:
+        """Encode source token ids [B, S], ``num_tokens`` of them no padding if that is known."""
         padding_mask = src == PAD_ID
         mask = attention_mask(padding_mask)
         x, stats = self._embed(src), []
         for layer in self.encoder.layers:
-            x, block = self._through(layer, x, mask, padding_mask)
+            x, block = self._through(layer, x, mask, padding_mask, num_tokens)
             if block is not None:
                 stats.append(block)
         return Encoded(self.encoder.norm(x), padding_mask, stats)
@@ -157,7 +162,7 @@ class Transformer(nn.Module):
         cache.position += 1
         return self.embedding.project(self.decoder.norm(x)).squeeze(1)
 
-    def _through(self, layer: nn.Module, *inputs: Tensor) -> tuple[Tensor, BlockStats | None]:
+    def _through(self, layer: nn.Module, *inputs: Tensor | int | None) -> tuple[Tensor, BlockStats | None]:
         """One layer; with activation checkpointing only its inputs are kept, and the backward pass computes it again
         with the same random numbers, hence the same routing."""
         if self.activation_checkpointing and self.training and torch.is_grad_enabled():

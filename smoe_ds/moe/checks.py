@@ -108,8 +108,8 @@ def make_experts(make: Callable[[], nn.Module], number: int) -> list[nn.Module]:
     return made
 
 
-def check_input(x: Tensor, padding_mask: Tensor | None, d_model: int) -> None:
-    """Refuse an input of another width or kind, and a mask of another shape or kind.
+def check_input(x: Tensor, padding_mask: Tensor | None, num_tokens: int | None, d_model: int) -> None:
+    """Refuse an input of another width or kind, a mask of another shape or kind, and a number that cannot be.
 
     Raises:
         ValueError: says what was expected.
@@ -118,9 +118,10 @@ def check_input(x: Tensor, padding_mask: Tensor | None, d_model: int) -> None:
         raise ValueError(f"x has shape {list(x.shape)}; its last dimension must be d_model {d_model}")
     if not x.is_floating_point():
         raise ValueError(f"x is {x.dtype}; expected floating-point numbers")
-    if padding_mask is None:
-        return
-    if padding_mask.shape != x.shape[:-1]:
+    if padding_mask is not None and padding_mask.shape != x.shape[:-1]:
         raise ValueError(f"padding_mask has shape {list(padding_mask.shape)}; expected {list(x.shape[:-1])}")
-    if padding_mask.dtype != torch.bool:
+    if padding_mask is not None and padding_mask.dtype != torch.bool:
         raise ValueError(f"padding_mask is {padding_mask.dtype}; expected torch.bool, True where a position is padding")
+    positions = x.shape[:-1].numel()
+    if num_tokens is not None and not (0 if padding_mask is not None else positions) <= num_tokens <= positions:
+        raise ValueError(f"num_tokens is {num_tokens}, but x has {positions} positions; leave it out without padding")

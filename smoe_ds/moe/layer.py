@@ -212,23 +212,26 @@ class StratifiedMoE(nn.Module):
         """The balancing bias of each gate's experts, in steps of ``bias_balancing``; empty without."""
         return [getattr(self, f"balance_steps_{i}") for i in range(len(self.gates))] if self.bias_balancing else []
 
-    def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> tuple[Tensor, BlockStats]:
+    def forward(
+        self, x: Tensor, padding_mask: Tensor | None = None, num_tokens: int | None = None
+    ) -> tuple[Tensor, BlockStats]:
         """Route every position that is not padding through the strata.
 
         Args:
             x: [..., D].
             padding_mask: True where a position is padding [...]; such positions are neither routed nor counted.
+            num_tokens: positions that are no padding, if the caller knows: spares a wait for the device.
 
         Returns:
             The block's output in the shape of ``x``, residual included (padding positions pass unrouted), and what the
             routing did.
 
         Raises:
-            ValueError: shapes that do not fit.
+            ValueError: shapes that do not fit, a wrong ``num_tokens``.
             LaunchError: experts on other ranks, and no exchange with them yet.
             NonFiniteError: NaN or infinite numbers at a position that is no padding, on all ranks of the group.
         """
-        check_input(x, padding_mask, self.d_model)
+        check_input(x, padding_mask, num_tokens, self.d_model)
         if self.placement.ep_size > 1 and isinstance(self.dispatcher, LocalDispatcher):
             raise LaunchError(
                 f"{self.name}: ep_size is {self.placement.ep_size}, but nothing exchanges rows yet; hand the model to "
@@ -237,24 +240,18 @@ class StratifiedMoE(nn.Module):
         x_ND = x.reshape(-1, self.d_model)
         num_strata = len(self.placement.strata)
         gates_aside = self.training and self.gating_dropout > 0 and float(torch.rand(())) < self.gating_dropout
-        next_stratum_N = torch.zeros(x_ND.shape[0], dtype=torch.long, device=x.device)
-        num_tokens = x_ND.shape[0]
-        if gates_aside and self.gating_dropout_mode == "skip":
-            next_stratum_N.fill_(num_strata)
-            num_tokens = 0
-        elif padding_mask is not None:
-            next_stratum_N.masked_fill_(padding_mask.reshape(-1), num_strata)
-            num_tokens = int((next_stratum_N == 0).sum())
-        waiting = [num_tokens] + [0] * num_strata
+        next_stratum_N, entering = self._entering(x_ND, padding_mask, num_tokens, gates_aside)
+        waiting = [entering] + [0] * num_strata
         passes_N = torch.zeros_like(next_stratum_N)
         strata, cmr_gate_sum, h_TD = [], None, x_ND
         for i in range(num_strata):
             index_T = None
             if waiting[i] != x_ND.shape[0]:
-                index_T = torch.nonzero_static(next_stratum_N == i, size=waiting[i]).squeeze(1)
+                index_T = torch.nonzero_static(next_stratum_N == i, size=waiting[i], fill_value=0).squeeze(1)
             if i == 0 or not self.stacked:
                 h_TD = self.norms[i](_take(x_ND, index_T))
-            y_TD, after_T, stats, arriving = self._mixture(i, h_TD, local_only=gates_aside)
+            claimed = None if i or num_tokens is None else (next_stratum_N == 0).sum().view(1)
+            y_TD, after_T, stats, arriving = self._mixture(i, h_TD, claimed, local_only=gates_aside)
             if i == 0 and self.shared is not None:
                 y_TD, cmr_gate_sum = self._with_shared_expert(h_TD, y_TD)
             _put(next_stratum_N, index_T, after_T)
@@ -269,6 +266,19 @@ class StratifiedMoE(nn.Module):
             x_ND = self.output_norm(x_ND)
         return x_ND.reshape(x.shape), BlockStats(strata, passes_N.reshape(x.shape[:-1]), cmr_gate_sum)
 
+    def _entering(
+        self, x_ND: Tensor, padding_mask: Tensor | None, num_tokens: int | None, gates_aside: bool
+    ) -> tuple[Tensor, int]:
+        """The stratum each position enters first [N], one beyond the last for none; how many enter the first."""
+        num_strata = len(self.placement.strata)
+        next_stratum_N = torch.zeros(x_ND.shape[0], dtype=torch.long, device=x_ND.device)
+        if gates_aside and self.gating_dropout_mode == "skip":
+            return next_stratum_N.fill_(num_strata), 0
+        if padding_mask is None:
+            return next_stratum_N, x_ND.shape[0]
+        next_stratum_N.masked_fill_(padding_mask.reshape(-1), num_strata)
+        return next_stratum_N, int((next_stratum_N == 0).sum()) if num_tokens is None else num_tokens
+
     def _add(self, x_ND: Tensor, index_T: Tensor | None, residual_TD: Tensor | None, y_TD: Tensor) -> Tensor:
         """x with y added at the tokens ``index_T`` (None: all), or with ``residual + y`` in their place."""
         y_TD = y_TD.to(x_ND.dtype)
@@ -277,8 +287,13 @@ class StratifiedMoE(nn.Module):
             return y_TD if index_T is None else x_ND.index_copy(0, index_T, y_TD)
         return x_ND + y_TD if index_T is None else x_ND.index_add(0, index_T, y_TD)
 
-    def _mixture(self, i: int, h_TD: Tensor, *, local_only: bool) -> tuple[Tensor, Tensor, StratumStats, list[int]]:
-        """One pass: output [T, D], next stratum by token [T], statistics, tokens that go on to each stratum."""
+    def _mixture(
+        self, i: int, h_TD: Tensor, entered: Tensor | None, *, local_only: bool
+    ) -> tuple[Tensor, Tensor, StratumStats, list[int]]:
+        """One pass: output [T, D], next stratum by token [T], statistics, tokens that go on to each stratum.
+
+        ``entered`` [1], if given, is what T has to be.
+        """
         logits_TE = gate_logits(jittered(h_TD, self.jitter) if self.training else h_TD, self.gates[i])
         z_sum = logits_TE.logsumexp(dim=-1).square().sum()
         if local_only and self.experts_per_rank[i][self.ep_rank] >= self.top_k:
@@ -287,7 +302,7 @@ class StratifiedMoE(nn.Module):
         prob_sum_E = probs_TE.sum(0)
         order, expert_TK = self._choose(i, probs_TE)
         after_T = getattr(self, f"stratum_after_{i}")[expert_TK[:, 0]]
-        counts = self._exchange_counts(i, order, after_T, prob_sum_E)
+        counts = self._exchange_counts(i, order, after_T, prob_sum_E, entered)
         index = order.row_index(counts.num_rows)
         weights_TK, keep_PD = self._weights(probs_TE.gather(1, expert_TK), index)
         y_TD = self._mixed_experts(i, h_TD, weights_TK, index, counts, keep_PD)
@@ -299,7 +314,7 @@ class StratifiedMoE(nn.Module):
             entropy_sum=torch.special.entr(probs_TE.detach()).sum(),
             z_sum=z_sum,
         )
-        return y_TD, after_T, stats, counts.extra
+        return y_TD, after_T, stats, counts.extra[: len(self.placement.strata) + 1]
 
     def _choose(self, i: int, probs_TE: Tensor) -> tuple[RowOrder, Tensor]:
         """The rows of stratum i by expert, and the chosen experts [T, K]."""
@@ -314,13 +329,22 @@ class StratifiedMoE(nn.Module):
             priority_T = probs_TE.detach().gather(1, expert_TK[:, :1]).squeeze(1)
         return order_rows(expert_TK, getattr(self, f"slot_of_expert_{i}"), capacity, priority_T), expert_TK
 
-    def _exchange_counts(self, i: int, order: RowOrder, after_T: Tensor, prob_sum_E: Tensor) -> RowCounts:
-        """Row counts on the host; the extra ones are the tokens that go on to each stratum."""
+    def _exchange_counts(
+        self, i: int, order: RowOrder, after_T: Tensor, prob_sum_E: Tensor, entered: Tensor | None
+    ) -> RowCounts:
+        """Row counts on the host; the first extra ones are the tokens that go on to each stratum."""
         alarm = torch.zeros(1, dtype=torch.long, device=after_T.device)
         if self.check_finite:
             alarm = (~torch.isfinite(prob_sum_E.detach()).all()).long().view(1)
-        after_counts = count_values(after_T, len(self.placement.strata) + 1)
-        counts = self.dispatcher.exchange_counts(order.counts, self.experts_per_rank[i], alarm, after_counts)
+        extra = count_values(after_T, len(self.placement.strata) + 1)
+        if entered is not None:
+            extra = torch.cat([extra, entered])
+        counts = self.dispatcher.exchange_counts(order.counts, self.experts_per_rank[i], alarm, extra)
+        if entered is not None and counts.extra[-1] != after_T.shape[0]:
+            raise ValueError(
+                f"{self.name}: num_tokens is {after_T.shape[0]}, but {counts.extra[-1]} positions are no padding; "
+                "leave num_tokens out to have them counted"
+            )
         if any(counts.alarms):
             ranks = ", ".join(str(rank) for rank, raised in enumerate(counts.alarms) if raised)
             where = f" on rank {ranks} of its expert-parallel group" if len(counts.alarms) > 1 else ""

@@ -81,7 +81,7 @@ def forward(model: nn.Module, batch: Batch, settings: LossSettings, device: torc
         scale: factor on the summed token loss, see :func:`token_scale`; auxiliary losses are means already.
     """
     src, tgt_in, tgt_out = (ids.to(device, non_blocking=True) for ids in (batch.src, batch.tgt_in, batch.tgt_out))
-    logits, stats = model(src, tgt_in)
+    logits, stats = model(src, tgt_in, batch.num_src_tokens, batch.num_tgt_tokens)
     translation = translation_loss(logits, tgt_out, settings.label_smoothing)
     loss = translation.smoothed * scale
     auxiliary = {}

@@ -35,7 +35,7 @@ def validation_nll(
             for batch in of_direction:
                 progress(direction)
                 src, tgt_in, tgt_out = (ids.to(device) for ids in (batch.src, batch.tgt_in, batch.tgt_out))
-                logits, _ = model(src, tgt_in)
+                logits, _ = model(src, tgt_in, batch.num_src_tokens, batch.num_tgt_tokens)
                 nll += translation_loss(logits, tgt_out, 0.0).nll
             sums.append(nll)
     model.train(was_training)

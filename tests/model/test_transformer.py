@@ -53,6 +53,16 @@ def test_padding_changes_nothing(moe: MoeConfig) -> None:
         torch.testing.assert_close(together[row, : len(tgt)], alone[0], rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("moe", [MOE, DENSE], ids=["smoe", "dense"])
+def test_known_numbers_of_tokens_change_nothing(moe: MoeConfig) -> None:
+    model = make_model(moe)
+    outputs = []
+    for numbers in ((), (int((SRC != 0).sum()), int((TGT != 0).sum()))):
+        torch.manual_seed(0)
+        outputs.append(model(SRC, TGT, *numbers)[0])
+    assert torch.equal(*outputs)
+
+
 def test_a_position_does_not_see_later_ones() -> None:
     model = make_model().eval()
     changed = TGT.clone()

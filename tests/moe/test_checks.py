@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
@@ -68,6 +70,21 @@ def test_bad_shapes() -> None:
     for expert in (lambda: torch.nn.Linear(8, 9), lambda: torch.nn.LSTM(8, 8)):
         with pytest.raises(ValueError, match="must keep the number of rows"):
             StratifiedMoE(8, 16, [4], expert=expert)(torch.zeros(3, 8))
+
+
+def test_number_of_tokens() -> None:
+    """A wrong one is refused, whichever way it is wrong, and wherever the padding is."""
+    layer = StratifiedMoE(8, 16, [2, 2], name="encoder.1")
+    x = torch.randn(5, 8)
+    for number, padded in itertools.product(range(-1, 7), range(6)):
+        padding_mask = torch.arange(5) >= 5 - padded
+        if number == 5 - padded:
+            layer(x, padding_mask, number)
+            continue
+        with pytest.raises(ValueError, match=rf"num_tokens is {number}, but .*leave"):
+            layer(x, padding_mask, number)
+    with pytest.raises(ValueError, match="num_tokens is 4, but x has 5 positions"):
+        layer(x, None, 4)
 
 
 def test_not_a_number() -> None:

@@ -7,6 +7,7 @@ import itertools
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from smoe_ds.moe import StratifiedMoE
 from smoe_ds.moe.losses import load_balancing_loss
@@ -120,6 +121,33 @@ def test_padding_content_does_not_matter() -> None:
     x = make_input()
     other = torch.where(padding.unsqueeze(1), torch.full_like(x, 1e3), x)
     torch.testing.assert_close(layer(x, padding)[0][:10], layer(other, padding)[0][:10], rtol=0, atol=0)
+
+
+class Waits(TorchDispatchMode):
+    """Counts where single numbers are read by the host."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_number_of_tokens_spares_a_wait_and_changes_nothing() -> None:
+    layer = StratifiedMoE(8, 16, [3, 3])
+    x, padding_mask = torch.randn(4, 9, 8), torch.rand(4, 9) < 0.3
+    results, waits = [], []
+    for number in (None, int((~padding_mask).sum())):
+        torch.manual_seed(0)
+        with Waits() as mode:
+            y, stats = layer(x, padding_mask, number)
+        results.append([y, stats.balance_loss, *torch.autograd.grad(y.square().sum(), list(layer.parameters()))])
+        waits.append(mode.count)
+    assert waits == [1, 0]
+    for without, given in zip(*results, strict=True):
+        assert torch.equal(without, given)
 
 
 def test_second_expert_is_drawn_in_training_only() -> None:
