@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 REPO = Path(__file__).resolve().parents[2]
-SCRIPTS = [*sorted((REPO / "launch").rglob("*.sh")), REPO / ".ci/run"]
+SCRIPTS = [*sorted((REPO / "launch").rglob("*.sh")), REPO / ".ci/run", REPO / "tests/on_gpu.sh"]
 
 
 def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -27,10 +28,19 @@ def test_shell_syntax(script: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 @pytest.mark.parametrize(
-    "name", ["setup.sh", "quickstart.sh", "test.sh", "rehearse.sh", "nccl_env.sh", "container/install.sh"]
+    "name",
+    [
+        "setup.sh",
+        "quickstart.sh",
+        "test.sh",
+        "rehearse.sh",
+        "nccl_env.sh",
+        "container/install.sh",
+        "../tests/on_gpu.sh",
+    ],
 )
 def test_shellcheck(name: str) -> None:
-    done = subprocess.run(["shellcheck", "-x", f"launch/{name}"], cwd=REPO, capture_output=True, text=True)
+    done = subprocess.run(["shellcheck", "-x", name], cwd=REPO, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 
@@ -77,3 +87,13 @@ def test_ci_runs_the_test_script() -> None:
     done = run("bash", str(REPO / ".ci/run"), "--help")
     assert done.stdout.startswith("Usage: bash launch/test.sh")
     assert os.access(REPO / ".ci/run", os.X_OK)
+
+
+def test_what_needs_a_gpu_says_so(tmp_path: Path) -> None:
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = run(
+        "bash", str(REPO / "tests/on_gpu.sh"), str(tmp_path), str(tmp_path), PATH=programs, CUDA_VISIBLE_DEVICES=""
+    )
+    assert done.returncode == 2 and "no CUDA device" in done.stderr
+    done = run("bash", script)
+    assert done.returncode != 0 and "give the folder of a prepared corpus" in done.stderr
