@@ -184,11 +184,11 @@ class Cleaner:
     def _count(self, batch: Block, reasons: np.ndarray) -> None:
         self._num_read += batch.number
         names = list(DROP_REASONS)
-        rows = np.flatnonzero(reasons).tolist()
-        for row, pair in zip(rows, batch.take(rows), strict=True):
-            reason = names[reasons[row] - 1]
-            self._dropped[reason] += 1
-            self._examples.add(reason, *pair)
+        rows = np.flatnonzero(reasons)
+        dropped = [names[number - 1] for number in reasons[rows].tolist()]
+        self._dropped.update(dropped)
+        for reason, src, tgt in zip(dropped, *batch.take(rows), strict=True) if dropped else ():
+            self._examples.add(reason, src, tgt)
 
     def _notice(self, src: Features, tgt: Features, kept: np.ndarray) -> None:
         self._noticed["control_characters"] += int(((src.control | tgt.control) & kept).sum())

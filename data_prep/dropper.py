@@ -56,7 +56,7 @@ class Dropper:
         lines = sorted({row for rows in self._examples.values() for row in rows})
         mask = np.zeros(len(self.mask), bool)
         mask[lines] = True
-        sides = [self.spool.lines(side, mask) for side in (0, 1)]
+        sides = [map(bytes.decode, self.spool.lines(side, mask)) for side in (0, 1)]
         texts = dict(zip(lines, zip(*sides, strict=True), strict=True))
         found = {
             reason: [[rank, *texts[row]] for row, rank in ranks.items()] for reason, ranks in self._examples.items()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import compress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from data_prep.collector import collector_paused
 from data_prep.examples import Examples, Ranked
 from data_prep.pieces import Pieces, fingerprint
 from data_prep.spool import Spool
@@ -66,6 +66,7 @@ def ids_place(name: str, split: str, side: int, kind: str) -> str:
     return f"{name}.{split}.{side}.{kind}"
 
 
+@collector_paused()
 def encode_piece(pieces: Pieces, encoding: Encoding, num_threads: int) -> dict[str, Any]:
     """Encodes a piece, unless that is finished.
 
@@ -108,7 +109,7 @@ def encode_piece(pieces: Pieces, encoding: Encoding, num_threads: int) -> dict[s
     return result
 
 
-def _examples(texts: Sequence[Sequence[str]], dropped: np.ndarray) -> Ranked:
+def _examples(texts: Sequence[Sequence[bytes]], dropped: np.ndarray) -> Ranked:
     examples = Examples(seed=0)
     for row in np.flatnonzero(dropped).tolist():
         examples.add("too_many_pieces", texts[0][row], texts[1][row])
@@ -127,8 +128,10 @@ _LOADED: dict[str, Any] = {}
 
 
 def _only(rows: Ragged, kept: np.ndarray) -> Ragged:
-    return rows if kept.all() else rows.take(np.flatnonzero(kept))
+    if kept.all():
+        return rows
+    return Ragged(rows.values[np.repeat(kept, rows.lengths)], rows.lengths[kept])
 
 
-def _text(lines: Sequence[str], kept: np.ndarray) -> bytes:
-    return "".join(f"{line}\n" for line in compress(lines, kept.tolist())).encode("utf-8")
+def _text(lines: Sequence[bytes], kept: np.ndarray) -> bytes:
+    return b"".join([lines[row] + b"\n" for row in np.flatnonzero(kept).tolist()])

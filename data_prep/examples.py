@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.readers.side_lines import INNER_END, UNUSABLE, side_of_line
 from data_prep.readers.sides import Side, Unusable
 from smoe_ds.data.seeding import mix64, seeded_key
 
@@ -29,19 +30,25 @@ class Examples:
         self._seed = seeded_key(seed, "examples").to_bytes(8, "little")
         self._found: dict[str, dict[int, tuple[str, str]]] = {}
 
-    def add(self, reason: str, first: Side, second: Side) -> None:
-        """Considers a dropped pair."""
-        text = "\t".join(side if isinstance(side, str) else side.value for side in (first, second))
-        digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8, key=self._seed).digest()
-        self.add_ranked(reason, int.from_bytes(digest, "little"), first, second)
+    def add(self, reason: str, first: bytes, second: bytes) -> None:
+        """Considers a dropped pair, each side as a line of `lines_of` without its end."""
+        text = b"\t".join((first, second)).replace(UNUSABLE, b"").replace(INNER_END, b"\n")
+        digest = hashlib.blake2b(text, digest_size=8, key=self._seed).digest()
+        rank = int.from_bytes(digest, "little")
+        if self._is_wanted(reason, rank):
+            self.add_ranked(reason, rank, side_of_line(first), side_of_line(second))
 
     def add_ranked(self, reason: str, rank: int, first: Side, second: Side) -> None:
         """Considers a dropped pair whose rank is known."""
-        found = self._found.setdefault(reason, {})
-        if len(found) < NUM_EXAMPLES or rank < max(found):
+        if self._is_wanted(reason, rank):
+            found = self._found.setdefault(reason, {})
             found[rank] = _shown(first), _shown(second)
             if len(found) > NUM_EXAMPLES:
                 del found[max(found)]
+
+    def _is_wanted(self, reason: str, rank: int) -> bool:
+        found = self._found.get(reason, {})
+        return len(found) < NUM_EXAMPLES or rank < max(found)
 
     def ranked(self) -> Ranked:
         """The examples so far."""

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.clean import Cleaner
+from data_prep.collector import collector_paused
 from data_prep.pieces import Pieces, fingerprint
 from data_prep.readers import read_source, source_files
 from data_prep.readers.block import Block, equal_blocks
@@ -76,6 +77,7 @@ def text_files(pair: PairSpec, split: str) -> list[str]:
     return [name for source in getattr(pair, split) or [] for name in source_files(source)]
 
 
+@collector_paused()
 def read_text(pieces: Pieces, text: Text) -> dict[str, Any]:
     """Reads a text, unless all its pieces are finished.
 
@@ -123,6 +125,7 @@ def _raw_files(text: Text, number: int, block: Block) -> dict[str, bytes]:
     return {f"{text.raw(number)}.src": block.src, f"{text.raw(number)}.tgt": block.tgt}
 
 
+@collector_paused()
 def clean_raw(pieces: Pieces, text: Text, number: int) -> None:
     """Cleans a piece that `read_text` stored, and removes it as it was."""
     src, tgt = ((pieces.root / f"{text.raw(number)}.{side}").read_bytes() for side in ("src", "tgt"))
@@ -147,6 +150,7 @@ def _clean(pieces: Pieces, text: Text, number: int, block: Block) -> None:
     pieces.commit_data(text.piece(number), text.made_from, files, result)
 
 
+@collector_paused()
 def notice(spool: Spool) -> dict[str, int]:
     """Counts what only a whole text can tell.
 
@@ -157,5 +161,5 @@ def notice(spool: Spool) -> dict[str, int]:
     stride = max(1, -(-length // _LOOKED_AT))
     mask = np.zeros(length, bool)
     mask[::stride] = True
-    src, tgt = (list(spool.lines(side, mask)) for side in (0, 1))
+    src, tgt = (b"\n".join([*spool.lines(side, mask), b""]) for side in (0, 1))
     return {"swapped": stride * count_swapped(src, tgt)}

@@ -58,8 +58,8 @@ class Spool:
         start = sum(self.sizes[:piece])
         return start, start + self.sizes[piece]
 
-    def lines(self, side: int, mask: np.ndarray) -> Iterator[str]:
-        """The sentences of one side for which ``mask`` (bool [N]) is true."""
+    def lines(self, side: int, mask: np.ndarray) -> Iterator[bytes]:
+        """The sentences of one side for which ``mask`` (bool [N]) is true, UTF-8."""
         start = 0
         for piece, size in enumerate(self.sizes):
             wanted = mask[start : start + size]
@@ -67,8 +67,7 @@ class Spool:
             if wanted.any():
                 yield from self.piece_lines(piece, side, wanted)
 
-    def piece_lines(self, piece: int, side: int, mask: np.ndarray) -> list[str]:
-        """The sentences of one side of a piece for which ``mask`` (bool [n]) is true."""
-        text = self._file(piece, f"{self.languages[side]}.txt").read_bytes().decode("utf-8")
-        lines = text.split("\n")
+    def piece_lines(self, piece: int, side: int, mask: np.ndarray) -> list[bytes]:
+        """The sentences of one side of a piece for which ``mask`` (bool [n]) is true, UTF-8."""
+        lines = self._file(piece, f"{self.languages[side]}.txt").read_bytes().split(b"\n")
         return lines[:-1] if mask.all() else list(compress(lines, mask.tolist()))

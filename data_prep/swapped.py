@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from zlib import crc32
 
 import numpy as np
 
+from data_prep.readers.side_lines import line_ends
 from data_prep.selection import is_among
 
 _BUCKETS = 1 << 18
+_TABLE_BITS = 22
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: consecutive values lie far apart
+_IS_BLANK = np.array([chr(code) in " \t\n\r\v\f" for code in range(256)])  # where `bytes.split` splits
 _EVIDENCE = float(np.log(100))  # either side must be so much likelier as the other language
 
 
@@ -23,20 +25,37 @@ class _Words:
     rows: np.ndarray
 
     @classmethod
-    def of(cls, sentences: Sequence[str]) -> _Words:
-        lines = [sentence.encode("utf-8").lower().split() for sentence in sentences]
-        lengths = np.fromiter(map(len, lines), np.int64, len(lines))
-        hashes = np.fromiter(map(crc32, chain.from_iterable(lines)), np.int64, int(lengths.sum()))
-        return cls(hashes, np.repeat(np.arange(len(lines)), lengths))
+    def of(cls, lines: bytes) -> _Words:
+        words = lines.lower().split()
+        blank = _IS_BLANK[np.frombuffer(lines, np.uint8)]
+        begins = ~blank
+        begins[1:] &= blank[:-1]
+        hashes = np.fromiter(map(crc32, words), np.int64, len(words))
+        return cls(hashes, np.searchsorted(line_ends(lines), np.flatnonzero(begins)))
 
     def without(self, other: _Words) -> _Words:
         """The words that the same sentence of the other side lacks."""
         mine, others = (words.rows << 32 | words.hashes for words in (self, other))
-        kept = ~is_among(mine, np.sort(others))
-        return _Words(self.hashes[kept], self.rows[kept])
+        shared = _may_be_among(mine, others)
+        some = others[_may_be_among(others, mine[shared])]
+        shared[shared] = is_among(mine[shared], np.sort(some))
+        return _Words(self.hashes[~shared], self.rows[~shared])
 
 
-def count_swapped(src: Sequence[str], tgt: Sequence[str]) -> int:
+def _may_be_among(values: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Which values, int64 [N], are among others, [M], and few that are not: a table finds them, without sorting."""
+    found = np.zeros(1 << _TABLE_BITS, bool)
+    found[_place(others)] = True
+    among: np.ndarray = found[_place(values)]
+    return among
+
+
+def _place(values: np.ndarray) -> np.ndarray:
+    """A place in a table for each value, so that all its bits count."""
+    return (values.view(np.uint64) * _SPREAD >> np.uint64(64 - _TABLE_BITS)).view(np.int64)
+
+
+def count_swapped(src: bytes, tgt: bytes) -> int:
     """Number of pairs of which both sides are far likelier on the other side.
 
     A word speaks for the side on which the other lines have it more often (log of the ratio of counts, smoothed by
@@ -44,16 +63,17 @@ def count_swapped(src: Sequence[str], tgt: Sequence[str]) -> int:
     and nothing is counted then.
 
     Args:
-        src: sentences of the first language.
+        src: sentences of the first language, UTF-8, each followed by a line end.
         tgt: sentences of the second language, pair by pair.
     """
+    number = src.count(b"\n")
     first, second = _Words.of(src), _Words.of(tgt)
     sides = first.without(second), second.without(first)
     buckets = [words.hashes % _BUCKETS for words in sides]
     counts = [np.bincount(found, minlength=_BUCKETS) for found in buckets]
-    swapped = np.ones(len(src), bool)
+    swapped = np.ones(number, bool)
     for side, words in enumerate(sides):
         own, other = (counts[which][buckets[side]] for which in (side, 1 - side))
         evidence = np.log(np.maximum(own - 1, 0) + 0.5) - np.log(other + 0.5)  # the line itself does not count
-        swapped &= np.bincount(words.rows, evidence, minlength=len(src)) < -_EVIDENCE
+        swapped &= np.bincount(words.rows, evidence, minlength=number) < -_EVIDENCE
     return int(swapped.sum())

@@ -62,8 +62,9 @@ def _sample(spec: Spec, sides: dict[str, list[tuple[Part, int]]], quotas: dict[s
             taken = np.zeros(len(part.mask), bool)
             taken[rows[times > 0]] = True
             for line, repeat in zip(part.spool.lines(side, taken), times[times > 0].tolist(), strict=True):
+                text = line.decode("utf-8")
                 for _ in range(repeat):
-                    yield line
+                    yield text
 
 
 def _train(spec: Spec, sample: Iterator[str]) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_prep.readers.side_lines import line_ends, lines_of, side_of_line, sides_of
+from data_prep.readers.side_lines import line_ends, lines_of, sides_of, take_lines
 from data_prep.readers.sides import SidePair
 
 
@@ -46,12 +46,9 @@ class Block:
         """The pairs one by one."""
         return zip(sides_of(self.src), sides_of(self.tgt), strict=True)
 
-    def take(self, rows: Sequence[int]) -> list[SidePair]:
-        """Some of the pairs, numbers in any order."""
-        if not rows:
-            return []
-        src, tgt = (lines.split(b"\n") for lines in (self.src, self.tgt))
-        return [(side_of_line(src[row]), side_of_line(tgt[row])) for row in rows]
+    def take(self, rows: np.ndarray) -> tuple[list[bytes], list[bytes]]:
+        """The lines of some pairs without their ends, first and second sides; ``rows`` int64 [M]."""
+        return take_lines(self.src, rows), take_lines(self.tgt, rows)
 
     def parts(self, size: int, first: int | None = None) -> Iterator[Block]:
         """Blocks of ``size`` pairs each, the last one smaller; the first one of ``first`` pairs."""

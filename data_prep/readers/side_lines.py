@@ -48,3 +48,9 @@ def side_of_line(line: bytes) -> Side:
 def line_ends(lines: bytes) -> np.ndarray:
     """Where the line ends are, int64 [N]."""
     return np.flatnonzero(np.frombuffer(lines, np.uint8) == ord("\n"))
+
+
+def take_lines(lines: bytes, rows: np.ndarray) -> list[bytes]:
+    """Some lines, int64 [M], without their ends."""
+    ends = np.append(-1, line_ends(lines))
+    return [lines[begin + 1 : end] for begin, end in zip(ends[rows].tolist(), ends[rows + 1].tolist(), strict=True)]

@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from data_prep.collector import collector_paused
 from data_prep.load_spec import load_spec
 from data_prep.prepare import prepare
 from data_prep.progress import Progress
@@ -127,8 +128,9 @@ def encode_share(paths: list[Path], model: Path, number: int, cpu: Any, barrier:
     tokenizer = Tokenizer(model)
     barrier.wait()
     began = time.process_time()
-    for start in range(0, len(lines), 10_000):
-        tokenizer.encode_rows(lines[start : start + 10_000])
+    with collector_paused():  # as in the preparation
+        for start in range(0, len(lines), 10_000):
+            tokenizer.encode_rows(lines[start : start + 10_000])
     cpu[number] = time.process_time() - began
     barrier.wait()
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from data_prep.examples import MAX_CHARACTERS, NUM_EXAMPLES, Examples, example_rows, merged, without_ranks
-from data_prep.readers.sides import Unusable
+from data_prep.readers.side_lines import lines_of
+from data_prep.readers.sides import Side, Unusable
 from data_prep.report import format_examples
 from data_prep.report_file import read_report
 from smoe_ds.data.corpus import Corpus
@@ -19,10 +20,14 @@ from tests.helpers.prepared import prepare_spec, sentence, small_spec, translate
 PAIRS = [(f"source {number}", f"target {number}") for number in range(200)]
 
 
+def line(side: Side) -> bytes:
+    return lines_of([side])[:-1]
+
+
 def collect(pairs: list[tuple[str, str]], seed: int = 1) -> dict[str, list[list[object]]]:
     examples = Examples(seed)
     for src, tgt in pairs:
-        examples.add("even" if int(src.split()[1]) % 2 == 0 else "odd", src, tgt)
+        examples.add("even" if int(src.split()[1]) % 2 == 0 else "odd", line(src), line(tgt))
     return examples.ranked()
 
 
@@ -45,15 +50,15 @@ def test_another_seed_shows_others() -> None:
 def test_equal_pairs_appear_once_and_few_all() -> None:
     examples = Examples(1)
     for src in ["a", "b", "a", "c", "b"]:
-        examples.add("copy", src, src)
+        examples.add("copy", line(src), line(src))
     assert sorted(without_ranks(examples.ranked())["copy"]) == [["a", "a"], ["b", "b"], ["c", "c"]]
     assert merged([]) == {} == Examples(1).ranked()
 
 
 def test_long_and_odd_text_is_shown_readably() -> None:
     examples = Examples(1)
-    examples.add("too_long", "x" * 10_000, Unusable.INVALID_UTF8)
-    examples.add("control", "a\0b\n\ud800", "\u202bשלום\u202c")
+    examples.add("too_long", line("x" * 10_000), line(Unusable.INVALID_UTF8))
+    examples.add("control", line("a\0b\n\ud800"), line("\u202bשלום\u202c"))
     assert without_ranks(examples.ranked()) == {
         "too_long": [["x" * MAX_CHARACTERS + "...", "(invalid_utf8)"]],
         "control": [["a\\x00b\\n\\ud800", "\\u202bשלום\\u202c"]],

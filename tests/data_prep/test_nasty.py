@@ -26,7 +26,7 @@ def _spool(
     )
     spools, counts = read_texts(spec, folder, folder / f"work{piece_size}", piece_size)
     spool = spools["eng-msa", split]
-    src, tgt = (list(spool.lines(side, np.ones(sum(spool.sizes), bool))) for side in (0, 1))
+    src, tgt = (list(map(bytes.decode, spool.lines(side, np.ones(sum(spool.sizes), bool)))) for side in (0, 1))
     return src, tgt, counts["eng-msa", split]
 
 

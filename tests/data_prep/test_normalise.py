@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from data_prep.normalise import digest, key, near_key, tidy
+from data_prep.readers.side_lines import lines_of
 from data_prep.scripts import script_name, script_number, unusual
 from data_prep.swapped import count_swapped
 from tests.helpers.prepared import sentence, translate
@@ -99,7 +100,11 @@ def test_exchanged_sides_are_counted() -> None:
     swapped = {10, 77, 123, 299}
     pairs = [(b, a) if number in swapped else (a, b) for number, (a, b) in enumerate(pairs)]
     pairs += [("Firefox 3.0", "Firefox 3.0"), ("3", "3")]
-    assert count_swapped([src for src, _ in pairs], [tgt for _, tgt in pairs]) == len(swapped)
+    assert swapped_of(pairs) == len(swapped)
+
+
+def swapped_of(pairs: list[tuple[str, str]]) -> int:
+    return count_swapped(*(lines_of([pair[side] for pair in pairs]) for side in (0, 1)))
 
 
 def naive_swapped(pairs: list[tuple[str, str]]) -> int:
@@ -128,14 +133,14 @@ def test_exchanged_sides_equal_a_count_with_dictionaries() -> None:
         if number % 5 == 0:
             src, tgt = f"{src} Opel Ford Audi", f"{tgt} Opel Ford Audi"
         pairs.append((tgt, src) if rng.random() < 0.15 else (src, tgt))
-    swapped = count_swapped([src for src, _ in pairs], [tgt for _, tgt in pairs])
+    swapped = swapped_of(pairs)
     assert swapped == naive_swapped(pairs) > 30
-    assert count_swapped([], []) == count_swapped(["a"], [""]) == 0
+    assert swapped_of([]) == swapped_of([("a", "")]) == 0
 
 
 def test_words_on_both_sides_of_a_line_say_nothing() -> None:
     """Else the line would count: each side repeats a word of the other language more often than one of its own."""
     pairs = [("one here", "two there")] * 50 + [("two two two one", "one one one two")]
-    assert count_swapped([src for src, _ in pairs], [tgt for _, tgt in pairs]) == naive_swapped(pairs) == 0
+    assert swapped_of(pairs) == naive_swapped(pairs) == 0
     pairs[-1] = ("two two two", "one one one")
-    assert count_swapped([src for src, _ in pairs], [tgt for _, tgt in pairs]) == naive_swapped(pairs) == 1
+    assert swapped_of(pairs) == naive_swapped(pairs) == 1
