@@ -27,20 +27,9 @@ def test_shell_syntax(script: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
-@pytest.mark.parametrize(
-    "name",
-    [
-        "setup.sh",
-        "quickstart.sh",
-        "test.sh",
-        "rehearse.sh",
-        "nccl_env.sh",
-        "container/install.sh",
-        "../tests/on_gpu.sh",
-    ],
-)
-def test_shellcheck(name: str) -> None:
-    done = subprocess.run(["shellcheck", "-x", name], cwd=REPO, capture_output=True, text=True)
+@pytest.mark.parametrize("script", [s for s in SCRIPTS if s.suffix == ".sh"], ids=lambda script: script.name)
+def test_shellcheck(script: Path) -> None:
+    done = subprocess.run(["shellcheck", "-x", str(script)], cwd=REPO, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 
@@ -91,9 +80,8 @@ def test_ci_runs_the_test_script() -> None:
 
 def test_what_needs_a_gpu_says_so(tmp_path: Path) -> None:
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = run(
-        "bash", str(REPO / "tests/on_gpu.sh"), str(tmp_path), str(tmp_path), PATH=programs, CUDA_VISIBLE_DEVICES=""
-    )
+    script = str(REPO / "tests/on_gpu.sh")
+    done = run("bash", script, str(tmp_path), str(tmp_path), PATH=programs, CUDA_VISIBLE_DEVICES="")
     assert done.returncode == 2 and "no CUDA device" in done.stderr
     done = run("bash", script)
     assert done.returncode != 0 and "give the folder of a prepared corpus" in done.stderr
