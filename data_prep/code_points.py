@@ -18,12 +18,14 @@ class CodePoints:
         values: uint16, or uint32 where one is above 0xFFFF.
         starts: where each sentence begins, int64 [N].
         ends: where its line end is, int64 [N].
+        highest: the highest code point.
     """
 
     text: str
     values: np.ndarray
     starts: np.ndarray
     ends: np.ndarray
+    highest: int
     _indices: np.ndarray
 
     @classmethod
@@ -35,14 +37,14 @@ class CodePoints:
         else:
             values = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
         ends = np.flatnonzero(values == LINE_END)
-        return cls(text, values, np.append(0, ends[:-1] + 1), ends, values.astype(np.intp))
+        return cls(text, values, np.append(0, ends[:-1] + 1), ends, int(values.max()), values.astype(np.intp))
 
     def sentence(self, row: int) -> str:
         """A sentence without its line end."""
         return self.text[self.starts[row] : self.ends[row]]
 
     def look_up(self, table: np.ndarray) -> np.ndarray:
-        """The entry of every code point in a table [0x110000]."""
+        """The entry of every code point in a table of at least ``highest + 1``."""
         return np.take(table, self._indices, mode="clip")
 
     def sums(self, values: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ from data_prep.characters import (
     SEEN,
     SPACE,
     UNTIDY,
+    Characters,
     characters,
 )
 from data_prep.code_points import CodePoints
@@ -74,7 +75,8 @@ def features_of(lines: bytes, scripts: frozenset[int] = frozenset(), min_share: 
         min_share: share of the letters that are in these scripts, by width, below which a sentence is foreign.
     """
     points = CodePoints.of(lines.decode("utf-8", "surrogatepass"))
-    codes = points.look_up(_packed(scripts))
+    table = characters(points.highest)
+    codes = points.look_up(_packed(table, scripts))
     found = (np.bitwise_or.reduceat(codes, points.starts) >> FLAGS_SHIFT).astype(np.uint8)
     spaces = np.flatnonzero(points.values == SPACE)
     lengths = points.ends - points.starts
@@ -93,11 +95,11 @@ def features_of(lines: bytes, scripts: frozenset[int] = frozenset(), min_share: 
     return Features(
         lines=tidy_lines,
         lengths=lengths,
-        widths=_widths(points, lengths),
+        widths=_widths(points, table, lengths),
         words=words,
         control=control,
         letters=(found & LETTER) != 0,
-        foreign=_foreign(points, found, scripts, min_share),
+        foreign=_foreign(points, table, found, scripts, min_share),
         keys=hashes,
         near_keys=near_hashes_of(hashes, keys, slow | ((found & DIGIT) != 0)),
         checksums=np.fromiter(map(crc32, tidy_lines), np.uint64, len(tidy_lines)),
@@ -105,9 +107,9 @@ def features_of(lines: bytes, scripts: frozenset[int] = frozenset(), min_share: 
 
 
 @lru_cache(maxsize=4)
-def _packed(scripts: frozenset[int]) -> np.ndarray:
-    """`Characters.packed`, 4 MiB for each of the languages that are at hand."""
-    return characters().packed(scripts)
+def _packed(table: Characters, scripts: frozenset[int]) -> np.ndarray:
+    """`Characters.packed` of the languages that are at hand."""
+    return table.packed(scripts)
 
 
 def _untidy(points: CodePoints, found: np.ndarray, spaces: np.ndarray) -> np.ndarray:
@@ -127,21 +129,23 @@ def _neighbouring_marks(points: CodePoints, codes: np.ndarray) -> np.ndarray:
     return rows
 
 
-def _widths(points: CodePoints, lengths: np.ndarray) -> np.ndarray:
+def _widths(points: CodePoints, table: Characters, lengths: np.ndarray) -> np.ndarray:
     """Characters of each sentence, letters of the dense scripts counted as three, [N]."""
-    if points.values.max() < _FIRST_DENSE:
+    if points.highest < _FIRST_DENSE:
         return lengths
-    return lengths + points.sums(_weights()[points.look_up(characters().scripts)] == 3) * 2
+    return lengths + points.sums(_weights()[points.look_up(table.scripts)] == 3) * 2
 
 
-def _foreign(points: CodePoints, found: np.ndarray, own: frozenset[int], min_share: float) -> np.ndarray:
+def _foreign(
+    points: CodePoints, table: Characters, found: np.ndarray, own: frozenset[int], min_share: float
+) -> np.ndarray:
     """Sentences with too few letters in the scripts of their language, bool [N]."""
     if not (found & FOREIGN).any():
         return np.zeros(len(points.ends), bool)
     weights = _weights()
     in_own = np.zeros_like(weights)
     in_own[list(own)] = weights[list(own)]
-    scripts = points.look_up(characters().scripts)
+    scripts = points.look_up(table.scripts)
     foreign: np.ndarray = points.sums(in_own[scripts]) < min_share * points.sums(weights[scripts])
     return foreign
 

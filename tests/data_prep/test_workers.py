@@ -17,7 +17,7 @@ from smoe_ds.errors import DataError
 
 ROOT = Path(__file__).parents[2]
 PARENT = """
-import time
+import threading, time
 from data_prep.workers import here
 if __name__ == "__main__":
     with here(2) as workers:
@@ -26,6 +26,7 @@ if __name__ == "__main__":
         print("ready", flush=True)
         time.sleep(60)
 """
+ANOTHER_THREAD = "threading.Thread(target=time.sleep, args=(60,), daemon=True).start()"
 
 
 def _square(number: int) -> int:
@@ -36,8 +37,11 @@ def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.mark.parametrize("number", [1, 2])
-def test_results_come_with_their_keys_also_of_calls_made_meanwhile(number: int) -> None:
+@pytest.mark.parametrize(("number", "copied"), [(1, False), (2, False), (2, True)])
+def test_results_come_with_their_keys_also_of_calls_made_meanwhile(
+    number: int, copied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("data_prep.workers._is_single_threaded", lambda: copied)
     with here(number) as workers:
         for value in range(5):
             workers.submit(value, _square, value)
@@ -64,14 +68,16 @@ def test_workers_that_never_answer_are_not_waited_for() -> None:
             list(waiting.results())
 
 
-def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("copied", [True, False])
+def test_workers_end_when_their_parent_is_killed(tmp_path: Path, copied: bool) -> None:
     script = tmp_path / "parent.py"
-    script.write_text(PARENT)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    script.write_text(PARENT if copied else PARENT.replace("    with here", f"    {ANOTHER_THREAD}\n    with here"))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
     parent = subprocess.Popen([sys.executable, str(script)], env=environment, stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None and parent.stdout.readline() == "ready\n"
     workers = psutil.Process(parent.pid).children(recursive=True)
     assert len(workers) >= 2
+    assert any("spawn_main" in word for worker in workers for word in worker.cmdline()) != copied
     parent.kill()
     parent.wait(timeout=30)
     deadline = time.monotonic() + 30
