@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 
 from smoe_ds.errors import DataError
 
-RESIDENT = 16 << 20
+RESIDENT = 8 << 20
 """Bytes of mapped files that may be resident, about."""
 
-# A look-up maps the pages around the one it needs too, by default 16 in Linux, as far as they are in the cache.
-_LOOK_UP = 16 * mmap.PAGESIZE
-LOOK_UPS = RESIDENT // _LOOK_UP
-"""Places that may be read at a time, for no more than this to be resident."""
+# A look-up maps what lies around the page it needs too, as far as it is in the cache: 64 KiB in Linux, 2 MiB where the
+# cache holds large pages. So what lies between two places that are looked up counts as resident.
+_AROUND = 1 << 16
 
 
 class Mapping:
@@ -58,15 +57,15 @@ class Mapping:
         if found != size:
             raise DataError(f"{path}: expected {size} bytes, found {found}")
 
-    def looked_up(self, count: int) -> None:
-        """Says that ``count`` places are about to be read.
+    def looked_up(self, span: int) -> None:
+        """Says that places are about to be read of which the last lies ``span`` bytes after the first.
 
         Raises:
             DataError: the file was cut meanwhile; to read beyond its end would kill the process.
         """
         if self._pages is not None and self._pages.size() != self.numbers.nbytes:
             raise DataError(f"{self._path}: expected {self.numbers.nbytes} bytes, found {self._pages.size()}")
-        _RESIDENT.add(self, min(count * _LOOK_UP, self.numbers.nbytes))
+        _RESIDENT.add(self, min(span + _AROUND, self.numbers.nbytes))
 
     def give_back(self) -> None:
         """Gives the pages back; the array stays good."""

@@ -62,6 +62,34 @@ class Ragged:
         ]
 
 
+class RaggedBuffer:
+    """Rows that come part by part, of which the whole size is known: no part is kept.
+
+    Args:
+        rows: rows of all parts.
+        values: values of all rows.
+    """
+
+    def __init__(self, rows: int, values: int) -> None:
+        self._lengths, self._size = np.empty(rows, np.int64), values
+        self._values: NDArray[Any] = np.empty(0)
+        self._num_rows = self._num_values = 0
+
+    def add(self, part: Ragged) -> None:
+        """Appends rows, in the type of the first ones."""
+        if not self._num_rows:
+            self._values = np.empty(self._size, part.values.dtype)
+        rows, values = self._num_rows + len(part), self._num_values + len(part.values)
+        self._lengths[self._num_rows : rows] = part.lengths
+        self._values[self._num_values : values] = part.values
+        self._num_rows, self._num_values = rows, values
+
+    def ragged(self) -> Ragged:
+        """All rows."""
+        assert (self._num_rows, self._num_values) == (len(self._lengths), self._size)
+        return Ragged(self._values, self._lengths)
+
+
 def spans(starts: Int64, lengths: Int64) -> Int64:
     """The integers of the ranges ``starts[i]`` to ``starts[i] + lengths[i] - 1``, one range after the other."""
     before = np.cumsum(lengths) - lengths

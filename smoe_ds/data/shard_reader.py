@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from smoe_ds.data.blocks import CheckedFile, num_blocks, read_sums
-from smoe_ds.data.mapping import LOOK_UPS
+from smoe_ds.data.mapping import RESIDENT
 from smoe_ds.data.ragged import Int64, Ragged, spans
 from smoe_ds.data.shards import OFFSET_BLOCK, OFFSET_DTYPE, TOKEN_BLOCK
 
@@ -39,12 +39,12 @@ class ShardSide:
         return stop - start
 
     def read(self, rows: Int64) -> Ragged:
-        """Ids of each sentence, in the type they have on disk."""
+        """Ids of each sentence, in the type they have on disk; few pages are mapped at a time if rows go upwards."""
         start, stop = self.bounds(rows)
         lengths = stop - start
-        pieces = [slice(first, first + LOOK_UPS) for first in range(0, len(rows), LOOK_UPS)]
+        pieces = self._pieces(start)
         ids = [self._tokens.read(start[piece], stop[piece])[spans(start[piece], lengths[piece])] for piece in pieces]
-        return Ragged(np.concatenate(ids) if ids else np.zeros(0, self._dtype), lengths)
+        return Ragged(np.concatenate(ids), lengths)
 
     def damaged_blocks(self, suffix: str) -> list[str]:
         """Byte offsets of the damaged blocks of the ``.bin`` or ``.idx`` file, and what lies there; reads it whole."""
@@ -55,6 +55,13 @@ class ShardSide:
         after = rows + 1
         offsets = self._offsets.read(rows, after + 1)
         return offsets[rows].view(np.int64), offsets[after].view(np.int64)
+
+    def _pieces(self, start: Int64) -> list[slice]:
+        """Slices of sentences that begin within ``RESIDENT`` bytes of the file of ids, if they go upwards."""
+        part = start * self._dtype.itemsize // RESIDENT
+        steps = np.diff(part)
+        cuts = (np.flatnonzero(steps) + 1).tolist() if (steps >= 0).all() else []
+        return [slice(*bounds) for bounds in zip([0, *cuts], [*cuts, len(start)], strict=True)]
 
     @property
     def token_file(self) -> Path:

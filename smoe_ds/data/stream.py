@@ -218,6 +218,7 @@ class TrainStream:
             most = max(1, _TOKENS_AT_A_TIME // self._directions.settings.max_tokens)
             self._at_a_time = min(2 * self._at_a_time, most)
             indices = range(index, index + len(numbers) * self._world_size, self._world_size)
+            self._reading = None  # not two at a time
             self._reading = (indices, self._directions.read(window, numbers))
         indices, reading = self._reading
         token = self._target_language_token
@@ -225,6 +226,7 @@ class TrainStream:
 
     def _window_at(self, position: Position) -> Window:
         if self._window is None or self._window[0] != position.window:
+            self._window = None  # not two at a time
             self._window = (position.window, self._directions.draw(position.window, position.drawn))
         return self._window[1]
 

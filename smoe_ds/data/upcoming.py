@@ -33,6 +33,7 @@ class Upcoming:
     def __init__(self, pairs: Sequence[SentencePairs], keys: UInt64) -> None:
         self._pairs, self._keys = pairs, keys
         self._sizes = np.array([len(one) for one in pairs], dtype=np.int64)
+        self._number_dtype = np.min_scalar_type(int(self._sizes.max()))
         self._start = np.full(len(pairs), -1, np.int64)
         self._windows = 0  # taken in a row
         self._held: list[list[NDArray[Any]]] = []
@@ -64,8 +65,8 @@ class Upcoming:
 
     def _jump_to(self, start: Int64) -> None:
         self._start, self._windows = start, 0
-        none: list[NDArray[Any]] = [np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int32)]
-        self._held = [none for _ in self._pairs]
+        dtypes = (self._number_dtype, np.int32, np.int32)
+        self._held = [[np.zeros(0, dtype) for dtype in dtypes] for _ in self._pairs]
 
     def _look_up(self, directions: Int64, held: Int64, count: Int64) -> None:
         """Adds to what is held of some directions, so that it lasts for this window or some more."""
@@ -81,7 +82,7 @@ class Upcoming:
         numbers = self._numbers(directions, (self._start + held)[directions], wanted)
         for direction, part in zip(directions.tolist(), np.split(numbers, np.cumsum(wanted)[:-1]), strict=True):
             pairs = self._pairs[direction]
-            new = (part, pairs.src_lengths[part], pairs.tgt_lengths[part])
+            new = (part.astype(self._number_dtype), pairs.src_lengths[part], pairs.tgt_lengths[part])
             old = self._held[direction]
             self._held[direction] = [np.concatenate(both) for both in zip(old, new, strict=True)]
 

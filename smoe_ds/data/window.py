@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from smoe_ds.data.batch import SPECIAL_TOKENS_TGT, Batch, collate, special_tokens_src
 from smoe_ds.data.mixture import draw_counts, mixture_shares
 from smoe_ds.data.packing import Packing, pack
-from smoe_ds.data.ragged import Int64, Ragged
+from smoe_ds.data.ragged import Int64, Ragged, RaggedBuffer
 from smoe_ds.data.seeding import seeded_key
 from smoe_ds.data.sentences import SentencePairs
 from smoe_ds.data.sorting import stable_order
@@ -162,9 +162,16 @@ class Directions:
         place[order] = np.arange(len(order))
         names, starts = np.unique(direction[order], return_index=True)
         parts = np.split(sentence[order], starts[1:])
-        read = [self.pairs[name].read(part) for name, part in zip(names.tolist(), parts, strict=True)]
-        src, tgt = (Ragged.concatenate(side) for side in zip(*read, strict=True))
-        return Reading(direction, src, tgt, place, np.cumsum([0, *map(len, rows)]))
+        num_src, num_tgt = (
+            int(tokens[list(numbers)].sum()) for tokens in (window.num_src_tokens, window.num_tgt_tokens)
+        )
+        src = RaggedBuffer(len(every), num_src - len(every) * special_tokens_src(self.settings.source_language_token))
+        tgt = RaggedBuffer(len(every), num_tgt - len(every) * SPECIAL_TOKENS_TGT)
+        for name, part in zip(names.tolist(), parts, strict=True):
+            src_part, tgt_part = self.pairs[name].read(part)
+            src.add(src_part)
+            tgt.add(tgt_part)
+        return Reading(direction, src.ragged(), tgt.ragged(), place, np.cumsum([0, *map(len, rows)]))
 
     def batch(self, reading: Reading, number: int, *, target_language_token: bool, index: int) -> Batch:
         """Micro-batch ``number`` of those that were read, numbered ``index`` in the global sequence."""

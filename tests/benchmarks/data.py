@@ -5,7 +5,9 @@ process of its own; processes take turns in random order, and medians over the r
 of source and target; "per core" is per second of the process's time on a processor, all threads together, which other
 load on the machine moves less than the clock. Time to the first batch and to resume is by the clock, from the opened
 files on, in a process that has read nothing so far; "-": it has no way back, or needs longer than the limit. Memory is
-all that is resident in the process, torch too, and of that what it took after ``import torch``.
+all that is resident in the process, torch too: at most, at the end, and of the latter what came after ``import torch``.
+
+    python -m tests.benchmarks.data --loaders stream --sentences 25000000 --holes
 
 The other loaders are for the benchmark only, and one of them replaces torch: install them in an environment of their
 own and run the benchmark with its Python; loaders that are not installed are left out.
@@ -43,6 +45,7 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.data", description=__doc__)
     parser.add_argument("--data", type=Path, help="a prepared corpus; default: invented shards of 94 pairs")
     parser.add_argument("--sentences", type=int, default=200_000, help="pairs to invent")
+    parser.add_argument("--holes", action="store_true", help="invent offset tables only: for tens of millions of pairs")
     parser.add_argument("--loaders", nargs="+", choices=list(MODULES), default=list(MODULES))
     parser.add_argument("--seconds", type=float, default=5.0, help="processor time of a run [s]")
     parser.add_argument("--repeats", type=int, default=5, help="rounds")
@@ -58,10 +61,10 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="data-benchmark-") as folder:
         args.work = Path(folder)
         if args.data is None:
-            from tests.benchmarks.data_corpus import write_pairs
+            from tests.benchmarks.data_corpus import write_holes, write_pairs
 
             args.data = args.work / "shards"
-            write_pairs(args.data, args.sentences)
+            (write_holes if args.holes else write_pairs)(args.data, args.sentences)
         return _compare(args)
 
 
@@ -99,7 +102,11 @@ def _row(
         times = [_run(args, name, "resume", step) for _ in range(min(3, args.repeats))]
         known = [found["first"] for found in times if found is not None]
         row[f"resume at {step} (s)"] = statistics.median(known) if len(known) == len(times) else "-"
-    return row | {"resident (MiB)": middle["resident"], "without torch (MiB)": middle["own"]}
+    return row | {
+        "peak (MiB)": middle["peak"],
+        "resident (MiB)": middle["resident"],
+        "without torch (MiB)": middle["own"],
+    }
 
 
 def _run(args: argparse.Namespace, name: str, task: str, step: int = 0) -> dict[str, float] | None:
@@ -123,7 +130,7 @@ def _worker(args: argparse.Namespace) -> dict[str, float] | None:
     import torch
 
     torch.set_num_threads(1)
-    held = _resident()
+    held = _resident("VmRSS")
     from tests.benchmarks.data_corpus import open_pairs
     from tests.benchmarks.data_peers import LOADERS
 
@@ -143,7 +150,8 @@ def _worker(args: argparse.Namespace) -> dict[str, float] | None:
         for batch in itertools.islice(source, 20):
             tokens, padded = tokens + batch.tokens, padded + batch.padded
     spent = time.process_time() - began
-    memory = {"resident": _resident(), "own": _resident() - held}
+    resident = _resident("VmRSS")
+    memory = {"peak": _resident("VmHWM"), "resident": resident, "own": resident - held}
     return {"rate": tokens / spent, "packing": tokens / padded, "first": first, **memory}
 
 
@@ -158,10 +166,10 @@ def _first_batch(loader: Any, step: int) -> tuple[float, Any]:
     return time.perf_counter() - began, source
 
 
-def _resident() -> float:
-    """Resident memory of this process [MiB]."""
+def _resident(line: str) -> float:
+    """Resident memory of this process [MiB], now (``VmRSS``) or at most so far (``VmHWM``)."""
     lines = (line.split() for line in Path("/proc/self/status").read_text().splitlines())
-    return next(int(words[1]) / 1024 for words in lines if words[0] == "VmRSS:")
+    return next(int(words[1]) / 1024 for words in lines if words[0] == f"{line}:")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from smoe_ds.data.parallel_sentences import ParallelSentences, Side
 from smoe_ds.data.ragged import Ragged
 from smoe_ds.data.shard_reader import ShardSide
 from smoe_ds.data.shards import ShardWriter, token_dtype
+from tests.helpers.large_shards import write_large_pairs
 
 VOCAB_SIZE = 32_000
 PAIRS = 94
@@ -78,5 +79,16 @@ def write_pairs(folder: Path, sentences: int) -> Pairs:
         src_ids, tgt_ids = (rng.integers(200, VOCAB_SIZE, int(lengths.sum())) for lengths in (src, tgt))
         writer.add(Ragged(src_ids, src), Ragged(tgt_ids, tgt))
         entries[pair] = writer.close()
+    (folder / LISTING).write_text(json.dumps({"vocab_size": VOCAB_SIZE, "pairs": entries}), encoding="utf-8")
+    return open_pairs(folder)
+
+
+def write_holes(folder: Path, sentences: int) -> Pairs:
+    """Invents pairs of about the same sizes and lengths whose token files are holes: any number in little time."""
+    folder.mkdir(parents=True)
+    entries = {
+        pair: {"shards": [{"sides": sides} for sides in shards]}
+        for pair, (_, shards) in write_large_pairs(folder, PAIRS, sentences).items()
+    }
     (folder / LISTING).write_text(json.dumps({"vocab_size": VOCAB_SIZE, "pairs": entries}), encoding="utf-8")
     return open_pairs(folder)

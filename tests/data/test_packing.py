@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from smoe_ds.data.packing import Packing, _cut, _shuffle, stable_order, pack
+from smoe_ds.data.packing import Packing, _cut, _shuffle, pack, stable_order
 
 
 def lognormal(count: int, *, mean: float = 3.2, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
