@@ -18,7 +18,7 @@ from data_prep.coverage import language_coverage
 from data_prep.list_warnings import list_warnings
 from data_prep.load_spec import check_files
 from data_prep.output import clear_remains, find_finished, finish, working
-from data_prep.pieces import Pieces, fingerprint
+from data_prep.pieces import fingerprint
 from data_prep.progress import Progress
 from data_prep.reading import text_files
 from data_prep.report import warnings_of
@@ -35,7 +35,7 @@ from smoe_ds.data.tokenizer import Tokenizer
 from smoe_ds.errors import DataError
 
 TOKENIZER = "tokenizer.model"
-PIECE_SIZE = 65_536
+PIECE_SIZE = 16_384
 _SMALL = 32 << 20  # bytes
 
 
@@ -102,17 +102,16 @@ def _build(run: Run) -> dict[str, Any]:
     with progress.stage("vocabulary"):
         tokenizer, vocabulary = _vocabulary(run, parts, parts_fingerprint(parts, made_from))
     with progress.stage("encode"):
-        encoded = encode_all(run, parts, counts, made_from, tokenizer["sha256"])
+        encoded = encode_all(run, parts, counts, made_from, tokenizer.sha256)
     with progress.stage("write"):
-        splits = write_all(run, encoded, tokenizer["vocab_size"])
+        splits = write_all(run, encoded, tokenizer.vocab_size)
     _check_not_empty(spec, splits)
     report = _report(spec, counts)
-    corpus = run.pieces.root / CORPUS
-    vocabulary["languages"] = language_coverage(corpus, splits, Tokenizer(corpus / TOKENIZER))
+    vocabulary["languages"] = language_coverage(run.pieces.root / CORPUS, splits, tokenizer)
     warnings = [*list_warnings(spec, report), *warnings_of(report, vocabulary)]
     report_file = write_report(run.pieces, f"{CORPUS}/{REPORT}", report_content(report, splits, vocabulary, warnings))
     return {
-        "tokenizer": tokenizer,
+        "tokenizer": _tokenizer_entry(tokenizer),
         "languages": list(spec.languages),
         "pairs": [pair.pair for pair in spec.pairs],
         "splits": splits,
@@ -140,8 +139,8 @@ def _check_not_empty(spec: Spec, splits: dict[str, dict[str, Any]]) -> None:
                 raise DataError(f"no sentence pairs in the {split} text of {pair.pair}: all exceed max_pieces {limit}")
 
 
-def _vocabulary(run: Run, parts: Parts, text: list[list[str]]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Trains or copies the SentencePiece model; returns its entry in the manifest and how it came about."""
+def _vocabulary(run: Run, parts: Parts, text: list[list[str]]) -> tuple[Tokenizer, dict[str, Any]]:
+    """Trains or copies the SentencePiece model; returns it and how it came about."""
     spec, settings = run.spec, run.spec.sentencepiece
     given = run.base / settings.model if settings.model else None
     made_from = fingerprint(
@@ -161,14 +160,13 @@ def _vocabulary(run: Run, parts: Parts, text: list[list[str]]) -> tuple[dict[str
                 source.language_id(language)
         done = {"requested": requested, "sample": sample}
         run.pieces.commit_data("tokenizer", made_from, {f"{CORPUS}/{TOKENIZER}": model}, done, durable=True)
-    return _tokenizer_entry(run.pieces, done)
+    tokenizer = Tokenizer(run.pieces.root / CORPUS / TOKENIZER)
+    return tokenizer, {"requested": done["requested"], "pieces": tokenizer.vocab_size, "sample": done["sample"]}
 
 
-def _tokenizer_entry(pieces: Pieces, done: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    path = pieces.root / CORPUS / TOKENIZER
-    number = Tokenizer(path).vocab_size
-    entry = {"file": TOKENIZER, "bytes": path.stat().st_size, "sha256": sha256_of(path), "vocab_size": number}
-    return entry, {"requested": done["requested"], "pieces": number, "sample": done["sample"]}
+def _tokenizer_entry(tokenizer: Tokenizer) -> dict[str, Any]:
+    size = tokenizer.model_file.stat().st_size
+    return {"file": TOKENIZER, "bytes": size, "sha256": tokenizer.sha256, "vocab_size": tokenizer.vocab_size}
 
 
 @contextmanager

@@ -181,7 +181,7 @@ def encode_all(
                 limit = run.spec.clean.max_pieces
                 encoding = Encoding.of(spool, piece, masks, limit, model, model_sha256, text_made_from)
                 encodings[encoding.name] = encoding
-    for name, encoding in encodings.items():
+    for name, encoding in sorted(encodings.items(), key=lambda item: -_num_lines(item[1])):  # large ones first
         run.workers.submit(("encoding", name), encode_piece, run.pieces, encoding, run.num_threads)
     results: dict[str, dict[str, Any]] = {}
     for (_, name), result in run.workers.results():
@@ -197,6 +197,10 @@ def encode_all(
                 _add(count, {"dropped": {"too_many_pieces": result["too_many_pieces"]}})
                 count["examples"] = merged([count["examples"], result["examples"]])
     return encoded
+
+
+def _num_lines(encoding: Encoding) -> int:
+    return sum(int(mask.sum()) for mask in encoding.masks.values())
 
 
 def _by_spool(parts: Parts) -> Iterator[tuple[Spool, dict[str, Part]]]:

@@ -83,12 +83,15 @@ class Tokenizer:
 
     def vocabulary(self) -> list[tuple[str, str]]:
         """Spelling and kind of every id: ``normal``, ``byte``, ``control`` or ``unknown``."""
-        processor = self._processor
-        kinds = {"byte": processor.IsByte, "control": processor.IsControl, "unknown": processor.IsUnknown}
-        return [
-            (processor.IdToPiece(index), next((kind for kind, is_one in kinds.items() if is_one(index)), "normal"))
-            for index in range(self.vocab_size)
-        ]
+        spellings = self._processor.IdToPiece(list(range(self.vocab_size)))
+        return [(spelling, self._kind(index, spelling)) for index, spelling in enumerate(spellings)]
+
+    def _kind(self, index: int, spelling: str) -> str:
+        if index in self._control:
+            return "control"
+        if index == UNK_ID:
+            return "unknown"
+        return "byte" if spelling.startswith("<0x") and self._processor.IsByte(index) else "normal"
 
     def encode(self, text: str) -> list[int]:
         """Ids of a sentence's pieces, without special or language tokens."""

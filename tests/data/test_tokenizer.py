@@ -50,6 +50,30 @@ def test_batch_equals_single_with_any_number_of_threads(tokenizer: Tokenizer) ->
     assert tokenizer.encode_batch([]) == []
 
 
+def test_rows_equal_single_also_as_bytes_and_across_the_sentences_encoded_at_a_time(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smoe_ds.data.tokenizer._ROWS", 7)
+    texts = [sentence(number) for number in range(20)] + ["", "👍 Ж"]
+    ids = [tokenizer.encode(text) for text in texts]
+    for number in (0, 6, 7, 8, 22):
+        for rows in (
+            tokenizer.encode_rows(texts[:number]),
+            tokenizer.encode_rows([t.encode() for t in texts[:number]], 2),
+        ):
+            assert rows.lengths.tolist() == [len(row) for row in ids[:number]]
+            assert rows.values.tolist() == [index for row in ids[:number] for index in row]
+            assert rows.values.dtype == "int32"
+
+
+def test_kinds_are_those_of_sentencepiece(tokenizer: Tokenizer) -> None:
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(tokenizer.model_file))
+    for index, (spelling, kind) in enumerate(tokenizer.vocabulary()):
+        assert spelling == processor.IdToPiece(index)
+        asked = {"control": processor.IsControl, "unknown": processor.IsUnknown, "byte": processor.IsByte}
+        assert [name for name, is_one in asked.items() if is_one(index)] == ([] if kind == "normal" else [kind])
+
+
 def test_decode_skips_special_and_language_tokens(tokenizer: Tokenizer) -> None:
     ids = tokenizer.encode("The house sees snow.")
     wrapped = [tokenizer.language_id("nso"), 1, *ids[:2], 3, *ids[2:], 2, 0, 0]
