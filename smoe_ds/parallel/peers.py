@@ -1,4 +1,4 @@
-"""What one watcher knows of the other ranks: rank 0's of all of them, the others' of rank 0."""
+"""What one watcher knows of the other ranks: rank 0's of all of them, the others' of rank 0 and of further hosts."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from smoe_ds.parallel.beats import Listener
+from smoe_ds.parallel.beats import Listener, read_beat
 from smoe_ds.parallel.failure import Failure
-from smoe_ds.parallel.reach import Reach
+from smoe_ds.parallel.reach import Place, Reach
 from smoe_ds.parallel.watch_task import Task
+
+_NO_REACH = "{hosts} have not reached each other for {seconds:.0f} s: the network failed"
 
 
 class Peers:
@@ -25,12 +27,27 @@ class Peers:
         ranks = range(1, task.world_size) if task.rank == 0 else [0]
         pause = 2 * task.interval
         self._listeners = {rank: Listener(Path(task.alive) / f"rank-{rank}", pause) for rank in ranks}
-        self._reach = Reach(task.rank, task.address, token, pause) if task.address else None
+        self._reach = (
+            Reach(task.rank, task.address, token, pause, listens=task.speaks or task.rank == 0)
+            if task.address
+            else None
+        )
+        self._doubted: dict[int, int] = {}
 
     @property
     def port(self) -> int | None:
-        """Where rank 0's watcher takes datagrams."""
+        """Where this watcher takes datagrams."""
         return self._reach.port if self._reach else None
+
+    def places(self) -> dict[int, list[Any]]:
+        """Where the watchers of other hosts listen, as rank 0's knows it; the others read it in its beats."""
+        if self._reach is None or self._task.rank:
+            return {}
+        return {
+            rank: [self._reach.senders[rank], beat["port"], beat["token"]]
+            for rank, beat in self.beats().items()
+            if beat.get("port") and rank in self._reach.senders
+        }
 
     def files(self) -> list[socket.socket]:
         """What to wait for besides other things; then `receive`."""
@@ -42,7 +59,7 @@ class Peers:
             self._reach.receive()
 
     def look(self, now: float) -> None:
-        """Reads the files, and asks for rank 0's watcher.
+        """Reads the files, and asks for the watchers of other hosts.
 
         Args:
             now: this process's monotonic time [s].
@@ -53,6 +70,8 @@ class Peers:
             self._reach.look(now)
             if self._task.rank and (beat := self._listeners[0].heard) is not None:
                 self._reach.ask(beat)
+                told = {} if self._listeners[0].over else beat.get("places", {})
+                self._reach.ask_others({int(rank): Place(*place) for rank, place in told.items()})
 
     def beats(self, *, all_heard: bool = False) -> dict[int, dict[str, Any]]:
         """The last beat of each rank that was heard, by rank.
@@ -75,13 +94,29 @@ class Peers:
             message = f"nothing heard of it for {quiet:.0f} s: its host or its network is gone"
         elif unreached >= self._task.patience:
             quiet = unreached
-            message = (
-                f"{self._hosts(str(beat['host']))} have not reached each other for {quiet:.0f} s: the network failed"
-            )
+            message = _NO_REACH.format(hosts=self._hosts(str(beat["host"])), seconds=quiet)
         else:
             return None
-        doing, seconds = str(beat["doing"]), float(beat["seconds"])
-        return Failure(rank, str(beat["host"]), int(beat["pid"]), "lost", doing, seconds + quiet, message)
+        return _lost(rank, beat, quiet, message)
+
+    def cut_off(self) -> Failure | None:
+        """The failure of a rank on a third host that goes on telling by its file how well it is, but is out of reach.
+
+        Where its file stands still too, it is for rank 0's watcher to say what has become of it.
+        """
+        quiet = self._reach.quiet if self._reach else {}
+        for rank in quiet.keys() - self._listeners.keys():
+            if quiet[rank] < self._task.patience:
+                self._doubted.pop(rank, None)
+                continue
+            try:
+                beat = read_beat(Path(self._task.alive) / f"rank-{rank}")
+            except OSError:  # it has left
+                continue
+            if beat is not None and self._doubted.setdefault(rank, beat["count"]) != beat["count"]:
+                hosts = f"{beat['host']} (rank {rank}) and {self._task.host} (rank {self._task.rank})"
+                return _lost(rank, beat, quiet[rank], _NO_REACH.format(hosts=hosts, seconds=quiet[rank]))
+        return None
 
     def heard(self, rank: int) -> bool:
         """Whether anything has ever been heard of a rank's watcher."""
@@ -106,3 +141,8 @@ class Peers:
             return f"{host} (rank{'s' if len(ranks) > 1 else ''} {', '.join(ranks)})"
 
         return f"{text(other)} and {text(self._task.host)}"
+
+
+def _lost(rank: int, beat: dict[str, Any], quiet: float, message: str) -> Failure:
+    doing, seconds = str(beat["doing"]), float(beat["seconds"])
+    return Failure(rank, str(beat["host"]), int(beat["pid"]), "lost", doing, seconds + quiet, message)

@@ -48,6 +48,7 @@ class Watcher:
         self._peers = Peers(task, self._beats.token)
         self._failures: dict[int, Failure] = {}
         self._verdict: Failure | None = None
+        self._cut_off: Failure | None = None
         self._said: dict[str, Any] = {"doing": "starting", "seconds": 0.0}
         self._text = b""
         self._quiet = 0.0
@@ -137,11 +138,12 @@ class Watcher:
         self._failures[task.rank] = failure
 
     def _publish(self) -> None:
-        failure = self._failures.get(self.task.rank)
+        failure = self._failures.get(self.task.rank) or self._cut_off
         content = {
             "pid": self.task.pid,
             "host": self.task.host,
             "port": self._peers.port,
+            "places": self._peers.places(),
             "doing": self._said["doing"],
             "seconds": self._said["seconds"],
             "failure": failure.as_json() if failure else None,
@@ -161,6 +163,8 @@ class Watcher:
             failure = Failure(**beat["failure"]) if beat["failure"] else self._peers.lost(rank)
             if failure is not None:
                 self._failures[rank] = failure
+        if not self._failures and (lost := self._peers.cut_off()) is not None:
+            self._cut_off = self._failures[lost.rank] = lost
 
     def _end(self) -> None:
         """Something has failed: learn what was first, end this rank, and let the others know."""

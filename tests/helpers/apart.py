@@ -1,4 +1,4 @@
-"""Ranks on two hosts that are really apart, and what is left of them."""
+"""Ranks on hosts that are really apart, and what is left of them."""
 
 from __future__ import annotations
 
@@ -27,9 +27,14 @@ def apart_run(folder: Path, corpus: Path, ep_size: int, **train: Any) -> Path:
 
 
 def ranks_apart(
-    fn: Callable[..., int], hosts: tuple[Host, Host], folder: Path, *args: Any, absent: int | None = None
+    fn: Callable[..., int],
+    hosts: tuple[Host, ...],
+    folder: Path,
+    *args: Any,
+    absent: int | None = None,
+    on_each: int = RANKS_PER_HOST,
 ) -> OwnRanks:
-    """``fn(rank, world_size, *args)`` as two ranks on each host, which meet on the first one.
+    """``fn(rank, world_size, *args)`` as ranks on each host, which meet on the first one.
 
     Args:
         fn: a function at the top level of a module; what it returns is the exit code.
@@ -37,26 +42,28 @@ def ranks_apart(
         folder: where the output goes.
         args: further arguments.
         absent: number of a host on which nothing is started.
+        on_each: ranks of a host.
     """
-    return OwnRanks(_at_home, len(hosts) * RANKS_PER_HOST, folder, hosts, free_port(), absent, fn, args)
+    return OwnRanks(_at_home, len(hosts) * on_each, folder, hosts, on_each, free_port(), absent, fn, args)
 
 
 def _at_home(
     rank: int,
     world_size: int,
-    hosts: tuple[Host, Host],
+    hosts: tuple[Host, ...],
+    on_each: int,
     port: int,
     absent: int | None,
     fn: Callable[..., int],
     args: tuple[Any, ...],
 ) -> int:
-    number, local_rank = divmod(rank, RANKS_PER_HOST)
+    number, local_rank = divmod(rank, on_each)
     if number == absent:
         return 0
     hosts[number].enter()
     os.environ.update(
         LOCAL_RANK=str(local_rank),
-        LOCAL_WORLD_SIZE=str(RANKS_PER_HOST),
+        LOCAL_WORLD_SIZE=str(on_each),
         MASTER_ADDR=hosts[0].address,
         MASTER_PORT=str(port),
     )

@@ -72,6 +72,10 @@ class Host:
         """Nothing reaches it, or comes from it."""
         _ip("-n", self.namespace, "link", "set", self.interface, "down")
 
+    def cut_off_from(self, other: Host) -> None:
+        """Nothing goes from here to another host; the rest of the network is as before."""
+        _ip("-n", self.namespace, "route", "add", "blackhole", f"{other.address}/32")
+
     def reconnect(self) -> None:
         """The link is up again."""
         _ip("-n", self.namespace, "link", "set", self.interface, "up")
@@ -84,24 +88,66 @@ def two_hosts(megabits_per_second: float | None = None) -> Iterator[tuple[Host, 
     Args:
         megabits_per_second: speed of the link in each direction; None: as fast as it goes.
     """
-    tag = uuid.uuid4().hex[:6]
-    hosts = tuple(Host(f"smoe-{tag}-{n}", f"v{tag}{n}", f"10.77.0.{n + 1}") for n in range(2))
-    try:
-        for host in hosts:
-            _ip("netns", "add", host.namespace)
+    with _namespaces(2) as hosts:
         _ip("link", "add", hosts[0].interface, "type", "veth", "peer", "name", hosts[1].interface)
         for host in hosts:
             _ip("link", "set", host.interface, "netns", host.namespace)
-            _ip("-n", host.namespace, "address", "add", f"{host.address}/24", "dev", host.interface)
-            for interface in ("lo", host.interface):
-                _ip("-n", host.namespace, "link", "set", interface, "up")
+            _start(host)
             if megabits_per_second is not None:
                 rate = ["rate", f"{megabits_per_second}mbit", "burst", "256kb", "latency", "50ms"]
                 _run("tc", "-n", host.namespace, "qdisc", "add", "dev", host.interface, "root", "tbf", *rate)
         yield hosts[0], hosts[1]
+
+
+@contextmanager
+def hosts_on_a_switch(number: int) -> Iterator[tuple[Host, ...]]:
+    """Hosts that all reach each other over a switch; it and the namespaces are gone afterwards."""
+    switch = f"s{uuid.uuid4().hex[:8]}"
+    with _namespaces(number) as hosts:
+        _ip("netns", "add", switch)  # in a namespace of its own, where no firewall looks at bridged packets
+        try:
+            _ip("-n", switch, "link", "add", switch, "type", "bridge")
+            _ip("-n", switch, "link", "set", switch, "up")
+            for host in hosts:
+                port = f"{host.interface}s"
+                _ip(
+                    "link",
+                    "add",
+                    host.interface,
+                    "netns",
+                    host.namespace,
+                    "type",
+                    "veth",
+                    "peer",
+                    port,
+                    "netns",
+                    switch,
+                )
+                _ip("-n", switch, "link", "set", port, "master", switch, "up")
+                _start(host)
+            yield hosts
+        finally:
+            subprocess.run(["ip", "netns", "del", switch], capture_output=True, check=False)
+
+
+@contextmanager
+def _namespaces(number: int) -> Iterator[tuple[Host, ...]]:
+    tag = uuid.uuid4().hex[:6]
+    hosts = tuple(Host(f"smoe-{tag}-{n}", f"v{tag}{n}", f"10.77.0.{n + 1}") for n in range(number))
+    try:
+        for host in hosts:
+            _ip("netns", "add", host.namespace)
+        yield hosts
     finally:
         for host in hosts:
             subprocess.run(["ip", "netns", "del", host.namespace], capture_output=True, check=False)
+
+
+def _start(host: Host) -> None:
+    """Its interfaces come up."""
+    _ip("-n", host.namespace, "address", "add", f"{host.address}/24", "dev", host.interface)
+    for interface in ("lo", host.interface):
+        _ip("-n", host.namespace, "link", "set", interface, "up")
 
 
 def _ip(*arguments: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.helpers.apart import DEADLINE, RANKS_PER_HOST, apart_run, ranks_apart
-from tests.helpers.hosts import Host, two_hosts
+from tests.helpers.hosts import Host, hosts_on_a_switch, two_hosts
 from tests.helpers.own_ranks import OwnRanks, await_none_that_mention
 from tests.helpers.ranks import run_ranks
 from tests.helpers.small_run import scalars, train_on_rank
@@ -30,8 +30,8 @@ def alone(tmp_path_factory: pytest.TempPathFactory, corpus_folder: Path) -> dict
     return losses(folder)
 
 
-def cut_at(rank: int, world_size: int, file: str, hosts: tuple[Host, Host], where: str, moment: str) -> int:
-    """Trains; the second host's first rank cuts its own host off, once, in the middle of something."""
+def cut_at(rank: int, world_size: int, file: str, hosts: tuple[Host, ...], where: str, moment: str) -> int:
+    """Trains; rank 2 cuts its own host off, of three from one other, once, in the middle of something."""
     import smoe_ds.moe.expert_parallel as exchange
     from smoe_ds.engine.part_file import PartFile
 
@@ -40,12 +40,13 @@ def cut_at(rank: int, world_size: int, file: str, hosts: tuple[Host, Host], wher
             "exchange": (exchange.dist, "all_to_all_single", 60),
             "save": (PartFile, "close", 3),
         }[where]
+        own = hosts[rank // (world_size // len(hosts))]
         original, calls = getattr(owner, name), []
 
         def planted(*args: Any, **kwargs: Any) -> Any:
             calls.append(1)
             if len(calls) == number:
-                hosts[1].cut_off()
+                own.cut_off() if len(hosts) == 2 else own.cut_off_from(hosts[1])
                 Path(moment).write_text(str(time.monotonic()))
             return original(*args, **kwargs)
 
@@ -90,3 +91,26 @@ def test_cut_off_and_rejoined(
     assert f"continuing after step {saved[-1]}" in endings[0].output
     assert losses(tmp_path) == pytest.approx(alone, rel=1e-5)
     assert not (tmp_path / "run" / "crash.json").exists()
+
+
+def test_two_hosts_that_only_rank_0_still_reaches(tmp_path: Path, corpus_folder: Path) -> None:
+    """Of three hosts the second and the third lose each other; rank 0 hears both all the time."""
+    file = apart_run(tmp_path, corpus_folder, 3, stall_timeout=600.0)
+    run = json.loads(file.read_text())
+    run["train_batch_size"] = 3
+    run["smoe"]["moe"]["strata"] = [3, 3]
+    file.write_text(json.dumps(run))
+    with hosts_on_a_switch(3) as hosts:
+        arguments = (str(file), hosts, "exchange", str(tmp_path / "moment"))
+        ranks = ranks_apart(cut_at, hosts, tmp_path / "out", *arguments, on_each=1)
+        endings = ranks.wait(60)
+        moment = float((tmp_path / "moment").read_text())
+        for ending in endings:
+            assert ending.after is not None and ending.after - moment < DEADLINE and ending.code != 0, endings
+        await_none_that_mention(str(tmp_path), DEADLINE / 2)
+    crash = json.loads((tmp_path / "run" / "crash.json").read_text())
+    assert crash["kind"] == "lost" and crash["rank"] in (1, 2), crash
+    lost, other = crash["rank"], 3 - crash["rank"]
+    both = f"{hosts[lost].namespace} (rank {lost}) and {hosts[other].namespace} (rank {other})"
+    assert crash["message"].startswith(f"{both} have not reached each other for"), crash
+    assert not list((tmp_path / "run").glob("alive-*"))

@@ -6,15 +6,16 @@ import select
 import socket
 from typing import Any
 
-from smoe_ds.parallel.reach import Reach
+from smoe_ds.parallel.reach import Place, Reach
 
 ADDRESS = "127.0.0.1"
 
 
 def pair(rank: int = 2) -> tuple[Reach, Reach, dict[str, Any]]:
     """Rank 0's end, another one's, and what rank 0's beats say of it."""
-    zero = Reach(0, ADDRESS, "zero", longest_pause=2.0)
-    return zero, Reach(rank, ADDRESS, "other", longest_pause=2.0), {"token": "zero", "port": zero.port}
+    zero = Reach(0, ADDRESS, "zero", longest_pause=2.0, listens=True)
+    other = Reach(rank, ADDRESS, "other", longest_pause=2.0, listens=False)
+    return zero, other, {"token": "zero", "port": zero.port}
 
 
 def take(end: Reach, *, comes: bool = True) -> None:
@@ -62,7 +63,7 @@ def test_where_nothing_is_let_through_nothing_is_known() -> None:
         other.receive()
         other.look(now)
     assert other.quiet == {}
-    unknown = Reach(1, "no.such.host.invalid", "other", longest_pause=2.0)
+    unknown = Reach(1, "no.such.host.invalid", "other", longest_pause=2.0, listens=False)
     unknown.ask(beat)
     unknown.receive()
     assert unknown.quiet == {} and unknown.files() == []
@@ -73,7 +74,7 @@ def test_a_new_watcher_of_rank_0_is_asked_where_it_listens() -> None:
     other.ask(beat)
     take(zero)
     take(other)
-    again = Reach(0, ADDRESS, "again", longest_pause=2.0)
+    again = Reach(0, ADDRESS, "again", longest_pause=2.0, listens=True)
     other.look(0.0)
     other.look(1.0)
     assert other.quiet == {0: 1.0}
@@ -81,3 +82,52 @@ def test_a_new_watcher_of_rank_0_is_asked_where_it_listens() -> None:
     take(again)
     take(other)
     assert other.quiet == {0: 0.0}
+
+
+def places(zero: Reach, **ends: Reach) -> dict[int, Place]:
+    """What rank 0's watcher tells the others, from where they have asked."""
+    found = {}
+    for token, end in ends.items():
+        rank = int(token.removeprefix("rank_"))
+        found[rank] = Place(zero.senders[rank], end.port or 0, token)
+    return found
+
+
+def test_watchers_of_further_hosts_hear_each_other() -> None:
+    zero, one, two = (Reach(n, ADDRESS, f"rank_{n}", longest_pause=2.0, listens=True) for n in range(3))
+    for end in (one, two):
+        end.ask({"token": "rank_0", "port": zero.port})
+        take(zero)
+        take(end)
+    told = places(zero, rank_1=one, rank_2=two)
+    assert told[1].address == ADDRESS
+    one.ask_others(told)
+    take(two)  # it has not been told of rank 1 yet: it answers, and concludes nothing
+    take(one)
+    assert (one.quiet, two.quiet) == ({0: 0.0, 2: 0.0}, {0: 0.0})
+    two.ask_others(told)
+    take(one)
+    take(two)
+    assert two.quiet == {0: 0.0, 1: 0.0}
+    for now in (0.0, 1.5):
+        one.look(now)
+    assert one.quiet == {0: 1.5, 2: 1.5}
+    one.ask_others(told)
+    take(two)
+    take(one)
+    assert one.quiet == {0: 1.5, 2: 0.0}
+
+
+def test_a_watcher_that_has_left_or_is_another_is_forgotten() -> None:
+    zero, one, two = (Reach(n, ADDRESS, f"rank_{n}", longest_pause=2.0, listens=True) for n in range(3))
+    for end in (one, two):
+        end.ask({"token": "rank_0", "port": zero.port})
+        take(zero)
+    told = places(zero, rank_1=one, rank_2=two)
+    for changed in ({1: told[1]}, told | {2: Place(ADDRESS, two.port or 0, "another")}):
+        one.ask_others(told)
+        take(two)
+        while 2 not in one.quiet:
+            take(one)
+        one.ask_others(changed)
+        assert 2 not in one.quiet
