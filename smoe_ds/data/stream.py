@@ -214,7 +214,9 @@ class TrainStream:
     def _batch(self, window: Window, offset: int, index: int) -> Batch:
         """The micro-batch at ``offset`` of the window; reads this rank's next ones with it."""
         if self._reading is None or index not in self._reading[0]:
-            numbers = range(offset, len(window.packing), self._world_size)[: self._at_a_time]
+            numbers = range(offset, len(window.packing), self._world_size)
+            parts = -(-len(numbers) // self._at_a_time)
+            numbers = numbers[: -(-len(numbers) // parts)]  # of a window that takes several readings equal parts
             most = max(1, _TOKENS_AT_A_TIME // self._directions.settings.max_tokens)
             self._at_a_time = min(2 * self._at_a_time, most)
             indices = range(index, index + len(numbers) * self._world_size, self._world_size)

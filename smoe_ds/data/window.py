@@ -113,6 +113,8 @@ class Directions:
         self.sizes = np.array([len(pairs) for pairs in self.pairs], dtype=np.int64)
         self.language_ids = np.array([language_ids[pairs.tgt_language] for pairs in self.pairs], dtype=np.int64)
         self.shares = mixture_shares(self.sizes.tolist(), settings.temperature)
+        by_pair = sorted(range(len(self.names)), key=lambda number: sorted(self.names[number].split("-")))
+        self._pair_first = np.argsort(by_pair)  # place of each direction if both of a pair lie side by side
         keys = np.array([seeded_key(settings.seed, "order", name) for name in self.names], dtype=np.uint64)
         self._upcoming = Upcoming(self.pairs, keys)
 
@@ -156,18 +158,19 @@ class Directions:
         rows = [window.packing[number] for number in numbers]
         every = np.concatenate(rows)
         direction, sentence = window.direction[every], window.sentence[every]
-        order = stable_order(sentence)  # upwards in every file: pages are mapped once
-        order = order[stable_order(direction[order])]
+        order = stable_order(sentence)  # upwards in every file, and both directions of a pair: pages are mapped once
+        order = order[stable_order(self._pair_first[direction[order]])]
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
-        names, starts = np.unique(direction[order], return_index=True)
+        upwards = direction[order]
+        starts = np.flatnonzero(np.diff(upwards, prepend=-1))
         parts = np.split(sentence[order], starts[1:])
         num_src, num_tgt = (
             int(tokens[list(numbers)].sum()) for tokens in (window.num_src_tokens, window.num_tgt_tokens)
         )
         src = RaggedBuffer(len(every), num_src - len(every) * special_tokens_src(self.settings.source_language_token))
         tgt = RaggedBuffer(len(every), num_tgt - len(every) * SPECIAL_TOKENS_TGT)
-        for name, part in zip(names.tolist(), parts, strict=True):
+        for name, part in zip(upwards[starts].tolist(), parts, strict=True):
             src_part, tgt_part = self.pairs[name].read(part)
             src.add(src_part)
             tgt.add(tgt_part)
