@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from smoe_ds.data.stream import order_settings
 from smoe_ds.data.window import Directions, Window
 
 _MOST_READ = 200  # micro-batches
+_FIRST_WINDOWS = 10  # find files and caches cold, and do not yet look ahead, see `smoe_ds.data.upcoming`
+_WINDOWS = 8  # in which every direction looks ahead once
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def measure_data(run: RunConfig, corpus: Corpus) -> DataFigures:
 def measure_sentences(
     run: RunConfig, sentences: Mapping[str, SentencePairs], language_ids: Mapping[str, int]
 ) -> DataFigures:
-    """Draws a window of sentence pairs, smaller ones before it, and reads micro-batches of it.
+    """Draws windows of sentence pairs in a row, as a run does, and reads micro-batches of the last one.
 
     Args:
         run: its settings of the data.
@@ -59,21 +61,23 @@ def measure_sentences(
     """
     data = run.smoe.data
     settings = order_settings(data, seed=run.smoe.train.seed, max_positions=run.smoe.model.max_positions)
+    directions = Directions(sentences, language_ids, settings)
     before = np.zeros(len(sentences), dtype=np.int64)
-    drawing = []
-    for part in (4, 1, 4, 1):  # the first ones find files and caches cold
-        directions = Directions(sentences, language_ids, replace(settings, window=max(1, settings.window // part)))
+    drawn, seconds = 0, 0.0
+    for number in range(_FIRST_WINDOWS + _WINDOWS):
         began = time.perf_counter()
-        window = directions.draw(0, before)
-        seconds = time.perf_counter() - began
-        tokens = int(window.num_src_tokens.sum() + window.num_tgt_tokens.sum())
-        drawing.append((float(tokens), seconds))
+        window = directions.draw(number, before)
+        before = before + window.drawn
+        if number >= _FIRST_WINDOWS:
+            seconds += time.perf_counter() - began
+            drawn += int(window.num_src_tokens.sum() + window.num_tgt_tokens.sum())
+    tokens = int(window.num_src_tokens.sum() + window.num_tgt_tokens.sum())
     padded, batches = int(window.num_padded_tokens), len(window.packing)
     return DataFigures(
         padded_share=padded / batches / data.max_tokens,
         real_share=tokens / padded,
         sentence=max(1, round(padded / 2 / len(window.direction))),
-        constants={"draw": measured(drawing[2:]), "read": measured([_read(directions, window, run)])},
+        constants={"draw": measured([(float(drawn), seconds)]), "read": measured([_read(directions, window, run)])},
     )
 
 

@@ -127,7 +127,7 @@ class Assumptions:
     update_bytes: float = 32.0
     host_update: float = 1e9
     read: float = 18e6
-    draw: float = 78e6
+    draw: float = 400e6
 
 
 ASSUMED = Assumptions()
