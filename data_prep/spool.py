@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.clean import NUM_HASHES
+from data_prep.readers.side_lines import take_lines
 from data_prep.scripts import unusual
 
 
@@ -69,5 +70,9 @@ class Spool:
 
     def piece_lines(self, piece: int, side: int, mask: np.ndarray) -> list[bytes]:
         """The sentences of one side of a piece for which ``mask`` (bool [n]) is true, UTF-8."""
-        lines = self._file(piece, f"{self.languages[side]}.txt").read_bytes().split(b"\n")
-        return lines[:-1] if mask.all() else list(compress(lines, mask.tolist()))
+        text = self._file(piece, f"{self.languages[side]}.txt").read_bytes()
+        rows = np.flatnonzero(mask)
+        if len(rows) < len(mask) // 4:
+            return take_lines(text, rows)
+        lines = text.split(b"\n")
+        return lines[:-1] if len(rows) == len(mask) else list(compress(lines, mask.tolist()))

@@ -19,6 +19,8 @@ import multiprocessing
 import os
 import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -118,7 +120,8 @@ def write_spec(folder: Path, files: list[tuple[str, str, str]], vocab_size: int)
         spec["pairs"].append({"pair": pair, "train": {"src": src, "tgt": tgt}})
     for name, content in (("small.yaml", small), ("spec.yaml", spec)):
         (folder / name).write_text(yaml.safe_dump(content), encoding="utf-8")
-    prepare(load_spec(folder / "small.yaml"), folder, folder / "small")
+    command = [sys.executable, "-m", "data_prep", str(folder / "small.yaml"), "--quiet"]  # its threads end with it
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return folder / "spec.yaml"
 
 
