@@ -112,7 +112,7 @@ def make_racers(args: argparse.Namespace, folder: Path, env: Any, device: torch.
     racers = {}
     for name in args.systems:
         own = [*args.overrides, f"smoe.moe.strata={SYSTEMS[name]}", f"smoe.train.output_dir={folder / name}"]
-        run = load_run(args.run_file, [*own, "smoe.train.validate_batches=1"])
+        run = load_run(args.run_file, [*own, "smoe.moe.ep_size=1", "smoe.train.validate_batches=1"])
         racers[name] = Racer(Trainer(run, env, device))
     return racers
 
