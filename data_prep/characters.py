@@ -85,7 +85,7 @@ def _characters(end: int) -> Characters:
         if code < 0x10000 or unicodedata.category(character) != "Cn":
             flags[code], folded[code] = _properties(character, seconds)
             scripts[code] = script_of(character)
-    for block in _UNIFORM:
+    for block in (block for block in _UNIFORM if block.start < end):
         codes = np.array([code for code in block if unicodedata.category(chr(code)) == "Lo"])
         flags[codes], folded[codes], scripts[codes] = SEEN | LETTER, codes, script_of(chr(block[0]))
     for first, number in ((0xFDD0, 32), *((plane + 0xFFFE, 2) for plane in range(0, _END, 0x10000))):

@@ -148,19 +148,20 @@ def _vocabulary(run: Run, parts: Parts, text: list[list[str]]) -> tuple[Tokenize
         sha256_of(given) if given else [text, spec.seed, spec.languages, spec.clean.max_characters],
     )
     done = run.pieces.find("tokenizer", made_from)
+    tokenizer = None
     if done is None:
         requested, sample = settings.vocab_size, None
         if given is None:
             run.progress.say(f"training the vocabulary of {requested:,} pieces")
             model, sample = train_vocabulary(spec, parts)
         else:
-            source = Tokenizer(given)
-            model, requested = given.read_bytes(), source.vocab_size
+            tokenizer = Tokenizer(given)
+            model, requested = given.read_bytes(), tokenizer.vocab_size
             for language in spec.languages:
-                source.language_id(language)
+                tokenizer.language_id(language)
         done = {"requested": requested, "sample": sample}
         run.pieces.commit_data("tokenizer", made_from, {f"{CORPUS}/{TOKENIZER}": model}, done, durable=True)
-    tokenizer = Tokenizer(run.pieces.root / CORPUS / TOKENIZER)
+    tokenizer = tokenizer or Tokenizer(run.pieces.root / CORPUS / TOKENIZER)
     return tokenizer, {"requested": done["requested"], "pieces": tokenizer.vocab_size, "sample": done["sample"]}
 
 
