@@ -57,7 +57,9 @@ def _chosen(settings: PairList, listed: ListedCorpus) -> list[str]:
     chosen = [
         name
         for name, pair in listed.pairs.items()
-        if only.issuperset(name.split("-")) and (settings.zero_shot or pair.train is not None)
+        if only.issuperset(name.split("-"))
+        and (settings.zero_shot or pair.train is not None)
+        and not (settings.scored_only and pair.test is None)
     ]
     if not chosen:
         raise ConfigError(f"pair_list.only: no pair of {settings.name} is left; name a language besides {listed.pivot}")

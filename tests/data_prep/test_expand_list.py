@@ -44,6 +44,8 @@ def test_all_of_opus100(tmp_path: Path) -> None:
     assert [by_name[name].group for name in ("an-en", "en-si", "en-ml", "en-zu")] == [None, "high", "medium", "low"]
     assert sum(1 for pair in spec.pairs if pair.train and pair.test and pair.valid) == 94
     assert len(load(tmp_path, "opus100", zero_shot=False).pairs) == 99
+    scored = load(tmp_path, "opus100", scored_only=True).pairs
+    assert scored == [pair for pair in spec.pairs if pair.test] and sum(bool(pair.train) for pair in scored) == 94
     assert load(tmp_path, "opus100", root="data/v1.0").pairs == spec.pairs
     (tmp_path / "data").rename(tmp_path / "opus-100-corpus")
     assert len(load(tmp_path, "opus100", root=".").pairs) == 114
@@ -187,7 +189,9 @@ def test_the_shipped_specifications_by_name(tmp_path: Path, monkeypatch: pytest.
     assert base == tmp_path and spec.output == name
     check_files(spec, base)
     assert spec.sentencepiece.vocab_size == (64_000 if name == "opus100" else 32_000)
-    assert [pair.pair for pair in spec.pairs] == list(listed_corpus(name).pairs)
+    listed = listed_corpus(name).pairs
+    assert [pair.pair for pair in spec.pairs] == [pair for pair, entry in listed.items() if entry.test is not None]
+    assert sum(bool(pair.train) for pair in spec.pairs) == {"m4": 4, "m15": 15, "opus100": 94}[name]
     copy = tmp_path / "copy.yaml"
     copy.write_bytes(file.read_bytes())
     monkeypatch.chdir("/")
