@@ -32,14 +32,14 @@ def expand(settings: PairList, content: dict[str, Any], base: Path) -> dict[str,
     files = {name: _files(settings, listed, name, base) for name in _chosen(settings, listed)}
     incomplete = {name: found for name, found in files.items() if found.missing}
     if incomplete and (settings.missing == "refuse" or len(incomplete) == len(files)):
-        raise DataError(_missing(settings, listed, incomplete))
+        raise DataError(_missing(settings, listed, incomplete, base))
     pairs = [_pair(listed, name, found) for name, found in files.items() if name not in incomplete]
     left_out = [f"{name}: lacks {_shown([file for file, _ in found.missing])}" for name, found in incomplete.items()]
     return {
         **content,
         "pivot": content.get("pivot", listed.pivot),
         "pairs": [*content.get("pairs", []), *pairs],
-        "left_out": left_out + list(_unlisted(settings, listed, base)),
+        "left_out": [*left_out, *_unlisted(settings, listed, base), *_unread(listed, files)],
     }
 
 
@@ -85,16 +85,25 @@ def _pair(listed: ListedCorpus, name: str, files: PairFiles) -> dict[str, Any]:
     }
 
 
-def _missing(settings: PairList, listed: ListedCorpus, incomplete: dict[str, PairFiles]) -> str:
+def _missing(settings: PairList, listed: ListedCorpus, incomplete: dict[str, PairFiles], base: Path) -> str:
     """The message about all missing files, each once, with the place to get it from."""
     places = {file: obtain for found in incomplete.values() for file, obtain in found.missing}
-    lines = [f"  {file}: {' '.join(obtain.split())}" for file, obtain in places.items()]
+    lines = [f"  {base / file}: {' '.join(obtain.split())}" for file, obtain in places.items()]
+    lines += [f"  {text}" for text in _unread(listed, incomplete)]
     head = (
         f"pair_list {settings.name}: {len(places)} missing of {listed.corpus} (described at {listed.described}); get "
         "each where its line says, nothing is downloaded for you; or mend pair_list.root; or set pair_list.missing to "
-        "leave_out for the pairs that are complete; relative paths are relative to the specification's folder:"
+        "leave_out for the pairs that are complete:"
     )
     return "\n".join([head, *lines])
+
+
+def _unread(listed: ListedCorpus, files: dict[str, PairFiles]) -> Iterator[str]:
+    """What is in a pair's folders and is no text of it."""
+    for name, found in files.items():
+        if found.unread:
+            codes = ", ".join(code for language in name.split("-") for code in listed.names(language))
+            yield f"{name}: not read: {_shown(found.unread)}; a text is named CODE or NAME.CODE, with a CODE of {codes}"
 
 
 def _unlisted(settings: PairList, listed: ListedCorpus, base: Path) -> Iterator[str]:

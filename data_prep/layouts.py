@@ -21,10 +21,12 @@ class PairFiles:
     Attributes:
         sources: file pairs by split, as a specification writes them.
         missing: (file, where to get it).
+        unread: what else is in folders for the pair.
     """
 
     sources: dict[str, list[dict[str, str]]] = field(default_factory=dict)
     missing: list[tuple[str, str]] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
 
     def add(self, split: str, base: Path, names: tuple[str, str], obtain: str) -> None:
         """Adds two files, plain or compressed, to a split, or to the missing ones.
@@ -91,9 +93,9 @@ def nllb_files(listed: ListedCorpus, pair: str, base: Path, root: Path, flores: 
     src, tgt = pair.split("-")
     entry, files = listed.pairs[pair], PairFiles()
     obtain = listed.obtain["train"] + (f", and {listed.obtain[entry.also]}" if entry.also else "")
-    texts = _nllb_texts(listed, (src, tgt), base, root)
+    texts, files.unread = _nllb_texts(listed, (src, tgt), base, root)
     for stem, sides in texts.items():
-        files.missing += [(f"{stem}.{side}", obtain) for side in (src, tgt) if side not in sides]
+        files.missing += [(f"{stem}{side}", obtain) for side in (src, tgt) if side not in sides]
         if len(sides) == 2:
             files.sources.setdefault("train", []).append({"src": sides[src], "tgt": sides[tgt]})
     if not texts:
@@ -105,32 +107,36 @@ def nllb_files(listed: ListedCorpus, pair: str, base: Path, root: Path, flores: 
     return files
 
 
-def _nllb_texts(listed: ListedCorpus, languages: tuple[str, str], base: Path, root: Path) -> dict[str, dict[str, str]]:
-    """The texts of a pair: by path without language and compression, the file of each language that is there."""
+def _nllb_texts(
+    listed: ListedCorpus, languages: tuple[str, str], base: Path, root: Path
+) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """The texts of a pair: by path up to the language, the file of each language that is there; and what is no text."""
     first, second = (listed.names(language) for language in languages)
     pairs = {f"{a}-{b}" for one, other in ((first, second), (second, first)) for a in one for b in other}
     language_of = {name: language for language in languages for name in listed.names(language)}
     texts: dict[str, dict[str, str]] = {}
+    unread = []
     for path in _candidates(base / root, pairs):
-        name = path.with_suffix("") if path.suffix in SUFFIXES else path
-        language = language_of.get(name.suffix[1:])
-        if language is None:
-            continue
-        place = root / name.relative_to(base / root).with_suffix("")
-        sides = texts.setdefault(str(place), {})
+        name = path.name.removesuffix(path.suffix) if path.suffix in SUFFIXES else path.name
+        code = name.rpartition(".")[2]  # all of the name in NLLB-Seed: eng_Latn-fur_Latn/fur_Latn
+        language = language_of.get(code) if path.is_file() else None
         file = str(root / path.relative_to(base / root))
+        if language is None:
+            unread += [file] if path.parent.name in pairs else []
+            continue
+        sides = texts.setdefault(f"{Path(file).parent}/{name.removesuffix(code)}", {})
         if sides.setdefault(language, file) != file:
             raise DataError(
                 f"{file}: there is {sides[language]} for the same side of the same text; remove one of them"
             )
-    return texts
+    return texts, unread
 
 
 def _candidates(root: Path, pairs: set[str]) -> Iterator[Path]:
-    """Files in a corpus's folder for one of the pairs, or in the corpus's folder and with a pair's name in theirs."""
+    """What is in a corpus's folder for one of the pairs; files in the corpus's folder with a pair's name in theirs."""
     for corpus in sorted(path for path in root.glob("*") if path.is_dir()):
         for path in sorted(corpus.iterdir()):
             if path.is_file() and not pairs.isdisjoint(path.name.split(".")):
                 yield path
             elif path.is_dir() and path.name in pairs:
-                yield from sorted(file for file in path.iterdir() if file.is_file())
+                yield from sorted(found for found in path.iterdir() if not found.name.startswith("."))

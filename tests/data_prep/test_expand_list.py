@@ -156,13 +156,33 @@ def test_corpora_may_name_languages_and_folders_in_other_ways(tmp_path: Path) ->
     assert len(files(spec, "eng-tgl", "train")) == 2 and len(files(spec, "eng-nso", "train")) == 1
     (data / "opus/Ubuntu.en-tl.tl").unlink()
     with pytest.raises(
-        DataError, match=r"1 missing of NLLB .*\n  data/opus/Ubuntu.en-tl.tgl: .*https://tico-19.github.io"
+        DataError, match=r"1 missing of NLLB .*\n  \S+/data/opus/Ubuntu.en-tl.tgl: .*https://tico-19.github.io"
     ):
         load(tmp_path, "m4")
     write(data / "opus/Ubuntu.en-tl.tgl", ["x"])
     (data / "opus/Ubuntu.en-ms.ms.gz").write_bytes(gzip.compress(b"x\n"))
     with pytest.raises(DataError, match=r"Ubuntu.en-ms.ms.gz: there is data/opus/Ubuntu.en-ms.ms for the same side"):
         load(tmp_path, "m4")
+
+
+def test_nllb_seed_as_released(tmp_path: Path) -> None:
+    """Files named by the code alone; what is no text is named, whether other text of the pair is there or not."""
+    data, seed = tmp_path / "data", "data/NLLB-Seed/eng_Latn-fur_Latn"
+    write_nllb(data, "m15")
+    write(tmp_path / seed / "eng_Latn", ["a"])
+    write(tmp_path / seed / "fur_Latn.gz", ["b"])
+    spec = load(tmp_path, "m15", only=["fur"])
+    assert files(spec, "eng-fur", "train")[0] == (f"{seed}/eng_Latn", f"{seed}/fur_Latn.gz")
+    assert len(files(spec, "eng-fur", "train")) == 2 and spec.left_out == []
+    (tmp_path / seed / "fur_Latn.gz").rename(tmp_path / seed / "furlan.txt")
+    with pytest.raises(DataError, match=rf"1 missing of NLLB .*\n  {tmp_path}/{seed}/fur: NLLB's public .*nllb_seed\n"
+                       rf"  eng-fur: not read: {seed}/furlan.txt; a text is named CODE or NAME.CODE"):  # fmt: skip
+        load(tmp_path, "m15", only=["fur"])
+    (tmp_path / seed / "eng_Latn").rename(tmp_path / seed / "english.txt")
+    assert load(tmp_path, "m15", only=["fur"]).left_out == [
+        f"eng-fur: not read: {seed}/english.txt, {seed}/furlan.txt; a text is named CODE or NAME.CODE, with a CODE of "
+        "eng, eng_Latn, en, fur, fur_Latn"
+    ]
 
 
 def test_pairs_of_ones_own_beside_the_list(tmp_path: Path) -> None:
