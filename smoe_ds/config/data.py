@@ -6,6 +6,13 @@ from pydantic import Field
 
 from smoe_ds.config.section import Section
 
+_WINDOW, _BUDGET, _PER_TOKEN = 98_304, 8192, 16
+
+
+def _default_window(max_tokens: int) -> int:
+    """Sentence pairs that make some 450 micro-batches of short sentences: at most 5 % padding."""
+    return _WINDOW + _PER_TOKEN * max(0, max_tokens - _BUDGET)
+
 
 class DataConfig(Section):
     """Prepared corpus, mixture of directions, token budget."""
@@ -30,7 +37,10 @@ class DataConfig(Section):
         description="Token budget of a micro-batch: sentences x (longest source + longest target), padding included.",
     )
     window: int = Field(
-        default=98304, gt=0, description="Sentence pairs drawn at a time, sorted by length and cut into micro-batches."
+        default_factory=lambda data: _default_window(data.get("max_tokens", 0)),
+        gt=0,
+        description="Sentence pairs drawn at a time, sorted by length and cut into micro-batches. Left out: 98304, and "
+        "16 more for each token of max_tokens beyond 8192, since with few micro-batches in a window much is padding.",
     )
     prefetch_steps: int = Field(
         default=2, ge=0, description="Steps whose batches a background thread makes ready ahead; 0: no thread."

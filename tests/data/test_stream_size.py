@@ -72,8 +72,13 @@ def test_resuming_costs_the_same_after_ten_million_windows() -> None:
 
 
 @pytest.mark.parametrize("temperature", [1.0, 5.0])
-@pytest.mark.parametrize(("mean", "spread"), [(3.0, 0.2), (3.3, 0.3), (2.7, 0.2)])
-def test_little_padding_at_the_default_settings(temperature: float, mean: float, spread: float) -> None:
+@pytest.mark.parametrize(
+    ("mean", "spread", "max_tokens"),
+    [(3.0, 0.2, 8192), (3.3, 0.3, 8192), (2.7, 0.2, 8192), (3.0, 0.2, 32_768), (3.3, 0.3, 65_536)],
+)
+def test_little_padding_at_the_default_settings(
+    temperature: float, mean: float, spread: float, max_tokens: int
+) -> None:
     """Lengths as in translated text: lognormal, median 15 to 27 pieces, the ratio of the sides off by a fifth."""
     corpus = {}
     for seed, (direction, size) in enumerate({"eng-nso": 3_000, "eng-cat": 50_000, "cat-eng": 50_000}.items()):
@@ -82,7 +87,8 @@ def test_little_padding_at_the_default_settings(temperature: float, mean: float,
         src = np.clip(np.exp(rng.normal(mean, 0.6, size)), 1, 250)
         pairs.src_lengths = src.astype(np.int32)  # type: ignore[assignment]
         pairs.tgt_lengths = np.clip(src * np.exp(rng.normal(0, spread, size)), 1, 250).astype(np.int32)  # type: ignore[assignment]
-    settings = order_settings(DataConfig(path="unused", temperature=temperature), seed=1, max_positions=512)
+    config = DataConfig(path="unused", temperature=temperature, max_tokens=max_tokens)
+    settings = order_settings(config, seed=1, max_positions=512)
     directions = Directions(corpus, LANGUAGE_IDS, settings)
     window = directions.draw(0, np.zeros(3, np.int64))
     real = int((window.num_src_tokens + window.num_tgt_tokens).sum())
