@@ -64,12 +64,14 @@ def find_spec(name: Path) -> tuple[Path, Path]:
     """The file of a specification, and the folder that its relative paths are relative to.
 
     Args:
-        name: the file, whose folder it is; or a corpus that is known by name, where it is the current folder.
+        name: the file, whose folder it is; or a corpus that is known by name, or its file as it is shipped, where it is
+            the current folder.
     """
     shipped = SHIPPED / f"{name}.yaml"
     if name.parent == Path() and not name.is_file() and shipped.is_file():
         return shipped, Path.cwd()
-    return name, name.resolve().parent
+    folder = name.resolve().parent
+    return name, Path.cwd() if folder == SHIPPED.resolve() else folder
 
 
 def load_spec(path: Path, overrides: Sequence[str] = (), base: Path | None = None) -> Spec:

@@ -188,7 +188,10 @@ class Shards(Section):
 
 
 class Spec(Section):
-    """A corpus to prepare. Relative paths are relative to the folder of the specification."""
+    """A corpus to prepare.
+
+    Relative paths are relative to the folder of the specification; for a corpus known by name, to the current folder.
+    """
 
     output: str = Field(description="Folder to write.")
     pivot: str | None = Field(None, description="Language that all pairs share, e.g. eng; null: none.")

@@ -13,7 +13,9 @@ from data_prep.list_warnings import list_warnings
 from data_prep.load_spec import check_files, find_spec, load_spec
 from data_prep.pair_lists import listed_corpus
 from data_prep.spec import Spec
+from smoe_ds.config import load_run
 from smoe_ds.errors import ConfigError, DataError
+from tests.helpers.environment import ROOT
 from tests.helpers.listed import write, write_nllb, write_opus100
 from tests.helpers.prepared import write_spec
 
@@ -199,14 +201,16 @@ def test_pairs_of_ones_own_beside_the_list(tmp_path: Path) -> None:
 def test_the_shipped_specifications_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """With the paper's vocabularies; their paths are relative to the current folder, or to that of a copy."""
     if name == "opus100":
-        write_opus100(tmp_path / "opus-100-corpus")
+        write_opus100(tmp_path / "data/opus-100-corpus")
     else:
-        write_nllb(tmp_path / "nllb", name)
+        write_nllb(tmp_path / "data/nllb", name)
     monkeypatch.chdir(tmp_path)
-    (tmp_path / name).mkdir()  # an earlier result
+    (tmp_path / name).mkdir()  # a folder of that name
     file, base = find_spec(Path(name))
     spec = load_spec(file, base=base)
-    assert base == tmp_path and spec.output == name
+    assert find_spec(file) == (file, tmp_path)  # by its path too
+    run = load_run(ROOT / f"ds_configs/{name}.json")
+    assert base == tmp_path and spec.output == run.smoe.data.path == f"data/{name}"
     check_files(spec, base)
     assert spec.sentencepiece.vocab_size == (64_000 if name == "opus100" else 32_000)
     listed = listed_corpus(name).pairs
@@ -227,10 +231,10 @@ def test_a_corpus_by_name_from_the_command_line(
     monkeypatch.chdir(tmp_path)
     arguments = ["m4", "--quiet", "--set", "sentencepiece.allow_smaller=true"]
     assert main(arguments) == 2
-    assert "nllb/flores200_dataset/dev/nso_Latn.dev: FLORES-200, https://" in capsys.readouterr().err
+    assert f"  {tmp_path}/data/nllb/flores200_dataset/dev/nso_Latn.dev: FLORES-200, https://" in capsys.readouterr().err
     for done in ("prepared", "already prepared, verified"):
         assert main([*arguments, "--set", "pair_list.root=here"]) == 0
-        assert f"\n{done}: {tmp_path / 'm4'}: 12 training pairs, 5 languages" in capsys.readouterr().out
+        assert f"\n{done}: {tmp_path / 'data/m4'}: 12 training pairs, 5 languages" in capsys.readouterr().out
     assert main(["m5"]) == 2
     assert "m5: No such file or directory" in capsys.readouterr().err
 
