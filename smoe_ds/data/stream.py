@@ -228,7 +228,7 @@ class TrainStream:
 
     def _window_at(self, position: Position) -> Window:
         if self._window is None or self._window[0] != position.window:
-            self._window = None  # not two at a time
+            self._window = self._reading = None  # not two at a time, and no reading of the last one
             self._window = (position.window, self._directions.draw(position.window, position.drawn))
         return self._window[1]
 

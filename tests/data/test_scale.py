@@ -85,4 +85,4 @@ def test_memory_does_not_grow_with_what_was_read(entries: dict[str, Any]) -> Non
     while read < 150_000:
         read += sum(len(batch.directions) for batch in stream.next_step().batches)
         most = max(most, resident() - before)
-    assert most < 250
+    assert most < 80
