@@ -1,10 +1,11 @@
-"""What is known of languages by their codes: their usual scripts, and which codes mean one language."""
+"""What is known of languages by their codes: usual scripts, which codes mean one language, which are misspelt."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
 from data_prep.scripts import NUMBER_OF_CODE
+from smoe_ds.config.nearest import nearest
 
 _USUAL = {
     "Latn": "af/afr an/arg br/bre ca/cat cs/ces cy/cym da/dan de/deu en/eng eo/epo es/spa et/est eu/eus fi/fin fo/fao "
@@ -46,6 +47,14 @@ _USUAL = {
     "Hani Hira Kana": "ja/jpn",
     "Hang Hani": "ko/kor",
 }
+# The other two-letter codes, and the other languages of FLORES-200.
+_NO_USUAL_SCRIPT = """
+aa ab ae ak av ay bi bm ce ch co cr cu cv dv ee ff fj gn gv ho ht hz ia ie ii ik io iu kg ki kj kl kr kv kw la lg lu mh
+na nd ng nr nv oj os pi qu rm sc sg sm to tw ty ve vo za
+ace acm acq aeb ajp aka als apc arb ars ary arz ast awa ayr azb azj bam ban bem bjn bug cjk ckb crh dik dyu ewe fij fon
+fuv gaz grn hat hne kab kac kam kbp kea khk kik kmb kmr knc kon lij lmo ltg lua lug luo lus lvs mag min mni mos npi nus
+ory pag pap pbt pes plt prs quy sag sat scn smo srd swh szl taq tpi tum twi tzm umb uzn vec ydd zgh zsm
+"""
 # ISO 15924 codes that stand for several scripts of `data_prep.scripts`, as in zho_Hant and jpn_Jpan.
 _SEVERAL = {"Hans": "Hani Bopo", "Hant": "Hani Bopo", "Jpan": "Hani Hira Kana", "Kore": "Hang Hani"}
 
@@ -61,6 +70,8 @@ def _by_code() -> Mapping[str, tuple[str, str]]:
 
 
 _BY_CODE = _by_code()
+_KNOWN = frozenset({*_BY_CODE, *_NO_USUAL_SCRIPT.split()})
+_SCRIPTS = sorted({*NUMBER_OF_CODE, *_SEVERAL})
 
 
 def usual_scripts(language: str) -> frozenset[int]:
@@ -90,6 +101,30 @@ def same_language(language: str, variants: Iterable[Iterable[str]]) -> str:
         if name in names:
             return names[0]
     return name
+
+
+def are_one(language: str, other: str) -> bool:
+    """Whether two codes mean one language, in a script or region that is the same or that one of them leaves open."""
+    variants = {code.partition("_")[2].lower() for code in (language, other)} - {""}
+    return _name(language) == _name(other) and len(variants) < 2
+
+
+def misspelt(language: str) -> str | None:
+    """What is odd about a code, with the nearest one that is known; None for a known one.
+
+    Args:
+        language: code of two or three letters, and perhaps a script (four letters) or a region.
+    """
+    name, _, variant = language.partition("_")
+    script = variant.capitalize()
+    if name in _KNOWN and (len(variant) != 4 or variant in _SCRIPTS):
+        return None
+    near = name.lower() if name.lower() in _KNOWN else nearest(name.lower(), _KNOWN)
+    if len(variant) == 4:
+        close = script if script in _SCRIPTS else nearest(script, _SCRIPTS)
+        near = near and close and f"{near}_{close}"
+    what = f"language {language}" if name not in _KNOWN else f"script {variant}"
+    return f"no {what} is known here; " + (f"is it {near}?" if near else "look whether the code is right")
 
 
 def _name(language: str) -> str:

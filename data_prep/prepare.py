@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.assemble import CORPUS
+from data_prep.code_warnings import code_warnings
 from data_prep.coverage import language_coverage
 from data_prep.list_warnings import list_warnings
 from data_prep.load_spec import check_files
@@ -79,6 +80,8 @@ def prepare(
         clear_remains(output, progress)
         return corpus, True
     check_files(spec, base)
+    for text in code_warnings(spec):
+        progress.say(f"warning: {text}")
     with working(output, progress) as pieces:
         corpus = finished()  # by a process that held the lock until now
         if corpus is not None:
@@ -108,7 +111,7 @@ def _build(run: Run) -> dict[str, Any]:
     _check_not_empty(spec, splits)
     report = _report(spec, counts)
     vocabulary["languages"] = language_coverage(run.pieces.root / CORPUS, splits, tokenizer)
-    warnings = [*list_warnings(spec, report), *warnings_of(report, vocabulary)]
+    warnings = [*code_warnings(spec), *list_warnings(spec, report), *warnings_of(report, vocabulary)]
     report_file = write_report(run.pieces, f"{CORPUS}/{REPORT}", report_content(report, splits, vocabulary, warnings))
     return {
         "tokenizer": _tokenizer_entry(tokenizer),

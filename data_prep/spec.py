@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from data_prep.languages import are_one
 from data_prep.pair_lists import PairList
 from data_prep.sources import MoSource, PoSource, Source, Sources
 from smoe_ds.config.section import Section
@@ -54,6 +55,11 @@ class PairSpec(Section):
             )
         if languages[0] == languages[1]:
             raise ValueError(f"{pair!r} pairs a language with itself")
+        if are_one(*languages):
+            raise ValueError(
+                f"{pair!r} pairs a language with itself, by two codes of it; if its sides are in two scripts, name "
+                "both, as in zho_Hans-zho_Hant"
+            )
         return pair
 
     @property

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from data_prep.code_warnings import code_warnings
 from data_prep.features import features_of
-from data_prep.languages import same_language, usual_scripts
+from data_prep.languages import are_one, misspelt, same_language, usual_scripts
 from data_prep.readers.side_lines import lines_of
 from data_prep.scripts import NUMBER_OF_CODE, script_of
+from data_prep.spec import Spec
 
 M4_AND_M15 = "eng nso msa tgl cat ind isl slv run nob glg ssw fao ltz lim fur"
 OPUS_100 = """af am an ar as az be bg bn br bs ca cs cy da de dz el en eo es et eu fa fi fr fy ga gd gl gu ha he hi hr
@@ -83,3 +85,28 @@ def test_codes_of_one_language() -> None:
     assert {same_language(code, variants) for code in ("en", "eng", "eng_Latn", "EN")} == {"eng"}
     assert same_language("sr", variants) == "hbs" and same_language("hr", variants) == "hrv"
     assert same_language("xyz_Latn", variants) == same_language("xyz", []) == "xyz"
+
+
+def test_known_codes_are_not_odd_and_misspelt_ones_are() -> None:
+    known = f"{M4_AND_M15} {OPUS_100} lug lg xh arb_Arab zho_Hant jpn_Jpan en_GB pt_BR sr_Cyrl tzm_Tfng sat_Olck"
+    assert not [code for code in known.split() if misspelt(code)]
+    assert misspelt("qqq") == "no language qqq is known here; look whether the code is right"
+    assert misspelt("nso_Ltan") == "no script Ltan is known here; is it nso_Latn?"
+    assert misspelt("NSO") == "no language NSO is known here; is it nso?"
+    assert misspelt("engl_latn") == "no language engl_latn is known here; is it eng_Latn?"
+
+
+def test_two_codes_of_one_language() -> None:
+    assert are_one("en", "eng") and are_one("eng", "eng_Latn") and are_one("NSO", "nso") and are_one("zh", "zho_Hant")
+    assert not are_one("zho_Hans", "zho_Hant") and not are_one("nb", "nn") and not are_one("sr_Cyrl", "hr")
+
+
+def test_odd_codes_of_a_specification_are_warned_of() -> None:
+    codes = ["nso", "NSO", "qqq", "zho_Hans", "zho_Hant"]
+    pairs = [{"pair": f"eng-{code}", "train": [{"tsv": code}]} for code in codes]
+    spec = Spec.model_validate({"output": "x", "pairs": pairs})
+    assert list(code_warnings(spec)) == [
+        "eng-NSO: no language NSO is known here; is it nso?",
+        "eng-qqq: no language qqq is known here; look whether the code is right",
+        "NSO and nso are one language, but have a token and directions each; write one code",
+    ]

@@ -85,6 +85,7 @@ def test_languages_and_key_language(tmp_path: Path) -> None:
         (MINIMAL.replace("eng-nso", "eng_nso"), "'eng_nso' is not two language codes joined by '-'"),
         (MINIMAL.replace("eng-nso", "eng-zho-Hant"), "'eng-zho-Hant' is not two language codes.*inside a code write _"),
         (MINIMAL.replace("eng-nso", "eng-eng"), "'eng-eng' pairs a language with itself"),
+        (MINIMAL.replace("eng-nso", "eng-en"), "'eng-en' pairs a language with itself, by two codes of it; .*zho_Hans"),
         (MINIMAL.replace("eng-nso", "no"), r"pairs\[0\].pair: .*found false .*quote them"),
         (MINIMAL + "pivot: cat\n", "pair eng-nso lacks the pivot cat"),
         ("output: x\npairs: [&a {pair: eng-nso, train: [{tsv: a}]}, *a]\n", "pair eng-nso is given twice"),
