@@ -12,7 +12,6 @@ import json
 import os
 import queue
 import secrets
-import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -24,7 +23,11 @@ from multiprocessing.connection import Connection, Listener, answer_challenge, d
 from pathlib import Path
 from typing import Any
 
+from data_prep.own_folders import remove_own
 from smoe_ds.errors import DataError
+
+PLACES = ("meeting*",)
+"""Files in the folder of a crew, besides the lock."""
 
 _MOST_DEATHS = 3  # of workers, at the same task
 _BACKLOG = 1024  # workers that may knock at the same moment
@@ -193,7 +196,7 @@ def leading(folder: Path, work: str) -> Iterator[Crew]:
         yield crew
     finally:
         crew.end(None)  # if nobody has said so already
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_own(folder, PLACES)
 
 
 def _names() -> list[str]:

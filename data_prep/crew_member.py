@@ -17,7 +17,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from data_prep.crew import Crew, Meeting, crew_folder, leading
+from data_prep.crew import PLACES, Crew, Meeting, crew_folder, leading
+from data_prep.own_folders import check_own
 from data_prep.workers import DEADLINE, Workers, end_with_parent
 from smoe_ds import file_lock
 from smoe_ds.errors import DataError, LaunchError
@@ -44,10 +45,11 @@ def share(
         the exit status, and whether this process led.
 
     Raises:
-        DataError: others prepare something else there.
+        DataError: others prepare something else there, or the folder in which they meet is somebody else's.
         LaunchError: the leader cannot be reached.
     """
     folder = crew_folder(output)
+    check_own(folder, PLACES, output)
     until = time.monotonic() + _REACH_DEADLINE
     while True:
         try:

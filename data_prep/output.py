@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,12 +10,18 @@ from typing import Any
 
 from data_prep.assemble import CORPUS
 from data_prep.lock import locked
+from data_prep.own_folders import LOCK, check_own, clear, is_own, remove, remove_own
 from data_prep.pieces import Pieces, needing, sync_folder
 from data_prep.progress import Progress
 from smoe_ds.data.corpus import Corpus
 from smoe_ds.data.manifest import MANIFEST, read_manifest, shard_files, write_manifest
 from smoe_ds.data.shards import sha256_of
 from smoe_ds.errors import DataError
+
+PLACES = (CORPUS, "records", "drafts", "raw", "clean", "ids")
+"""Folders in the work folder; see FORMAT.md."""
+
+_EARLIER = "earlier"  # the result that is replaced, between two renames
 
 
 def find_finished(
@@ -90,38 +95,39 @@ def working(output: Path, progress: Progress) -> Iterator[Pieces]:
     After an error or an interruption finished pieces stay; without any the folder vanishes.
 
     Raises:
-        DataError: the folder cannot be made, or another process works in it.
+        DataError: the folder cannot be made or is not a preparation's, or another process works in it.
     """
     work = work_folder(output)
+    check_own(work, (*PLACES, _EARLIER), output)
     try:
         work.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"{work}: cannot make the folder: {error.strerror}") from error
     pieces = Pieces(work)
-    with locked(work / "lock", output, progress.say):
-        _recover(output)
+    with locked(work / LOCK, output, progress.say):
+        _recover(work, output)
         for name in ("drafts", "raw", "records/raw"):
-            shutil.rmtree(work / name, ignore_errors=True)
+            remove(work / name)
         if pieces.count():
             progress.say(f"an earlier run was interrupted: {pieces.count():,} finished pieces in {work} are looked at")
         try:
             yield pieces
         finally:
             if not pieces.count():
-                shutil.rmtree(work, ignore_errors=True)
+                remove_own(work, PLACES)
 
 
 def clear_remains(output: Path, progress: Progress) -> None:
     """Removes the remains of a preparation that was finished, but for its last steps; tells of others."""
     work = work_folder(output)
-    if not work.is_dir():
+    if not is_own(work, (*PLACES, _EARLIER), output):
         return
     if (work / CORPUS).exists():
         progress.say(f"note: {work} holds pieces of another preparation; if none is wanted any more, remove it")
         return
-    with locked(work / "lock", output, progress.say):
-        _recover(output)
-        shutil.rmtree(work, ignore_errors=True)
+    with locked(work / LOCK, output, progress.say):
+        _recover(work, output)
+        remove_own(work, PLACES)
 
 
 def finish(pieces: Pieces, output: Path, manifest: dict[str, Any]) -> None:
@@ -141,30 +147,28 @@ def finish(pieces: Pieces, output: Path, manifest: dict[str, Any]) -> None:
         write_manifest(corpus, manifest)
     for folder in [corpus, *(path for path in corpus.rglob("*") if path.is_dir())]:
         sync_folder(folder)
-    _replace(corpus, output)
-    shutil.rmtree(pieces.root, ignore_errors=True)
+    _replace(pieces.root, output)
+    clear(pieces.root, PLACES)
 
 
-def _old(output: Path) -> Path:
-    return output.with_name(f"{output.name}.old")
-
-
-def _recover(output: Path) -> None:
-    """Undoes half a replacement: the earlier result goes back to its place, or away if the new one is there."""
-    old = _old(output)
-    if old.exists() and output.exists():
-        shutil.rmtree(old, ignore_errors=True)
-    elif old.exists():
-        old.rename(output)
-
-
-def _replace(corpus: Path, output: Path) -> None:
+def _replace(work: Path, output: Path) -> None:
     try:
         if (output / MANIFEST).is_file():
-            output.rename(_old(output))
-        corpus.rename(output)
+            output.rename(work / _EARLIER)
+        (work / CORPUS).rename(output)
     except OSError as error:
-        _recover(output)
+        _recover(work, output)
         raise DataError(f"{output}: cannot put the corpus in its place: {error.strerror}") from error
     sync_folder(output.parent)
-    shutil.rmtree(_old(output), ignore_errors=True)
+    _recover(work, output)
+
+
+def _recover(work: Path, output: Path) -> None:
+    """Completes or undoes a replacement: the earlier result goes if the new one is there, else back to its place."""
+    earlier = work / _EARLIER
+    if not earlier.exists():
+        return
+    if (output / MANIFEST).is_file():
+        remove(earlier)
+    elif not output.exists():
+        earlier.rename(output)

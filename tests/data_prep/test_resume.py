@@ -154,7 +154,7 @@ def test_killed_while_an_earlier_result_is_replaced(
     with pytest.raises(KeyboardInterrupt):
         prepare_spec(tmp_path, spec, piece_size=PIECE, overwrite=True)
     monkeypatch.undo()
-    assert files_of(tmp_path / "corpus.old") == before
+    assert files_of(tmp_path / "corpus.work/earlier") == before
     with commits() as again:
         corpus = prepare_spec(tmp_path, spec, piece_size=PIECE, overwrite=True)
     assert files_of(corpus.path) == undisturbed[0] and not lasting(again)
