@@ -22,8 +22,8 @@ in."""
 FLAGS_SHIFT = 21
 """In `Characters.packed` the flags begin at this bit; below is the folded code point."""
 
-SPACE, NOTHING = 32, 0
-"""Folded code points of punctuation, and of what vanishes from a key."""
+NOTHING = 0
+"""Folded code point of what vanishes from a key: spaces, punctuation, format characters."""
 
 _END = 0x110000
 _FEW = 0x3000  # up to here are the alphabets, beyond Chinese characters and the like
@@ -74,7 +74,7 @@ def characters(highest: int = _END - 1) -> Characters:
 def _characters(end: int) -> Characters:
     """The tables of the code points below ``end``, made once in a process: 30 ms for few, 150 ms for all."""
     flags = np.full(_END, SEEN, np.uint8)
-    folded = np.full(_END, SPACE, np.uint32)
+    folded = np.full(_END, NOTHING, np.uint32)
     scripts = np.zeros(_END, np.uint8)
     seconds = _second_of_compositions()
     uniform = np.zeros(_END, bool)
@@ -111,7 +111,7 @@ def _properties(character: str, seconds: set[str]) -> tuple[int, int]:
     if unicodedata.combining(character):
         flags |= MARK
     if "\ud800" <= character <= "\udfff":
-        return flags, SPACE
+        return flags, NOTHING
     fold = character.casefold() if character.isascii() else _folded(character)
     kept = [key_character(part) for part in fold]
     text = "".join(part for part in kept if part)
@@ -119,9 +119,9 @@ def _properties(character: str, seconds: set[str]) -> tuple[int, int]:
         other_class = bool(unicodedata.combining(fold)) != bool(unicodedata.combining(character))
         wider = character <= "\uffff" < fold  # would not fit an array of 16 bits
         return flags | DIGIT * fold.isdecimal() | COMPLEX * (other_class or wider), ord(fold)
-    if not text.strip(" ") and character not in seconds:
-        return flags, SPACE if text else NOTHING
-    return flags | COMPLEX, SPACE
+    if not text and character not in seconds:
+        return flags, NOTHING
+    return flags | COMPLEX, NOTHING
 
 
 def _folded(character: str) -> str:

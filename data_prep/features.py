@@ -21,7 +21,6 @@ from data_prep.characters import (
     LETTER,
     MARK,
     SEEN,
-    SPACE,
     UNTIDY,
     Characters,
     characters,
@@ -32,6 +31,7 @@ from data_prep.normalise import tidy
 from data_prep.scripts import NUM_SCRIPTS, NUMBER_OF_CODE
 
 _DENSE = [NUMBER_OF_CODE[code] for code in ("Hani", "Hira", "Kana", "Hang", "Bopo", "Yiii")]
+_BLANK = ord(" ")
 _FOLDED = (1 << FLAGS_SHIFT) - 1
 _FIRST_DENSE = 0x1100  # code points below are in none of these scripts
 
@@ -78,7 +78,7 @@ def features_of(lines: bytes, scripts: frozenset[int] = frozenset(), min_share: 
     table = characters(points.highest)
     codes = points.look_up(_packed(table, scripts))
     found = (np.bitwise_or.reduceat(codes, points.starts) >> FLAGS_SHIFT).astype(np.uint8)
-    spaces = np.flatnonzero(points.values == SPACE)
+    spaces = np.flatnonzero(points.values == _BLANK)
     lengths = points.ends - points.starts
     words = np.diff(np.searchsorted(spaces, points.ends), prepend=0) + 1
     untidy = _untidy(points, found, spaces)
@@ -115,8 +115,8 @@ def _packed(table: Characters, scripts: frozenset[int]) -> np.ndarray:
 def _untidy(points: CodePoints, found: np.ndarray, spaces: np.ndarray) -> np.ndarray:
     """Sentences that `tidy` may change, bool [N]; ``spaces`` are the places of all blanks."""
     untidy: np.ndarray = ((found & UNTIDY) != 0) | ((found & SEEN) == 0)
-    untidy |= points.values[points.starts] == SPACE
-    untidy |= points.values[points.ends - 1] == SPACE
+    untidy |= points.values[points.starts] == _BLANK
+    untidy |= points.values[points.ends - 1] == _BLANK
     untidy[points.sentences_at(spaces[:-1][np.diff(spaces) == 1])] = True
     return untidy
 

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from data_prep.characters import NOTHING, SPACE
-from data_prep.code_points import LINE_END, CodePoints
+from data_prep.code_points import CodePoints
 from data_prep.normalise import key, near_key
 
 _ENCODING = {2: "utf-16-le", 4: "utf-32-le"}
@@ -22,7 +21,7 @@ def keys_of_sentences(
 
     Args:
         points: the sentences as they were read.
-        folded: what each of their code points counts as in a key, [C], as in `Characters.folded`; changed here.
+        folded: what each of their code points counts as in a key, [C], as in `Characters.folded`.
         slow: where characters do not fold one by one, bool [N]; these are looked at one by one.
         tidied: by number of the sentence those that `tidy` changed.
     """
@@ -38,18 +37,7 @@ def keys_of_sentences(
 
 def _fast_keys(folded: np.ndarray) -> bytes:
     """Keys of sentences whose characters fold one by one, a line each; empty where nothing is left."""
-    if not folded.all():
-        folded = folded[folded != NOTHING]
-    blanks = np.flatnonzero(folded == SPACE)
-    after = folded[blanks + 1]
-    dropped = [blanks[(after == SPACE) | (after == LINE_END)]]  # of blanks side by side all but the last; the last ones
-    starts = np.append(0, np.flatnonzero(folded == LINE_END)[:-1] + 1)
-    leading = starts[folded[starts] == SPACE]
-    while len(leading):
-        dropped.append(leading)
-        leading = leading[folded[leading + 1] == SPACE] + 1
-    folded[np.concatenate(dropped)] = NOTHING
-    return folded.tobytes().decode(_ENCODING[folded.itemsize]).encode("utf-8").replace(b"\0", b"")
+    return folded.tobytes().decode(_ENCODING[folded.itemsize]).encode("utf-8").translate(None, b"\0")  # `NOTHING`
 
 
 def hashes_of(keys: Iterable[bytes]) -> np.ndarray:

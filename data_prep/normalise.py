@@ -12,7 +12,7 @@ _NONCHARACTERS = "".join(chr(plane + last) for plane in range(0xFFFF, 0x110000, 
 REMOVED = re.compile(f"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff\ufeff\ufdd0-\ufdef{_NONCHARACTERS}]")
 # Something other than white space, soft hyphens, zero-width characters, direction marks and variation selectors.
 VISIBLE = re.compile(r"[^\s\u00ad\u034f\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f]")
-_NUMBERS = re.compile(r"\d+(?: \d+)*")
+_NUMBERS = re.compile(r"\d+")
 
 
 def tidy(text: str) -> tuple[str, bool]:
@@ -30,9 +30,8 @@ def tidy(text: str) -> tuple[str, bool]:
 
 
 def key_character(character: str) -> str | None:
-    """What a folded character counts as in a key: itself, punctuation a space, format characters nothing."""
-    category = unicodedata.category(character)
-    return None if category == "Cf" else character if category[0] in "LMN" else " "
+    """What a folded character counts as in a key: itself; spaces, punctuation and format characters nothing."""
+    return character if unicodedata.category(character)[0] in "LMN" else None
 
 
 class _KeyTable(dict[int, str | None]):
@@ -47,19 +46,19 @@ _KEY_TABLE = _KeyTable()
 
 
 def key(text: str) -> str:
-    """What two sentences must share to count as the same: letters, marks and digits, without case and punctuation.
+    """What two sentences must share to count as the same: letters, marks and digits, without case, one after the other.
 
-    Text without any letter or digit is its own key.
+    So ``e-mail``, ``e mail`` and ``email`` are the same. Text without any letter or digit is its own key.
     """
     folded = text.lower() if text.isascii() else _fold(text)
-    return " ".join(folded.translate(_KEY_TABLE).split()) or folded
+    return folded.translate(_KEY_TABLE) or folded
 
 
 def near_key(key_of_text: str) -> str:
     """What two sentences must share to count as nearly the same: their keys, with every number the same.
 
     Args:
-        key_of_text: the sentence's `key`; numbers are digits with nothing but spaces between them (``3 5`` was 3.5).
+        key_of_text: the sentence's `key`; numbers are digits side by side (``35`` may have been 3.5).
     """
     return _NUMBERS.sub("0", key_of_text)
 

@@ -91,7 +91,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
         "duplicate": good[:30],
         "near_duplicate": [(src.upper(), tgt) for src, tgt in good[:30]],
         "held_out": [(sentence(number), "Ke a leboga.") for number in range(400, 430)],
-        "too_many_pieces": [(" ".join("qwxzj"[n % 5] for n in range(k, k + 60)), "Jwalo " * 30) for k in range(12)],
+        "too_many_pieces": [(" ".join("qwxzj"[n % 5] for n in range(70 + k)), "Jwalo " * 30) for k in range(12)],
     }
     lines = [*good, *(pair for pairs in bad.values() for pair in pairs)]
     spec["pairs"][0]["train"].append({
