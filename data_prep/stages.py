@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.assemble import CORPUS, Encoded, plan_shards, write_shard, write_text
+from data_prep.clean import NOTICES
 from data_prep.encode import Encoding, encode_piece
 from data_prep.examples import merged
 from data_prep.pieces import Pieces
@@ -144,6 +145,8 @@ def _collect(pieces: Pieces, text: Text) -> tuple[Spool, dict[str, Any]]:
     counts: dict[str, Any] = {"read": 0, "dropped": {}, "noticed": {}}
     for part in [{"noticed": read["notes"]["noticed"]}, *(result["counts"] for result in results)]:
         _add(counts, {key: value for key, value in part.items() if key != "examples"})
+    noticed = counts["noticed"]  # in an order that does not depend on what was found first, and so not on the pieces
+    counts["noticed"] = {name: noticed[name] for name in NOTICES if name in noticed}
     counts["examples"] = merged(result["counts"]["examples"] for result in results)
     if read["notes"]["places"]:
         counts["places"] = read["notes"]["places"]
