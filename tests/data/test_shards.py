@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from smoe_ds.data.blocks import CheckedFile
 from smoe_ds.data.parallel_sentences import ParallelSentences, Side
 from smoe_ds.data.ragged import Ragged
 from smoe_ds.data.shard_reader import ShardSide
@@ -57,6 +58,31 @@ def test_sentences_are_read_together_as_one_by_one(tmp_path: Path) -> None:
         for rows, whole in ((src, SRC), (tgt, TGT)):
             assert rows.values.tolist() == [token for number in numbers for token in whole[number]]
             assert rows.lengths.tolist() == [len(whole[number]) for number in numbers]
+
+
+@pytest.mark.parametrize("resident", [2, 6, 1 << 20])
+def test_a_file_read_part_after_part_gives_the_same(
+    tmp_path: Path, resident: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = ShardWriter(tmp_path, ("eng", "nso"), 31, 100)
+    writer.add(SRC, TGT)
+    entry = writer.close()
+    monkeypatch.setattr("smoe_ds.data.shard_reader.RESIDENT", resident)
+    read: list[int] = []
+    plain = CheckedFile.read
+
+    def counted(file: CheckedFile, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
+        if file.path.suffix == ".bin":
+            read.append(len(start))
+        return plain(file, start, stop)
+
+    monkeypatch.setattr(CheckedFile, "read", counted)
+    side = open_pair(tmp_path, entry, "eng-nso", 31).src
+    for numbers, parts in (([0, 1, 3, 4, 5, 6], {2: 6, 6: 4, 1 << 20: 1}[resident]), ([6, 2, 0, 6, 3], 1), ([], 1)):
+        read.clear()
+        rows = side.read(np.array(numbers, np.int64))
+        assert rows.values.tolist() == [token for number in numbers for token in SRC[number]]
+        assert len(read) == parts and sum(read) == len(numbers)
 
 
 def test_rows_in_one_array_are_written_as_rows_one_by_one(tmp_path: Path) -> None:
