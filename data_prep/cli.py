@@ -16,6 +16,7 @@ from data_prep.clean import DROP_REASONS, NOTICES
 from data_prep.crew_member import share
 from data_prep.load_spec import SECTIONS, SOURCES, find_spec, load_spec
 from data_prep.output import kept
+from data_prep.output_place import output_place
 from data_prep.pieces import fingerprint
 from data_prep.prepare import PIECE_SIZE, prepare
 from data_prep.progress import Progress
@@ -164,7 +165,7 @@ def _share(args: argparse.Namespace, number: int, evidence: str) -> int:
         raise LaunchError("--share with --overwrite: whoever comes late would begin anew; remove the output before")
     file, base = find_spec(args.spec)
     spec = load_spec(file, args.set, base)
-    output = args.output or base / spec.output
+    output = output_place(args.output or base / spec.output)
     status, led = share(
         output,
         fingerprint(spec.model_dump(mode="json", exclude={"output"})),
@@ -180,12 +181,12 @@ def _share(args: argparse.Namespace, number: int, evidence: str) -> int:
 def _run(args: argparse.Namespace, workers: Workers | int | None) -> int:
     """Runs the command in the process that leads; returns the exit status."""
     signal.signal(signal.SIGTERM, _terminate)
-    output: Path | None = args.output
+    output: Path | None = None
     status = 2
     try:
         file, base = find_spec(args.spec)
         spec = load_spec(file, args.set, base)
-        output = output or base / spec.output
+        output = output_place(args.output or base / spec.output)
         _prepare(args, spec, base, output, workers)
         return 0
     except (SmoeError, OSError) as error:

@@ -10,6 +10,7 @@ from typing import Any
 
 from data_prep.assemble import CORPUS
 from data_prep.lock import locked
+from data_prep.output_place import check_outside, check_replaceable, output_place
 from data_prep.own_folders import LOCK, check_own, clear, is_own, remove, remove_own
 from data_prep.pieces import Pieces, needing, sync_folder
 from data_prep.progress import Progress
@@ -41,13 +42,17 @@ def find_finished(
         it is to be replaced.
 
     Raises:
-        DataError: the folder holds something else, or a damaged corpus.
+        DataError: the folder holds something else, or a damaged corpus, or is inside another corpus; or something
+            besides the corpus would be lost by replacing it.
     """
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        check_outside(output)
         return None
     if not (output / MANIFEST).is_file():
         raise DataError(f"{output}: exists and holds no {MANIFEST}; choose another output or remove it yourself")
     if overwrite:
+        check_outside(output)
+        check_replaceable(output)
         return None
     manifest = read_manifest(output)
     if manifest.get("spec_sha256") != spec_sha256:
@@ -76,6 +81,7 @@ def _differences(there: Any, here: Any, key: str = "") -> Iterator[str]:
 
 def work_folder(output: Path) -> Path:
     """The folder beside the output in which it is made."""
+    output = output_place(output)
     return output.with_name(f"{output.name}.work")
 
 
@@ -154,6 +160,7 @@ def finish(pieces: Pieces, output: Path, manifest: dict[str, Any]) -> None:
 def _replace(work: Path, output: Path) -> None:
     try:
         if (output / MANIFEST).is_file():
+            check_replaceable(output)  # it may have changed meanwhile
             output.rename(work / _EARLIER)
         (work / CORPUS).rename(output)
     except OSError as error:

@@ -19,6 +19,7 @@ from data_prep.coverage import language_coverage
 from data_prep.list_warnings import list_warnings
 from data_prep.load_spec import check_files
 from data_prep.output import clear_remains, find_finished, finish, working
+from data_prep.output_place import output_place
 from data_prep.pieces import fingerprint
 from data_prep.progress import Progress
 from data_prep.reading import text_files
@@ -65,10 +66,11 @@ def prepare(
         the corpus, and whether it was there already (verified, from the same specification and inputs).
 
     Raises:
-        DataError: an input is missing, damaged or empty, the output holds something else or is being written by
-            another process, or the disk is full.
+        DataError: an input is missing, damaged or empty, the output holds something else, cannot be there or is being
+            written by another process, or the disk is full.
     """
     progress = progress or Progress(quiet=True)
+    output = output_place(output)
     content = spec.model_dump(mode="json", exclude={"output"})
     spec_sha256 = fingerprint(content)
 
