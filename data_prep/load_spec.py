@@ -11,7 +11,6 @@ from pydantic import BaseModel, ValidationError
 
 from data_prep.expand_list import expand
 from data_prep.pair_lists import PairList
-from data_prep.readers import source_files
 from data_prep.sources import (
     JsonLinesSource,
     MediaWikiFiles,
@@ -25,7 +24,7 @@ from data_prep.sources import (
 from data_prep.spec import Clean, ExpectedLines, HeldOut, PairSpec, SentencePieceSpec, Shards, Spec
 from smoe_ds.config.nearest import nearest
 from smoe_ds.config.problems import dotted, found
-from smoe_ds.errors import ConfigError, DataError
+from smoe_ds.errors import ConfigError
 
 SHIPPED = Path(__file__).parent / "specs"
 SECTIONS: dict[str, type[BaseModel]] = {
@@ -161,22 +160,3 @@ def _place(location: Sequence[str | int]) -> tuple[str, type[BaseModel]]:
         if position < len(location) - 1:
             section = SECTIONS.get(str(part), MediaWikiFiles if part == "mediawiki" else section)
     return dotted(parts), section
-
-
-def check_files(spec: Spec, base: Path) -> None:
-    """Checks that every file of the specification exists, before any of them is read.
-
-    Args:
-        spec: the specification.
-        base: folder that relative paths are relative to.
-
-    Raises:
-        DataError: names all that are missing, or the first ten.
-    """
-    files = [(p.pair, base / name) for p in spec.pairs for source in p.sources for name in source_files(source)]
-    if spec.sentencepiece.model is not None:
-        files.append(("sentencepiece.model", base / spec.sentencepiece.model))
-    missing = [f"{path} ({pair})" for pair, path in files if not path.is_file()]
-    if missing:
-        shown = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
-        raise DataError(f"no such file: {shown}; relative paths are relative to {base}")

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.assemble import CORPUS
+from data_prep.check_files import check_files
 from data_prep.code_warnings import code_warnings
 from data_prep.coverage import language_coverage
 from data_prep.list_warnings import list_warnings
-from data_prep.load_spec import check_files
 from data_prep.output import clear_remains, find_finished, finish, working
 from data_prep.output_place import output_place
 from data_prep.pieces import fingerprint
@@ -160,7 +160,7 @@ def _vocabulary(run: Run, parts: Parts, text: list[list[str]]) -> tuple[Tokenize
             run.progress.say(f"training the vocabulary of {requested:,} pieces")
             model, sample = train_vocabulary(spec, parts)
         else:
-            tokenizer = Tokenizer(given)
+            tokenizer = Tokenizer(given)  # which was checked at the start
             model, requested = given.read_bytes(), tokenizer.vocab_size
             for language in spec.languages:
                 tokenizer.language_id(language)

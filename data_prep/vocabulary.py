@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,33 @@ from data_prep.sampling import language_quotas, repetitions
 from data_prep.selection import distinct
 from data_prep.spec import Spec
 from data_prep.splits import Part, Parts
-from smoe_ds.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID, language_token
+from smoe_ds.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Tokenizer, language_token
 from smoe_ds.errors import DataError
 
 _TOO_HIGH = re.compile(r"too high \(\d+\).*?<= (\d+)")
 _TOO_SMALL = re.compile(r"(?:smaller than required_chars|too small)[^\d]*(?:\d+ vs )?(\d+)?")
+
+
+def given_vocabulary(spec: Spec, base: Path) -> Tokenizer | None:
+    """The model that a specification names; None where one is to be trained.
+
+    Args:
+        spec: the specification.
+        base: folder that relative paths are relative to.
+
+    Raises:
+        DataError: it is no model that data_prep wrote, or lacks a token for a language.
+    """
+    if spec.sentencepiece.model is None:
+        return None
+    tokenizer = Tokenizer(base / spec.sentencepiece.model)
+    lacking = [language for language in spec.languages if language not in tokenizer.languages]
+    if lacking:
+        raise DataError(
+            f"sentencepiece.model: {tokenizer.model_file}: no token for language {', '.join(map(repr, lacking))}; the "
+            f"vocabulary knows: {', '.join(tokenizer.languages) or 'none'}; name another model, or none to train one"
+        )
+    return tokenizer
 
 
 def train_vocabulary(spec: Spec, parts: Parts) -> tuple[bytes, dict[str, Any]]:

@@ -145,8 +145,9 @@ def prepare_job(
         DataError: a file of it is missing.
         LaunchError: arguments are wrong.
     """
+    from data_prep.check_files import check_files
     from data_prep.cli import argument_parser
-    from data_prep.load_spec import check_files, find_spec, load_spec
+    from data_prep.load_spec import find_spec, load_spec
     from data_prep.output import work_folder
 
     file, base = find_spec(spec_file)

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from data_prep.check_files import check_files
 from data_prep.cli import main
 from data_prep.list_warnings import list_warnings
-from data_prep.load_spec import check_files, find_spec, load_spec
+from data_prep.load_spec import find_spec, load_spec
 from data_prep.pair_lists import listed_corpus
 from data_prep.spec import Spec
 from smoe_ds.config import load_run

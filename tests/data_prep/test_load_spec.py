@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from data_prep.load_spec import check_files, load_spec
+from data_prep.load_spec import load_spec
 from data_prep.spec import Spec
-from smoe_ds.errors import ConfigError, DataError
+from smoe_ds.errors import ConfigError
 
 EXAMPLE = Path(__file__).parents[2] / "data_prep" / "example.yaml"
 MINIMAL = "output: x\npairs: [{pair: eng-nso, train: [{src: a, tgt: b}]}]\n"
@@ -128,12 +128,3 @@ def test_overrides(tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             load_spec(path, [override])
-
-
-def test_missing_files_are_named_together(tmp_path: Path) -> None:
-    spec = load_spec(write(tmp_path, MINIMAL + "sentencepiece: {model: t.model}\n"))
-    (tmp_path / "a").write_text("")
-    with pytest.raises(
-        DataError, match=r"no such file: \S+/b \(eng-nso\), \S+/t.model \(sentencepiece.model\); relative"
-    ):
-        check_files(spec, tmp_path)
