@@ -181,13 +181,13 @@ def _share(args: argparse.Namespace, number: int, evidence: str) -> int:
 def _run(args: argparse.Namespace, workers: Workers | int | None) -> int:
     """Runs the command in the process that leads; returns the exit status."""
     signal.signal(signal.SIGTERM, _terminate)
-    output: Path | None = None
+    progress = Progress(quiet=args.quiet)
     status = 2
     try:
         file, base = find_spec(args.spec)
         spec = load_spec(file, args.set, base)
         output = output_place(args.output or base / spec.output)
-        _prepare(args, spec, base, output, workers)
+        _prepare(args, spec, base, output, workers, progress)
         return 0
     except (SmoeError, OSError) as error:
         if args.debug:
@@ -199,8 +199,7 @@ def _run(args: argparse.Namespace, workers: Workers | int | None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 128 + signal.SIGINT
-    note = kept(output) if output is not None else ""
-    if note:
+    if progress.work is not None and (note := kept(progress.work, interrupted=status != 2)):
         print(note, file=sys.stderr)
     return status
 
@@ -214,14 +213,16 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     raise _Terminated
 
 
-def _prepare(args: argparse.Namespace, spec: Spec, base: Path, output: Path, workers: Workers | int | None) -> None:
+def _prepare(
+    args: argparse.Namespace, spec: Spec, base: Path, output: Path, workers: Workers | int | None, progress: Progress
+) -> None:
     corpus, reused = prepare(
         spec,
         base,
         output,
         overwrite=args.overwrite,
         workers=workers,
-        progress=Progress(quiet=args.quiet),
+        progress=progress,
         piece_size=args.piece,
     )
     _show(corpus, args)

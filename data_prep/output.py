@@ -85,13 +85,18 @@ def work_folder(output: Path) -> Path:
     return output.with_name(f"{output.name}.work")
 
 
-def kept(output: Path) -> str:
-    """What an interrupted preparation leaves, in words; "" if nothing."""
-    work = work_folder(output)
+def kept(work: Path, *, interrupted: bool) -> str:
+    """What a preparation that did not finish leaves, in words; "" if nothing.
+
+    Args:
+        work: its work folder.
+        interrupted: it was stopped from outside, so that the same command will do; after an error it may not.
+    """
     number = Pieces(work).count()
     if not number:
         return ""
-    return f"{number:,} finished pieces are kept in {work}; run the same command again to go on, or remove that folder"
+    how = "run the same command again to go on" if interrupted else "they are taken over once the error is mended"
+    return f"{number:,} finished pieces are kept in {work}; {how}, or remove that folder"
 
 
 @contextmanager
@@ -111,6 +116,7 @@ def working(output: Path, progress: Progress) -> Iterator[Pieces]:
         raise DataError(f"{work}: cannot make the folder: {error.strerror}") from error
     pieces = Pieces(work)
     with locked(work / LOCK, output, progress.say):
+        progress.work = work
         _recover(work, output)
         for name in ("drafts", "raw", "records/raw"):
             remove(work / name)

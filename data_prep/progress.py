@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 class Progress:
@@ -13,6 +14,7 @@ class Progress:
 
     Attributes:
         seconds: time that each stage took, by its name.
+        work: folder in which this process puts finished pieces; None as long as it does not.
     """
 
     def __init__(self, *, quiet: bool = False, interval: float = 10.0) -> None:
@@ -24,6 +26,7 @@ class Progress:
         """
         self.quiet = quiet
         self.seconds: dict[str, float] = {}
+        self.work: Path | None = None
         self._interval = interval
         self._start = self._last = time.monotonic()
 
