@@ -137,11 +137,14 @@ def _report(spec: Spec, counts: Counts) -> dict[str, dict[str, Any]]:
 
 
 def _check_not_empty(spec: Spec, splits: dict[str, dict[str, Any]]) -> None:
-    for pair in spec.pairs:
-        for split in SPLITS:
-            if getattr(pair, split) and not splits[split][pair.pair]["sentences"]:
-                limit = spec.clean.max_pieces
-                raise DataError(f"no sentence pairs in the {split} text of {pair.pair}: all exceed max_pieces {limit}")
+    empty = [
+        f"no sentence pairs in the {split} text of {pair.pair}: all exceed max_pieces {spec.clean.max_pieces}"
+        for pair in spec.pairs
+        for split in SPLITS
+        if getattr(pair, split) and not splits[split][pair.pair]["sentences"]
+    ]
+    if empty:
+        raise DataError("\n".join(empty))
 
 
 def _vocabulary(run: Run, parts: Parts, text: list[list[str]]) -> tuple[Tokenizer, dict[str, Any]]:
@@ -162,8 +165,6 @@ def _vocabulary(run: Run, parts: Parts, text: list[list[str]]) -> tuple[Tokenize
         else:
             tokenizer = Tokenizer(given)  # which was checked at the start
             model, requested = given.read_bytes(), tokenizer.vocab_size
-            for language in spec.languages:
-                tokenizer.language_id(language)
         done = {"requested": requested, "sample": sample}
         run.pieces.commit_data("tokenizer", made_from, {f"{CORPUS}/{TOKENIZER}": model}, done, durable=True)
     tokenizer = tokenizer or Tokenizer(run.pieces.root / CORPUS / TOKENIZER)

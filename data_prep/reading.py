@@ -22,8 +22,13 @@ from data_prep.readers.notes import Notes
 from data_prep.spec import PairSpec, Source, Spec
 from data_prep.spool import Spool, place_of
 from data_prep.swapped import count_swapped
+from smoe_ds.errors import DataError
 
 _LOOKED_AT = 20_000
+
+
+class TextError(DataError):
+    """A text cannot be read; the message names its pair and split."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ def read_text(pieces: Pieces, text: Text) -> dict[str, Any]:
         ``pieces``: their number; ``notes``: what the readers noticed; ``raw``: pieces stored here, to be cleaned.
 
     Raises:
-        DataError: a source cannot be read.
+        TextError: a source cannot be read.
     """
     name = f"read/{text.name}"
     record = pieces.find(name, text.made_from)
@@ -112,12 +117,23 @@ def read_text(pieces: Pieces, text: Text) -> dict[str, Any]:
     return record | {"raw": raw}
 
 
+def try_to_read(pieces: Pieces, text: Text) -> dict[str, Any]:
+    """`read_text`; where the text cannot be read, ``error`` says why, and the other texts can still be looked at."""
+    try:
+        return read_text(pieces, text)
+    except TextError as error:
+        return {"error": str(error)}
+
+
 def _blocks(text: Text, notes: Notes) -> Iterator[Block]:
     sources: list[Source] = getattr(text.pair, text.split)
     refuse = text.spec.clean.invalid_utf8 == "refuse"
     for source in sources:
         key_language = text.spec.key_language(text.pair)
-        yield from read_source(source, text.pair, key_language, text.base, notes, refuse_invalid=refuse)
+        try:
+            yield from read_source(source, text.pair, key_language, text.base, notes, refuse_invalid=refuse)
+        except DataError as error:
+            raise TextError(f"{text.pair.pair} {text.split}: {error}") from error
 
 
 def _raw_files(text: Text, number: int, block: Block) -> dict[str, bytes]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +78,8 @@ def split_corpus(spec: Spec, spools: Spools, counts: Counts) -> Parts:
             train = droppers[pair.pair, "train"]
             _move(train, [parts[pair.pair, split].mask for split in ("valid", "test") if getattr(pair, split) is None])
             _drop_held_out(train, all_keys)
-        _check_not_empty(pair, parts, counts)
+    if empty := [text for pair in spec.pairs for text in _empty(pair, parts, counts)]:
+        raise DataError("\n".join(empty))
     for dropper in droppers.values():
         dropper.close()
     return parts
@@ -167,12 +168,13 @@ def _drop_held_out(dropper: Dropper, keys: np.ndarray) -> None:
     dropper.drop("held_out", rows[touches(dropper.spool.hashes()[rows, :2], keys)])
 
 
-def _check_not_empty(pair: PairSpec, parts: Parts, counts: Counts) -> None:
+def _empty(pair: PairSpec, parts: Parts, counts: Counts) -> Iterator[str]:
+    """What is wrong with texts of a pair that have no sentence pair left."""
     for split in ("train", "valid", "test"):
         if getattr(pair, split) and not parts[pair.pair, split].mask.any():
             count = counts[pair.pair, split]
             dropped = ", ".join(f"{number} {reason}" for reason, number in count["dropped"].items()) or "none dropped"
-            raise DataError(
+            yield (
                 f"no sentence pairs in the {split} text of {pair.pair}: {count['read']} read, {dropped}; "
                 "check its files and the limits under 'clean'"
             )

@@ -17,7 +17,7 @@ from data_prep.encode import Encoding, encode_piece
 from data_prep.examples import merged
 from data_prep.pieces import Pieces
 from data_prep.progress import Progress
-from data_prep.reading import Text, clean_raw, notice, read_text, text_files
+from data_prep.reading import Text, clean_raw, notice, text_files, try_to_read
 from data_prep.spec import Spec
 from data_prep.splits import Counts, Part, Parts, Spools
 from data_prep.spool import Spool
@@ -50,6 +50,13 @@ class Run:
     num_threads: int
 
 
+def _sha256(path: Path) -> str:
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}; copy or download it again") from error
+
+
 class Inputs:
     """The files that the texts are read from, by name, with what they hold."""
 
@@ -59,7 +66,7 @@ class Inputs:
         names = {name for pair in run.spec.pairs for split in SPLITS for name in text_files(pair, split)}
         self._seen = {name: self._state(name) for name in sorted(names)}
         for name in self._seen:
-            run.workers.submit(("hashing", name), sha256_of, run.base / name)
+            run.workers.submit(("hashing", name), _sha256, run.base / name)
         sha256 = {name: digest for (_, name), digest in run.workers.results()}
         self.entries = {name: {"file": name, "bytes": size, "sha256": sha256[name]}
                         for name, (size, _) in self._seen.items()}  # fmt: skip
@@ -106,30 +113,41 @@ class _Reading:
         self._read: set[str] = set()
         self._raw: set[tuple[str, int]] = set()
         self._num_cleaned = 0
+        self._errors: dict[str, str] = {}
 
     def finish(self) -> None:
-        """Reads and cleans all texts."""
+        """Reads and cleans all texts; once one of them cannot be read, the rest is read, to name all of these at once.
+
+        Raises:
+            DataError: texts cannot be read; a line each.
+        """
         for (what, name, *_), result in self._run.workers.results(self._feed):
             if what == "reading":
                 self._read.discard(name)
-                self._clean(name, result["raw"])
+                if "error" in result:
+                    self._errors[name] = result["error"]
+                    self._run.progress.say(f"{result['error']}; looking at the other texts")
+                else:
+                    self._clean(name, result["raw"])
             else:
                 self._num_cleaned += 1
             left = len(self._waiting) + len(self._read)
             self._run.progress.tick(f"{left} texts to read, {self._num_cleaned} of {len(self._raw)} pieces cleaned")
+        if self._errors:
+            raise DataError("\n".join(self._errors[name] for name in self._texts if name in self._errors))
 
     def _feed(self) -> None:
         workers = self._run.workers
         while self._waiting and workers.pending < 2 * workers.number:
             name = self._waiting.pop(0)
             self._read.add(name)
-            workers.submit(("reading", name), read_text, self._run.pieces, self._texts[name])
+            workers.submit(("reading", name), try_to_read, self._run.pieces, self._texts[name])
         for name in self._read:
             self._clean(name, [int(raw[-5:]) for raw in self._run.pieces.names(f"raw/{name}")])
 
     def _clean(self, name: str, numbers: list[int]) -> None:
         for number in numbers:
-            if (name, number) not in self._raw:
+            if (name, number) not in self._raw and not self._errors:
                 self._raw.add((name, number))
                 text = self._texts[name]
                 self._run.workers.submit(

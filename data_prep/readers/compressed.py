@@ -111,9 +111,7 @@ def open_bytes(path: Path) -> BinaryIO:
     try:
         file = path.open("rb")
     except OSError as error:
-        raise DataError(
-            f"{path}: {error.strerror}; relative paths are relative to the specification's folder"
-        ) from error
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     try:
         compression = _compression(path, file.read(16))
     except (DataError, OSError):
@@ -132,6 +130,8 @@ def _compression(path: Path, start: bytes) -> Compression | None:
         raise DataError(
             f"{path}: is {found.name}-compressed, but is not named {found.suffix}; rename it or decompress it"
         )
+    if named is not None and not start:
+        raise DataError(f"{path}: is empty, which no {named.name} file is; copy or download it again")
     if named is not None and found is not named:
         what = f" but {found.name}-compressed" if found else ""
         raise DataError(

@@ -26,9 +26,7 @@ def _messages(path: Path) -> dict[str, str]:
     try:
         content = json.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
-        raise DataError(
-            f"{path}: {error.strerror}; relative paths are relative to the specification's folder"
-        ) from error
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8: byte offset {error.start}; convert the file to UTF-8") from error
     except json.JSONDecodeError as error:

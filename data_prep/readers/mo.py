@@ -24,9 +24,7 @@ def read_mo(path: Path) -> Iterator[SidePair]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise DataError(
-            f"{path}: {error.strerror}; relative paths are relative to the specification's folder"
-        ) from error
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     entries = _entries(path, data)
     charset = charset_of(next((str_ for id_, str_ in entries if not id_), b"").decode("utf-8", "replace"), path)
     for raw_id, raw_str in entries:

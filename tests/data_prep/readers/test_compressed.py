@@ -96,9 +96,10 @@ def test_the_name_and_the_content_must_agree(tmp_path: Path, suffix: str) -> Non
         open_bytes(plain)
     with pytest.raises(DataError, match=rf"is named \{other.suffix}, but is not .* but {name}-compressed; rename"):
         open_bytes(other)
-    for content in (b"plain\n", b""):
+    errors = {b"plain\n": rf"is named \{suffix}, but is not a {name} file; rename", b"": f"is empty, which no {name} file"}
+    for content, error in errors.items():
         (tmp_path / f"b{suffix}").write_bytes(content)
-        with pytest.raises(DataError, match=rf"b\{suffix}: is named \{suffix}, but is not a {name} file; rename"):
+        with pytest.raises(DataError, match=rf"b\{suffix}: {error}"):
             open_bytes(tmp_path / f"b{suffix}")
 
 
