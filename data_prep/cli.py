@@ -25,6 +25,7 @@ from data_prep.report_file import read_report
 from data_prep.spec import Spec
 from data_prep.tensorboard_report import write_tensorboard
 from data_prep.workers import Workers, processes_started, ranks
+from smoe_ds.console import take_any_text
 from smoe_ds.data.corpus import Corpus
 from smoe_ds.errors import LaunchError, SmoeError
 
@@ -131,6 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         the exit status.
     """
+    take_any_text()
     parser = argument_parser()
     args = parser.parse_args(argv)
     if args.keys:

@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from smoe_ds import __version__
 from smoe_ds.config.nearest import nearest
+from smoe_ds.console import take_any_text
 from smoe_ds.errors import SmoeError
 
 COMMANDS = {
@@ -56,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    take_any_text()
     try:
         return _run(arguments)
     except SystemExit as stop:  # argparse, after --help or a usage error
