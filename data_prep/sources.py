@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator
 
+from data_prep.file_name import FileName
 from smoe_ds.config.section import Section
 
 KIND_OF_KEY = {
@@ -23,14 +24,14 @@ KIND_OF_KEY = {
 class TextPairSource(Section):
     """Two files, plain, .gz, .xz, .bz2 or .zst; line N of one is the translation of line N of the other."""
 
-    src: str = Field(description="File of the pair's first language.")
-    tgt: str = Field(description="File of the pair's second language.")
+    src: FileName = Field(description="File of the pair's first language.")
+    tgt: FileName = Field(description="File of the pair's second language.")
 
 
 class TsvSource(Section):
     """One file, plain or compressed, a sentence pair a line, the columns divided by single tabs; no quoting."""
 
-    tsv: str = Field(description="The file.")
+    tsv: FileName = Field(description="The file.")
     columns: list[int] | None = Field(
         None, description="Columns, from 0, of the pair's first and second language; null: exactly two columns."
     )
@@ -47,7 +48,7 @@ class TsvSource(Section):
 class TmxSource(Section):
     """A translation memory, plain or compressed; several variants in a unit give a pair each, markup is taken out."""
 
-    tmx: str = Field(description="The file.")
+    tmx: FileName = Field(description="The file.")
     languages: list[str] | None = Field(
         None,
         description="The file's codes (xml:lang) of the pair's first and second language, regional variants included: "
@@ -63,7 +64,7 @@ class TmxSource(Section):
 class JsonLinesSource(Section):
     """One file, plain or compressed, with a JSON object a line."""
 
-    jsonl: str = Field(description="The file.")
+    jsonl: FileName = Field(description="The file.")
     keys: list[str] | None = Field(
         None,
         description="Keys of the pair's first and second language, a dot leading into an object: "
@@ -85,7 +86,7 @@ def _two_different(name: str, values: list[str] | None, example: str) -> list[st
 class MoSource(Section):
     """A compiled gettext catalog; plural forms give a pair each, contexts and untranslated messages are left out."""
 
-    mo: str = Field(description="The file.")
+    mo: FileName = Field(description="The file.")
     msgid: str | None = Field(None, description="Language of the message ids; null: the pivot, or the first language.")
     markup: Literal["strip", "keep"] = Field("strip", description="Take the catalog's markup out of the text, or not.")
 
@@ -93,7 +94,7 @@ class MoSource(Section):
 class PoSource(Section):
     """A gettext catalog in source form; fuzzy, obsolete and untranslated messages are left out."""
 
-    po: str = Field(description="The file.")
+    po: FileName = Field(description="The file.")
     msgid: str | None = Field(None, description="Language of the message ids; null: the pivot, or the first language.")
     markup: Literal["strip", "keep"] = Field("strip", description="Take the catalog's markup out of the text, or not.")
 
@@ -101,8 +102,8 @@ class PoSource(Section):
 class MediaWikiFiles(Section):
     """The two files of a MediaWiki source."""
 
-    src: str = Field(description="File of the pair's first language, e.g. i18n/en.json.")
-    tgt: str = Field(description="File of the pair's second language, e.g. i18n/nso.json.")
+    src: FileName = Field(description="File of the pair's first language, e.g. i18n/en.json.")
+    tgt: FileName = Field(description="File of the pair's second language, e.g. i18n/nso.json.")
 
 
 class MediaWikiSource(Section):

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from data_prep.file_name import FileName
 from data_prep.languages import are_one
 from data_prep.pair_lists import PairList
 from data_prep.sources import MoSource, PoSource, Source, Sources
@@ -166,7 +167,9 @@ class Clean(Section):
 class SentencePieceSpec(Section):
     """The vocabulary, shared by all languages: SentencePiece with byte fallback and one token per language."""
 
-    model: str | None = Field(None, description="Use this SentencePiece model, written by data_prep; null: train one.")
+    model: FileName | None = Field(
+        None, description="Use this SentencePiece model, written by data_prep; null: train one."
+    )
     vocab_size: int = Field(
         32_000,
         ge=270,
@@ -197,9 +200,10 @@ class Spec(Section):
     """A corpus to prepare.
 
     Relative paths are relative to the folder of the specification; for a corpus known by name, to the current folder.
+    In paths, ~ and $NAME are replaced as in a shell.
     """
 
-    output: str = Field(description="Folder to write.")
+    output: FileName = Field(description="Folder to write.")
     pivot: str | None = Field(None, description="Language that all pairs share, e.g. eng; null: none.")
     seed: int = Field(1, ge=0, lt=2**63, description="Seed of the held-out draw and of the SentencePiece sample.")
     pairs: list[PairSpec] = Field([], description="The language pairs; with pair_list, besides those of the list.")

@@ -123,7 +123,7 @@ def test_a_folder_nobody_knows_is_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["m4", "m15"])
-def test_nllb_folders_and_flores(tmp_path: Path, name: str) -> None:
+def test_nllb_folders_and_flores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     write_nllb(tmp_path / "data", name)
     spec = load(tmp_path, name)
     check_files(spec, tmp_path)
@@ -137,6 +137,10 @@ def test_nllb_folders_and_flores(tmp_path: Path, name: str) -> None:
     ]
     (tmp_path / "data/flores200_dataset").rename(tmp_path / "flores")
     assert files(load(tmp_path, name, flores="flores"), "eng-msa", "valid")[0][0] == "flores/dev/eng_Latn.dev"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    found = load(tmp_path, name, root="~/data", flores="$HOME/flores")
+    assert files(found, "eng-msa", "train")[0][0] == f"{tmp_path}/{folder}.eng"
+    assert files(found, "eng-msa", "valid")[0][0] == f"{tmp_path}/flores/dev/eng_Latn.dev"
 
 
 def test_corpora_may_name_languages_and_folders_in_other_ways(tmp_path: Path) -> None:

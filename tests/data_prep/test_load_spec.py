@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from data_prep.load_spec import load_spec
+from data_prep.readers import source_files
 from data_prep.spec import Spec
 from smoe_ds.errors import ConfigError
 
@@ -128,3 +129,28 @@ def test_overrides(tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             load_spec(path, [override])
+
+
+def test_names_of_files_are_read_as_in_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("SCRATCH", "/scratch")
+    monkeypatch.delenv("UNSET", raising=False)
+    text = """
+output: $SCRATCH/out
+sentencepiece: {model: ~/t.model}
+pairs:
+- {pair: eng-nso, train: [{src: ~/a, tgt: "${SCRATCH}/b"}, {tsv: $SCRATCH/c}, {tmx: ~/d}, {jsonl: ~/e}, {mo: ~/f},
+   {po: ~/g}, {mediawiki: {src: ~/h, tgt: $SCRATCH/i}}, {tsv: a~/$UNSET/US$}]}
+"""
+    spec = load_spec(write(tmp_path, text))
+    assert (spec.output, spec.sentencepiece.model) == ("/scratch/out", "/home/me/t.model")
+    assert [name for source in spec.pairs[0].sources for name in source_files(source)] == [
+        "/home/me/a", "/scratch/b", "/scratch/c", "/home/me/d", "/home/me/e", "/home/me/f", "/home/me/g", "/home/me/h",
+        "/scratch/i", "a~/$UNSET/US$",
+    ]  # fmt: skip
+    for wrong, message in (
+        ("~nosuchuser/a", r"'~nosuchuser/a': .*; write the folder out"),
+        (r'"a\0b"', "a NUL byte is in no"),
+    ):
+        with pytest.raises(ConfigError, match=rf"pairs\[0\].train\[0\].src: {message}"):
+            load_spec(write(tmp_path, MINIMAL.replace("src: a", f"src: {wrong}")))
