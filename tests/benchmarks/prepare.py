@@ -172,8 +172,6 @@ def whole(spec: Path, workers: int) -> tuple[dict[str, float], float]:
 
 def measure(folder: Path, files: list[tuple[str, str, str]], args: argparse.Namespace) -> list[dict[str, Any]]:
     """Rows of the table."""
-    from tests.benchmarks.measure import ratio  # imports torch, which the processes that encode would load too
-
     spec = write_spec(folder, files, args.vocab_size)
     paths = [folder / name for _, src, tgt in files for name in (src, tgt)]
     size = sum(path.stat().st_size for path in paths) / MEGABYTE
@@ -187,6 +185,12 @@ def measure(folder: Path, files: list[tuple[str, str, str]], args: argparse.Name
         cpu["whole"].append(cpu_seconds)
         for name, seconds in stages.items():
             times[name].append(seconds)
+    return _rows(size, times, cpu)
+
+
+def _rows(size: float, times: dict[str, list[float]], cpu: dict[str, list[float]]) -> list[dict[str, Any]]:
+    from tests.benchmarks.measure import ratio  # imports torch, which no process of the preparation has
+
     rows = []
     for name, all_seconds in times.items():
         speed = ratio(times, "bare", name)
@@ -204,8 +208,6 @@ def measure(folder: Path, files: list[tuple[str, str, str]], args: argparse.Name
 
 def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     """Runs what the arguments name; returns the rows."""
-    from tests.benchmarks.measure import report
-
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.prepare", description=__doc__)
     parser.add_argument("--text", type=Path, help="folder with train.XX-YY.{XX,YY}[.gz]; default: invented text")
     parser.add_argument("--megabytes", type=float, default=100, help="size of the invented text")
@@ -218,6 +220,8 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
         folder = Path(name)
         files = find_text(args.text, folder) if args.text else write_text(folder, args.megabytes)
         rows = measure(folder, files, args)
+    from tests.benchmarks.measure import report
+
     report(f"preparation, {args.workers} processes", rows, args.json)
     return rows
 
