@@ -23,10 +23,9 @@ from data_prep.progress import Progress
 from data_prep.report import format_examples, format_report
 from data_prep.report_file import read_report
 from data_prep.spec import Spec
-from data_prep.tensorboard_report import write_tensorboard
+from data_prep.tensorboard_report import check_writable, write_tensorboard
 from data_prep.workers import Workers, processes_started, ranks
 from smoe_ds.console import take_any_text
-from smoe_ds.data.corpus import Corpus
 from smoe_ds.errors import LaunchError, SmoeError
 
 _DESCRIPTION = """\
@@ -218,6 +217,8 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 def _prepare(
     args: argparse.Namespace, spec: Spec, base: Path, output: Path, workers: Workers | int | None, progress: Progress
 ) -> None:
+    if args.tensorboard is not None:
+        check_writable(args.tensorboard)
     corpus, reused = prepare(
         spec,
         base,
@@ -227,17 +228,12 @@ def _prepare(
         progress=progress,
         piece_size=args.piece,
     )
-    _show(corpus, args)
+    print(format_report(corpus.manifest))
+    if args.examples:
+        print(format_examples(read_report(corpus.path)))
     total = sum(entry["sentences"] for entry in corpus.manifest["splits"]["train"].values())
     vocab_size = corpus.manifest["tokenizer"]["vocab_size"]
     done = "already prepared, verified" if reused else "prepared"
     print(f"{done}: {output}: {total:,} training pairs, {len(corpus.languages)} languages, {vocab_size:,} pieces")
-
-
-def _show(corpus: Corpus, args: argparse.Namespace) -> None:
-    """Prints the report, with examples where asked for, and writes it for TensorBoard."""
-    print(format_report(corpus.manifest))
-    if args.examples:
-        print(format_examples(read_report(corpus.path)))
     if args.tensorboard is not None:
         write_tensorboard(args.tensorboard, corpus.manifest, read_report(corpus.path))

@@ -5,17 +5,41 @@ A curve has one point a pair or a language: step N is the Nth row of the table o
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.clean import DROP_REASONS
 from data_prep.report import report_rows, vocabulary_rows
+from smoe_ds.errors import DataError
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 _FIGURES = ("characters_per_token", "tokens_per_sentence", "character_coverage", "token_coverage", "vocabulary_used")
+
+
+def check_writable(folder: Path) -> None:
+    """Makes sure, before anything is prepared, that event files can be written.
+
+    Args:
+        folder: where to write; made if missing.
+
+    Raises:
+        DataError: they cannot.
+    """
+    problem = None
+    try:
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not there.is_dir():
+            problem = f"{there} is no folder" if there != folder else "is no folder"
+        elif not os.access(there, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+            problem = f"nothing can be written in {there}"
+    except OSError as error:
+        problem = str(error.strerror)
+    if problem is not None:
+        raise DataError(f"--tensorboard {folder!s:.200}: {problem}; choose another folder for the event files")
 
 
 def write_tensorboard(folder: Path, manifest: Mapping[str, Any], report: Mapping[str, Any]) -> None:
@@ -25,7 +49,17 @@ def write_tensorboard(folder: Path, manifest: Mapping[str, Any], report: Mapping
         folder: where to write; made if missing.
         manifest: the corpus's.
         report: content of its report file.
+
+    Raises:
+        DataError: the files cannot be written.
     """
+    try:
+        _write(folder, manifest, report)
+    except OSError as error:
+        raise DataError(f"--tensorboard {folder}: {error}; the corpus is there, but not these event files") from error
+
+
+def _write(folder: Path, manifest: Mapping[str, Any], report: Mapping[str, Any]) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(str(folder)) as writer:
@@ -38,6 +72,7 @@ def write_tensorboard(folder: Path, manifest: Mapping[str, Any], report: Mapping
             for name in _FIGURES:
                 if figures[name] is not None:
                     writer.add_scalar(f"data_vocabulary/{name}", figures[name], step)
+        writer.flush()  # says what closing it would keep to itself: that something was not written
 
 
 def _add_counts(writer: SummaryWriter, report: Mapping[str, Any]) -> None:

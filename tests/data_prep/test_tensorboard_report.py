@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,10 @@ from data_prep.clean import DROP_REASONS
 from data_prep.cli import main
 from data_prep.report_file import read_report
 from smoe_ds.data.corpus import Corpus
+from tests.helpers.disks import small_disk
 from tests.helpers.prepared import small_spec, write_lines, write_spec
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +100,38 @@ def test_also_for_a_corpus_that_is_there(
     events = EventAccumulator(str(tmp_path / "again"))
     events.Reload()
     assert events.Tags()["scalars"] == written[0].Tags()["scalars"]
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("file", "is no folder"),
+        ("file/events", "{}/file is no folder"),
+        ("read_only/events/more", "nothing can be written in {}/read_only"),
+        ("x" * 300, "File name too long"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_refused_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, problem: str
+) -> None:
+    path = write_spec(tmp_path, small_spec(tmp_path))
+    (tmp_path / "file").touch()
+    with small_disk(tmp_path / "read_only", "64k"):
+        subprocess.run(["mount", "-o", "remount,ro", str(tmp_path / "read_only")], check=True)
+        assert main([str(path), "--quiet", "--tensorboard", str(tmp_path / name)]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and problem.format(tmp_path) in err and err.count("\n") == 1
+    assert not (tmp_path / "corpus").exists()
+
+
+def test_events_that_fail_in_the_end_leave_the_word_of_the_corpus(tmp_path: Path) -> None:
+    path = write_spec(tmp_path, small_spec(tmp_path, languages=("nso", "cat", "rus"), size=60))
+    with small_disk(tmp_path / "full", "8k"):
+        (tmp_path / "full" / "rest").write_bytes(bytes(4096))
+        command = [sys.executable, "-m", "data_prep", str(path), "--tensorboard", str(tmp_path / "full/events")]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stdout.splitlines()[-1].startswith(f"prepared: {tmp_path}/corpus: ")
+    # TensorBoard's own thread may add a traceback.
+    assert "error: --tensorboard " in done.stderr
+    assert "No space left on device; the corpus is there, but not these event files\n" in done.stderr
