@@ -7,7 +7,7 @@ what it reads piece by piece; any process cleans a piece. A text of one piece is
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from data_prep.readers.block import Block, equal_blocks
 from data_prep.readers.notes import Notes
 from data_prep.spec import PairSpec, Source, Spec
 from data_prep.spool import Spool, place_of
-from data_prep.swapped import count_swapped
+from data_prep.swapped import Sides, compare_sides
 from smoe_ds.errors import DataError
 
 _LOOKED_AT = 20_000
@@ -167,15 +167,12 @@ def _clean(pieces: Pieces, text: Text, number: int, block: Block) -> None:
 
 
 @collector_paused()
-def notice(spool: Spool) -> dict[str, int]:
-    """Counts what only a whole text can tell.
-
-    Returns:
-        ``swapped``, which is looked for in at most 20,000 pairs, evenly spread over the text, and counted for all.
-    """
+def notice(spool: Spool) -> Sides:
+    """Compares the sides of a text, of at most 20,000 pairs, evenly spread over it; ``swapped`` is counted for all."""
     length = sum(spool.sizes)
     stride = max(1, -(-length // _LOOKED_AT))
     mask = np.zeros(length, bool)
     mask[::stride] = True
     src, tgt = (b"\n".join([*spool.lines(side, mask), b""]) for side in (0, 1))
-    return {"swapped": stride * count_swapped(src, tgt)}
+    sides = compare_sides(src, tgt)
+    return replace(sides, swapped=stride * sides.swapped)

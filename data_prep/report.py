@@ -51,7 +51,7 @@ def _unusual_shares(where: str, counts: Mapping[str, Any]) -> Iterator[str]:
     read = counts.get("read", counts.get("drawn", 0))
     kept = read - sum(counts["dropped"].values())
     for name, limit in _SHARES.items():
-        number = counts["noticed"].get(name, 0)
+        number = min(counts["noticed"].get(name, 0), kept)  # some of these may have been dropped since
         if kept and number > limit * kept:
             yield f"{where}: {name} {number / kept:.0%} ({number:,} of {kept:,} pairs): {NOTICES[name]}"
     for name, limit in _DROPPED_SHARES.items():

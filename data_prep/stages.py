@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from data_prep.assemble import CORPUS, Encoded, plan_shards, write_shard, write_
 from data_prep.clean import NOTICES
 from data_prep.encode import Encoding, encode_piece
 from data_prep.examples import merged
+from data_prep.exchanged import exchanged_texts
 from data_prep.pieces import Pieces
 from data_prep.progress import Progress
 from data_prep.reading import Text, clean_raw, notice, text_files, try_to_read
@@ -183,8 +184,12 @@ def _add(total: dict[str, Any], part: Mapping[str, Any]) -> None:
 def _notice(run: Run, spools: Spools, counts: Counts) -> None:
     for key, spool in spools.items():
         run.workers.submit(("looking at", *key), notice, spool)
-    for (_, *key), noticed in run.workers.results():
-        counts[key[0], key[1]]["noticed"] |= {name: number for name, number in noticed.items() if number}
+    sides = {(pair, split): found for (_, pair, split), found in run.workers.results()}
+    for key in exchanged_texts(sides, run.spec.clean.same_languages):
+        sides[key] = replace(sides[key], swapped=max(0, sum(spools[key].sizes) - sides[key].swapped))
+    for key, found in sides.items():
+        if found.swapped:
+            counts[key]["noticed"]["swapped"] = found.swapped
 
 
 def encode_all(

@@ -1,4 +1,7 @@
-"""Counts sentence pairs whose sides look exchanged, by the words that the rest of the text has on either side."""
+"""Counts sentence pairs whose sides look exchanged, by the words that the rest of the text has on either side.
+
+A text that is exchanged as a whole shows nothing here: see `exchanged`.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,48 @@ import numpy as np
 from data_prep.readers.side_lines import line_ends
 from data_prep.selection import is_among
 
-_BUCKETS = 1 << 18
+NUM_BUCKETS = 1 << 18
+_FREQUENT = 1000
 _TABLE_BITS = 22
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: consecutive values lie far apart
 _IS_BLANK = np.array([chr(code) in " \t\n\r\v\f" for code in range(256)])  # where `bytes.split` splits
 _EVIDENCE = float(np.log(100))  # either side must be so much likelier as the other language
+
+
+@dataclass(frozen=True)
+class FrequentWords:
+    """The most frequent words of one side of a text, K of them, 1,000 at most.
+
+    Attributes:
+        buckets: of their hashes, int64 [K], below ``NUM_BUCKETS``, each once.
+        counts: how often each occurs, int64 [K].
+    """
+
+    buckets: np.ndarray
+    counts: np.ndarray
+
+    @classmethod
+    def of(cls, counts: np.ndarray) -> FrequentWords:
+        """Those of all words, counted by bucket."""
+        buckets = np.flatnonzero(counts)
+        if len(buckets) > _FREQUENT:
+            buckets = buckets[np.argpartition(-counts[buckets], _FREQUENT)[:_FREQUENT]]
+        return cls(buckets, counts[buckets])
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What comparing the two sides of sentence pairs shows.
+
+    Attributes:
+        number: pairs looked at.
+        swapped: those whose sides look exchanged.
+        words: of either side, less those that both sides of a pair have.
+    """
+
+    number: int
+    swapped: int
+    words: tuple[FrequentWords, FrequentWords]
 
 
 @dataclass
@@ -55,8 +95,8 @@ def _place(values: np.ndarray) -> np.ndarray:
     return (values.view(np.uint64) * _SPREAD >> np.uint64(64 - _TABLE_BITS)).view(np.int64)
 
 
-def count_swapped(src: bytes, tgt: bytes) -> int:
-    """Number of pairs of which both sides are far likelier on the other side.
+def compare_sides(src: bytes, tgt: bytes) -> Sides:
+    """Counts the pairs of which both sides are far likelier on the other side, and the words of both sides.
 
     A word speaks for the side on which the other lines have it more often (log of the ratio of counts, smoothed by
     one half); words on both sides of a line say nothing. Languages without spaces between words give little evidence,
@@ -69,11 +109,11 @@ def count_swapped(src: bytes, tgt: bytes) -> int:
     number = src.count(b"\n")
     first, second = _Words.of(src), _Words.of(tgt)
     sides = first.without(second), second.without(first)
-    buckets = [words.hashes % _BUCKETS for words in sides]
-    counts = [np.bincount(found, minlength=_BUCKETS) for found in buckets]
+    buckets = [words.hashes % NUM_BUCKETS for words in sides]
+    counts = [np.bincount(found, minlength=NUM_BUCKETS) for found in buckets]
     swapped = np.ones(number, bool)
     for side, words in enumerate(sides):
         own, other = (counts[which][buckets[side]] for which in (side, 1 - side))
         evidence = np.log(np.maximum(own - 1, 0) + 0.5) - np.log(other + 0.5)  # the line itself does not count
         swapped &= np.bincount(words.rows, evidence, minlength=number) < -_EVIDENCE
-    return int(swapped.sum())
+    return Sides(number, int(swapped.sum()), (FrequentWords.of(counts[0]), FrequentWords.of(counts[1])))
