@@ -6,6 +6,8 @@ A curve has one point a pair or a language: step N is the Nth row of the table o
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,10 +55,15 @@ def write_tensorboard(folder: Path, manifest: Mapping[str, Any], report: Mapping
     Raises:
         DataError: the files cannot be written.
     """
-    try:
-        _write(folder, manifest, report)
-    except OSError as error:
-        raise DataError(f"--tensorboard {folder}: {error}; the corpus is there, but not these event files") from error
+    with tempfile.TemporaryDirectory() as draft:  # TensorBoard's writer may keep to itself that the disk is full
+        _write(Path(draft), manifest, report)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for file in Path(draft).iterdir():
+                shutil.copyfile(file, folder / file.name)
+        except OSError as error:
+            problem = f"{error.strerror}; the corpus is there, but not these event files"
+            raise DataError(f"--tensorboard {folder}: {problem}") from error
 
 
 def _write(folder: Path, manifest: Mapping[str, Any], report: Mapping[str, Any]) -> None:
@@ -72,7 +79,6 @@ def _write(folder: Path, manifest: Mapping[str, Any], report: Mapping[str, Any])
             for name in _FIGURES:
                 if figures[name] is not None:
                     writer.add_scalar(f"data_vocabulary/{name}", figures[name], step)
-        writer.flush()  # says what closing it would keep to itself: that something was not written
 
 
 def _add_counts(writer: SummaryWriter, report: Mapping[str, Any]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,6 @@ from data_prep.report_file import read_report
 from smoe_ds.data.corpus import Corpus
 from tests.helpers.disks import small_disk
 from tests.helpers.prepared import small_spec, write_lines, write_spec
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -124,14 +121,16 @@ def test_a_place_that_cannot_be_written_is_refused_first(
     assert not (tmp_path / "corpus").exists()
 
 
-def test_events_that_fail_in_the_end_leave_the_word_of_the_corpus(tmp_path: Path) -> None:
+def test_events_that_fail_in_the_end_leave_the_word_of_the_corpus(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = write_spec(tmp_path, small_spec(tmp_path, languages=("nso", "cat", "rus"), size=60))
     with small_disk(tmp_path / "full", "8k"):
-        (tmp_path / "full" / "rest").write_bytes(bytes(4096))
-        command = [sys.executable, "-m", "data_prep", str(path), "--tensorboard", str(tmp_path / "full/events")]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2
-    assert done.stdout.splitlines()[-1].startswith(f"prepared: {tmp_path}/corpus: ")
-    # TensorBoard's own thread may add a traceback.
-    assert "error: --tensorboard " in done.stderr
-    assert "No space left on device; the corpus is there, but not these event files\n" in done.stderr
+        (tmp_path / "full" / "rest").write_bytes(bytes(4096))  # a small report would fit
+        assert main([str(path), "--quiet", "--tensorboard", str(tmp_path / "full/events")]) == 2
+    out, err = capsys.readouterr()
+    assert out.splitlines()[-1].startswith(f"prepared: {tmp_path}/corpus: ")
+    place = f"{tmp_path}/full/events"
+    assert err == (
+        f"error: --tensorboard {place}: No space left on device; the corpus is there, but not these event files\n"
+    )
