@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from data_prep.expand_list import expand
@@ -22,6 +22,7 @@ from data_prep.sources import (
     TsvSource,
 )
 from data_prep.spec import Clean, ExpectedLines, HeldOut, PairSpec, SentencePieceSpec, Shards, Spec
+from data_prep.yaml_text import number_meant, read_yaml
 from smoe_ds.config.nearest import nearest
 from smoe_ds.config.problems import dotted, found
 from smoe_ds.errors import ConfigError
@@ -45,18 +46,6 @@ SOURCES: dict[str, type[BaseModel]] = {
     "po": PoSource,
     "mediawiki": MediaWikiSource,
 }
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, but a key that is written twice is an error and not the last one's value."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for position, (key_node, _) in enumerate(node.value):
-            if keys[position] in keys[:position]:
-                problem = f"key {keys[position]!r} is written twice"
-                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
-        return super().construct_mapping(node, deep)
 
 
 def find_spec(name: Path) -> tuple[Path, Path]:
@@ -86,21 +75,33 @@ def load_spec(path: Path, overrides: Sequence[str] = (), base: Path | None = Non
         DataError: files of its pair list are missing.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        content = read_yaml(path.read_text(encoding="utf-8"), f"{path}:")
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}; expected a corpus specification in YAML") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: no YAML: {_one_line(error)}") from error
+        raise ConfigError(f"{path}: {error.strerror}; expected {_expected(path)}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: no YAML: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(
             f"{path}: expected keys such as output and pairs, {found(content)}; see data_prep/example.yaml"
         )
     for override in overrides:
         _apply(content, override)
+    if "left_out" in content:
+        raise ConfigError(f"{path}: left_out: is filled in for pair_list and cannot be given; remove it")
     spec = _validated(content, path)
     if spec.pair_list is None:
         return spec
     return _validated(expand(spec.pair_list, content, base or path.resolve().parent), path)
+
+
+def _expected(path: Path) -> str:
+    """What could have been at a place that cannot be read."""
+    if path.parent != Path():
+        return "a corpus specification in YAML"
+    names = sorted(file.stem for file in SHIPPED.glob("*.yaml"))
+    near = nearest(path.name.lower(), names)
+    hint = f"; did you mean {near}?" if near else ""
+    return f"a corpus specification in YAML, or the name of a known corpus ({', '.join(names)}){hint}"
 
 
 def _validated(content: dict[str, Any], path: Path) -> Spec:
@@ -110,23 +111,23 @@ def _validated(content: dict[str, Any], path: Path) -> Spec:
         raise ConfigError([f"{path}: {problem}" for problem in _problems(error)]) from error
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).replace('in "<unicode string>", ', "at ").split())
-
-
 def _apply(content: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
-    path = key.strip().split(".")
+    path = re.sub(r"\[(\d+)\]", r".\1", key.strip()).split(".")  # pairs[0], as in messages, is pairs.0
     if not equals or not all(path):
         raise ConfigError(f"--set {override}: expected KEY=VALUE, e.g. --set sentencepiece.vocab_size=4000")
     for name in path[:-1]:
-        content = content.setdefault(name, {})
+        if content.get(name) is None:
+            content[name] = {}
+        content = content[name]
+        if isinstance(content, list):
+            raise ConfigError(
+                f"--set {override}: {name} is a list, whose entries --set does not reach; write them into the file"
+            )
         if not isinstance(content, dict):
-            raise ConfigError(f"--set {override}: {name} is no section; sections are {', '.join(SECTIONS)}")
-    try:
-        content[path[-1]] = yaml.load(value, _Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override}: value is no YAML: {_one_line(error)}") from error
+            sections = [name for name in SECTIONS if name in Spec.model_fields and name != "pairs"]
+            raise ConfigError(f"--set {override}: {name} is no section; sections are {', '.join(sections)}")
+    content[path[-1]] = read_yaml(value, f"--set {override}: value is")
 
 
 def _problems(error: ValidationError) -> Iterator[str]:
@@ -142,6 +143,8 @@ def _problems(error: ValidationError) -> Iterator[str]:
             message = f"missing; {section.model_fields[str(entry['loc'][-1])].description or 'write it'}"
         elif entry["type"] != "value_error":
             message = f"{message}, {found(entry['input'])}"
+            number = number_meant(entry["input"])
+            message += f"; write {number}" if number else ""
         if entry["input"] is True or entry["input"] is False:
             message += "; YAML reads no, yes, on and off as true or false: quote them"
         yield f"{place}: {message}" if place else message

@@ -108,8 +108,8 @@ class Clean(Section):
     """
 
     min_words: int = Field(1, ge=1, description="Fewest words on the pivot's side (no pivot: the first language).")
-    max_words: int = Field(250, ge=1, description="Most words (runs between white space) on either side.")
-    max_characters: int = Field(2000, ge=1, description="Most characters on either side.")
+    max_words: int = Field(250, ge=1, le=1_000_000, description="Most words (runs between white space) on either side.")
+    max_characters: int = Field(2000, ge=1, le=1_000_000, description="Most characters on either side.")
     max_ratio: float | None = Field(
         6.0,
         gt=1,
@@ -117,7 +117,10 @@ class Clean(Section):
         "counting as three; null: off.",
     )
     max_pieces: int = Field(
-        510, ge=1, description="Most SentencePiece pieces on either side; two less than the model's max_positions."
+        510,
+        ge=1,
+        le=1_000_000,
+        description="Most SentencePiece pieces on either side; two less than the model's max_positions.",
     )
     no_letters: Literal["drop", "keep"] = Field(
         "drop", description="Pairs with a side of numbers, punctuation or symbols only."
@@ -173,6 +176,7 @@ class SentencePieceSpec(Section):
     vocab_size: int = Field(
         32_000,
         ge=270,
+        le=1_000_000,
         description="Pieces, with special, byte, language and reserved tokens (M4, M15: 32k, OPUS-100: 64k).",
     )
     reserved: int = Field(8, ge=0, le=1000, description="Control tokens <reserved_0>, ... set apart for later use.")

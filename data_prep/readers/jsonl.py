@@ -60,7 +60,8 @@ def _side(content: dict[str, Any], path: Sequence[str], place: str) -> Side:
             raise DataError(f"{place}: {'.'.join(path[:depth])} is no object, so there is no {key}; set 'keys'")
         if name not in value:
             near = nearest(name, value)
-            hint = f"did you mean {near}?" if near else f"keys here: {', '.join(list(value)[:10]) or 'none'}"
+            here = [".".join([*path[:depth], other]) for other in ([near] if near else list(value)[:10])]
+            hint = f"did you mean {here[0]}?" if near else f"keys here: {', '.join(here) or 'none'}"
             raise DataError(f"{place}: lacks the key {key}; {hint} (set 'keys')")
         value = value[name]
     if value is None:

@@ -275,7 +275,7 @@ def _selected(sentences: Mapping[str, SentencePairs], config: DataConfig) -> dic
     unknown = sorted(set(names) - set(sentences))
     if unknown:
         raise DataError(
-            f"smoe.data.directions: {', '.join(unknown)} not in the prepared corpus, which has "
-            f"{', '.join(sorted(sentences))}; correct the list or prepare the corpus with these pairs"
+            f"smoe.data.directions: {', '.join(unknown)} not in the prepared corpus, or there without training text; "
+            f"it has that of {', '.join(sorted(sentences))}; correct the list or prepare the corpus with these pairs"
         )
     return {name: sentences[name] for name in names}

@@ -96,6 +96,19 @@ def test_languages_and_key_language(tmp_path: Path) -> None:
         (MINIMAL + "sentencepiece: {vocab_size: 10}\n", r"sentencepiece.vocab_size: .*greater than or equal to 270"),
         (MINIMAL + "output: y\n", r"no YAML: key 'output' is written twice.*line 3"),
         ("output: [", "spec.yaml: no YAML: "),
+        ("output: 2024-13-45", "spec.yaml: no YAML: month must be in 1..12"),
+        ("[" * 5000, "spec.yaml: no YAML that can be read: its brackets or lists are nested too deeply"),
+        (MINIMAL + "left_out: [a]\n", "spec.yaml: left_out: is filled in for pair_list and cannot be given; remove it"),
+        (
+            MINIMAL + "sentencepiece: {vocab_size: 3000000000}\n",
+            "vocab_size: .* less than or equal to 1000000, found 3",
+        ),
+        (MINIMAL + "clean: {max_characters: 1000000000}\n", "clean.max_characters: .* less than or equal to 1000000, "),
+        (MINIMAL + f"clean: {{max_words: {'9' * 20}}}\n", "clean.max_words: .* less than or equal to 1000000, "),
+        (MINIMAL + f"clean: {{max_pieces: {'9' * 20}}}\n", "clean.max_pieces: .* less than or equal to 1000000, "),
+        (MINIMAL + "sentencepiece: {temperature: 1e9}\n", r'temperature: .* found "1e9" \(text\); write 1000000000$'),
+        (MINIMAL + "clean: {min_script_share: 25e-2}\n", r"found \S+ \(text\); write 0.250000"),
+        (MINIMAL + "x: &a {min_words: 2, min_words: 3}\nclean: {<<: *a}\n", "key 'min_words' is written twice.*line 3"),
         ("- a\n", r"expected keys such as output and pairs, found \[\"a\"\]"),
         ("", "found null"),
     ],
@@ -116,6 +129,37 @@ def test_missing_specification(tmp_path: Path) -> None:
         load_spec(tmp_path / "gone.yaml")
 
 
+def test_mappings_may_be_merged(tmp_path: Path) -> None:
+    """YAML's ``<<``: keys of the mapping itself count; a base that merges another one is no key written twice."""
+    text = """
+output: x
+pairs:
+- &first {pair: eng-nso, train: &train {tsv: a.tsv, columns: [1, 2]}, group: low}
+- &second {<<: *first, pair: eng-cat, train: {<<: *train, tsv: b.tsv}}
+- {<<: *second, pair: eng-msa}
+"""
+    pairs = load_spec(write(tmp_path, text)).pairs
+    assert [(pair.pair, pair.group, pair.train[0].tsv, pair.train[0].columns) for pair in pairs] == [
+        ("eng-nso", "low", "a.tsv", [1, 2]), ("eng-cat", "low", "b.tsv", [1, 2]), ("eng-msa", "low", "b.tsv", [1, 2]),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("opus", "; did you mean opus100?"), ("M4", "; did you mean m4?"), ("zzz", "")],
+)
+def test_corpora_known_by_name_are_hinted_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, hint: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    known = ", or the name of a known corpus (m15, m4, opus100)" + hint
+    with pytest.raises(ConfigError) as caught:
+        load_spec(Path(name))
+    assert str(caught.value) == (
+        f"{Path(name)}: No such file or directory; expected a corpus specification in YAML{known}"
+    )
+
+
 def test_overrides(tmp_path: Path) -> None:
     path = write(tmp_path, MINIMAL)
     spec = load_spec(path, ["sentencepiece.vocab_size=4000", "clean.max_ratio=null", "output=y=z", "pivot=eng"])
@@ -123,7 +167,9 @@ def test_overrides(tmp_path: Path) -> None:
     for override, message in (
         ("vocab_size", "expected KEY=VALUE"),
         ("=3", "expected KEY=VALUE"),
-        ("output.x=3", "output is no section; sections are held_out, clean"),
+        ("output.x=3", "output is no section; sections are held_out, clean, sentencepiece, shards, pair_list$"),
+        ("pairs.0.pair=x", "pairs is a list, whose entries --set does not reach; write them into the file"),
+        ("pairs[0].pair=x", "pairs is a list, whose entries"),
         ("seed=[", "value is no YAML"),
         ("sentencepiece.vocabsize=3", r"sentencepiece.vocabsize: unknown key; did you mean vocab_size\?"),
     ):
