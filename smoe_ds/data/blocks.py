@@ -119,7 +119,8 @@ class CheckedFile:
         """
         try:
             mapping = _map(self)
-            mapping.looked_up(int(stop.max() - start.min()) * self._dtype.itemsize if len(start) else 0)
+            span = int(stop[-1] - start[0]) * self._dtype.itemsize if len(start) else 0
+            mapping.looked_up(len(start), span)
         except DataError as error:
             raise DataError(f"{error}; {_REMEDY}") from error
         if not self._all_checked:

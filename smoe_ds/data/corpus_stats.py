@@ -24,14 +24,16 @@ class DirectionStats:
         sentences: sentence pairs of the training split.
         src_tokens: pieces of all sources, without special tokens.
         tgt_tokens: pieces of all targets.
-        share: part of the sentences that are drawn, 0 to 1.
-        epochs: times each sentence is read in ``STEPS`` steps.
+        too_long: sentence pairs that are never read, since they exceed the longest side or the batch.
+        share: part of the sentence pairs that are read, 0 to 1.
+        epochs: times each pair that fits is read in ``STEPS`` steps; 0 where none fits.
     """
 
     direction: str
     sentences: int
     src_tokens: int
     tgt_tokens: int
+    too_long: int
     share: float
     epochs: float
 
@@ -42,7 +44,7 @@ class CorpusStats:
 
     Attributes:
         directions: in alphabetical order.
-        pairs_per_step: sentence pairs of a step, on average.
+        pairs_per_step: sentence pairs that are read in a step, on average.
         tokens_per_step: source and target tokens of a step, special tokens included, padding not.
         packing: real tokens / tokens with padding.
     """
@@ -56,7 +58,7 @@ class CorpusStats:
 def corpus_stats(
     corpus: Corpus, config: DataConfig, *, seed: int, max_positions: int, micro_batches_per_step: int
 ) -> CorpusStats:
-    """Draws and packs the first window of a run, for the means; reads lengths only.
+    """Draws and packs the first window of a run, for the means; reads lengths only, but all of them.
 
     Args:
         corpus: the corpus.
@@ -66,7 +68,7 @@ def corpus_stats(
         micro_batches_per_step: micro-batches of one optimizer step over all ranks.
 
     Raises:
-        DataError: an unknown direction, one without sentences, or a damaged file.
+        DataError: an unknown direction, one without sentences, none that fits at all, or a damaged file.
     """
     names = corpus.directions_of("train") if config.directions is None else config.directions
     sentences = {name: corpus.sentences("train", name) for name in names}
@@ -76,20 +78,22 @@ def corpus_stats(
     if not len(window.packing):
         directions.require_usable()
     micro_batches = max(1, len(window.packing))
-    pairs_per_step = micro_batches_per_step * config.window / micro_batches
+    per_step = micro_batches_per_step / micro_batches
+    too_long = directions.too_long()
+    drawn = np.array([share / WHOLE for share in directions.shares])
+    read = drawn * (directions.sizes - too_long) / directions.sizes
+    epochs = np.where(read > 0, STEPS * per_step * config.window * drawn / directions.sizes, 0)
+    columns = (column.tolist() for column in (too_long, read / read.sum(), epochs))
     tokens = int(window.num_src_tokens.sum() + window.num_tgt_tokens.sum())
     return CorpusStats(
-        directions=[
-            _direction(corpus, name, share / WHOLE, pairs_per_step)
-            for name, share in zip(directions.names, directions.shares, strict=True)
-        ],
-        pairs_per_step=pairs_per_step,
-        tokens_per_step=micro_batches_per_step * tokens / micro_batches,
+        directions=[_direction(corpus, *row) for row in zip(directions.names, *columns, strict=True)],
+        pairs_per_step=per_step * len(window.direction),
+        tokens_per_step=per_step * tokens,
         packing=tokens / max(1, window.num_padded_tokens),
     )
 
 
-def _direction(corpus: Corpus, name: str, share: float, pairs_per_step: float) -> DirectionStats:
+def _direction(corpus: Corpus, name: str, too_long: int, share: float, epochs: float) -> DirectionStats:
     entry = corpus.manifest["splits"]["train"][corpus.pair_of("train", name)]
     src, tgt = name.split("-")
     return DirectionStats(
@@ -97,6 +101,7 @@ def _direction(corpus: Corpus, name: str, share: float, pairs_per_step: float) -
         sentences=entry["sentences"],
         src_tokens=entry["tokens"][src],
         tgt_tokens=entry["tokens"][tgt],
+        too_long=too_long,
         share=share,
-        epochs=STEPS * pairs_per_step * share / entry["sentences"],
+        epochs=epochs,
     )

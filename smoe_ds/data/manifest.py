@@ -47,15 +47,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a prepared corpus.
 
     Raises:
-        DataError: there is none, a bit of it changed, or another program or version wrote it.
+        DataError: there is none, it cannot be read, a bit of it changed, or another program or version wrote it.
     """
     path = folder / MANIFEST
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
         raise DataError(f"{path}: missing; {folder} is no corpus written by `python -m data_prep SPEC.yaml`") from error
+    except NotADirectoryError as error:
+        raise DataError(f"{folder}: is a file; name the folder that `python -m data_prep SPEC.yaml` wrote") from error
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); prepare the corpus again") from error
+        remedy = "mend its permissions or its disk; nothing is known to be wrong with the corpus"
+        raise DataError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
     digest = _DIGEST.match(data)
     if digest is None:
         raise _without_digest(path, data)

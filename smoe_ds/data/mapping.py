@@ -22,7 +22,7 @@ RESIDENT = 8 << 20
 """Bytes of mapped files that may be resident, about."""
 
 # A look-up maps what lies around the page it needs too, as far as it is in the cache: 64 KiB in Linux, 2 MiB where the
-# cache holds large pages. So what lies between two places that are looked up counts as resident.
+# cache holds large pages. So of places that go upwards all that lies between counts as resident.
 _AROUND = 1 << 16
 
 
@@ -57,15 +57,15 @@ class Mapping:
         if found != size:
             raise DataError(f"{path}: expected {size} bytes, found {found}")
 
-    def looked_up(self, span: int) -> None:
-        """Says that places are about to be read of which the last lies ``span`` bytes after the first.
+    def looked_up(self, count: int, span: int) -> None:
+        """Says that ``count`` places are about to be read, the last one ``span`` bytes after the first.
 
         Raises:
             DataError: the file was cut meanwhile; to read beyond its end would kill the process.
         """
         if self._pages is not None and self._pages.size() != self.numbers.nbytes:
             raise DataError(f"{self._path}: expected {self.numbers.nbytes} bytes, found {self._pages.size()}")
-        _RESIDENT.add(self, min(span + _AROUND, self.numbers.nbytes))
+        _RESIDENT.add(self, min(max(span + _AROUND, count * _AROUND), self.numbers.nbytes))
 
     def give_back(self) -> None:
         """Gives the pages back; the array stays good."""

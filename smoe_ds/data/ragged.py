@@ -92,5 +92,7 @@ class RaggedBuffer:
 
 def spans(starts: Int64, lengths: Int64) -> Int64:
     """The integers of the ranges ``starts[i]`` to ``starts[i] + lengths[i] - 1``, one range after the other."""
+    if len(starts) == 1:
+        return np.arange(int(starts[0]), int(starts[0] + lengths[0]))
     before = np.cumsum(lengths) - lengths
     return np.repeat(starts - before, lengths) + np.arange(int(lengths.sum()))

@@ -42,9 +42,11 @@ class ShardSide:
         """Ids of each sentence, in the type they have on disk; few pages are mapped at a time if rows go upwards."""
         start, stop = self.bounds(rows)
         lengths = stop - start
-        pieces = self._pieces(start)
-        ids = [self._tokens.read(start[piece], stop[piece])[spans(start[piece], lengths[piece])] for piece in pieces]
-        return Ragged(np.concatenate(ids), lengths)
+        ids = [
+            self._tokens.read(start[piece], stop[piece])[spans(start[piece], lengths[piece])]
+            for piece in self._pieces(start)
+        ]
+        return Ragged(ids[0] if len(ids) == 1 else np.concatenate(ids), lengths)
 
     def damaged_blocks(self, suffix: str) -> list[str]:
         """Byte offsets of the damaged blocks of the ``.bin`` or ``.idx`` file, and what lies there; reads it whole."""
@@ -58,6 +60,8 @@ class ShardSide:
 
     def _pieces(self, start: Int64) -> list[slice]:
         """Slices of sentences that begin within ``RESIDENT`` bytes of the file of ids, if they go upwards."""
+        if int(self._entry["bin"]["bytes"]) <= RESIDENT or len(start) < 2:
+            return [slice(None)]
         part = start * self._dtype.itemsize // RESIDENT
         steps = np.diff(part)
         cuts = (np.flatnonzero(steps) + 1).tolist() if (steps >= 0).all() else []

@@ -6,7 +6,7 @@ before. Only lengths are read here, those of the drawn sentences alone; token id
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -192,17 +192,24 @@ class Directions:
 
     def require_usable(self) -> None:
         """Raises DataError if every sentence of every direction is too long; stops at the first that is not."""
-        for pairs in self.pairs:
-            for start in range(0, len(pairs), _SCAN_CHUNK):
-                chunk = np.arange(start, min(start + _SCAN_CHUNK, len(pairs)))
-                lengths = self._with_special_tokens(pairs.src_lengths[chunk], pairs.tgt_lengths[chunk])
-                if self._fits(*lengths).any():
-                    return
+        if any(fits.any() for pairs in self.pairs for fits in self._scan(pairs)):
+            return
         raise DataError(
             f"directions {', '.join(self.names)}: every sentence pair is longer than max_positions "
             f"{self.settings.max_positions} on one side or than max_tokens {self.settings.max_tokens} on both; "
             "raise smoe.model.max_positions or smoe.data.max_tokens"
         )
+
+    def too_long(self) -> Int64:
+        """How many sentences of each direction are too long and never read, int64 [D]; looks at all lengths."""
+        counts = [sum(int((~fits).sum()) for fits in self._scan(pairs)) for pairs in self.pairs]
+        return np.array(counts, dtype=np.int64)
+
+    def _scan(self, pairs: SentencePairs) -> Iterator[NDArray[np.bool_]]:
+        """Which sentences fit, some at a time."""
+        for start in range(0, len(pairs), _SCAN_CHUNK):
+            chunk = np.arange(start, min(start + _SCAN_CHUNK, len(pairs)))
+            yield self._fits(*self._with_special_tokens(pairs.src_lengths[chunk], pairs.tgt_lengths[chunk]))
 
     def _with_special_tokens(self, src: NDArray[Any], tgt: NDArray[Any]) -> tuple[Int64, Int64]:
         src_tokens = special_tokens_src(self.settings.source_language_token)

@@ -38,7 +38,7 @@ def test_pages_are_given_back_and_read_again(file: Path, monkeypatch: pytest.Mon
     mapped = Mapping(file, np.dtype("<i8"), SIZE)
     most = 0
     for start in range(0, SIZE // 8, 1 << 16):  # half a mebibyte
-        mapped.looked_up(1 << 19)
+        mapped.looked_up(8, 1 << 19)
         part = mapped.numbers[start : start + (1 << 16)]
         assert int(part.sum()) == int(np.arange(start, start + len(part)).sum())
         most = max(most, resident_of(file))
@@ -50,7 +50,7 @@ def test_pages_are_given_back_and_read_again(file: Path, monkeypatch: pytest.Mon
 
 def test_a_mapping_that_nobody_reads_is_closed(file: Path) -> None:
     mapped = Mapping(file, np.dtype("<i8"), SIZE)
-    mapped.looked_up(0)
+    mapped.looked_up(1, 0)
     assert mapped.numbers[0] == 0 and resident_of(file) > 0
     del mapped
     assert resident_of(file) == 0
