@@ -137,7 +137,7 @@ def _problems(error: ValidationError) -> Iterator[str]:
         message = entry["msg"].removeprefix("Value error, ")
         if entry["type"] == "extra_forbidden":
             near = nearest(place.rpartition(".")[2], section.model_fields)
-            known = ", ".join(section.model_fields)
+            known = ", ".join(name for name in section.model_fields if name != "left_out")
             message = f"unknown key; did you mean {near}?" if near else f"unknown key; known here: {known}"
         elif entry["type"] == "missing":
             message = f"missing; {section.model_fields[str(entry['loc'][-1])].description or 'write it'}"

@@ -47,6 +47,7 @@ def test_languages_and_key_language(tmp_path: Path) -> None:
     ("text", "message"),
     [
         (MINIMAL + "claen: {}\n", r"spec.yaml: claen: unknown key; did you mean clean\?"),
+        (MINIMAL + "zzz: {}\n", "known here: output, pivot, seed, pairs, pair_list, held_out, "),
         (MINIMAL + "clean: {max_word: 3}\n", r"clean.max_word: unknown key; did you mean max_words\?"),
         (MINIMAL + "held_out: {zzz: 3}\n", r"held_out.zzz: unknown key; known here: valid, test, max_fraction"),
         (MINIMAL.replace("tgt: b", "trg: b"), r"pairs\[0\].train\[0\].trg: unknown key; did you mean tgt\?"),
