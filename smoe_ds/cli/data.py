@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -157,7 +158,7 @@ def _stats(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"path": str(args.folder), **settings, "totals": _totals(stats), **asdict(stats)}, indent=1))
     else:
-        print(_text(stats, config, micro_batches))
+        print(_text(stats, config, micro_batches, max_positions))
     return 0
 
 
@@ -167,8 +168,8 @@ def _settings(args: argparse.Namespace) -> tuple[DataConfig, int, int, int]:
     from smoe_ds.config.data import DataConfig
     from smoe_ds.config.model import ModelConfig
 
-    if args.temperature is not None and not args.temperature >= 1:
-        raise ConfigError(f"--temperature {args.temperature}: expected 1 or more")
+    if args.temperature is not None and not 1 <= args.temperature < math.inf:
+        raise ConfigError(f"--temperature {args.temperature}: expected 1 or more, and not inf")
     if args.overrides and args.run is None:
         raise ConfigError("--set: changes keys of a run file; name it with --run RUN.json")
     options = {"temperature": args.temperature, "max_tokens": args.max_tokens}
@@ -184,7 +185,8 @@ def _settings(args: argparse.Namespace) -> tuple[DataConfig, int, int, int]:
         run = load_run(args.run, args.overrides)
         config, seed = run.smoe.data, run.smoe.train.seed
         max_positions, micro_batches = run.smoe.model.max_positions, run.train_batch_size
-    return config.model_copy(update=given), seed, max_positions, args.micro_batches or micro_batches
+    config = DataConfig.model_validate(config.model_dump(exclude_unset=True) | given)
+    return config, seed, max_positions, args.micro_batches or micro_batches
 
 
 def _totals(stats: CorpusStats) -> dict[str, int]:
@@ -193,10 +195,11 @@ def _totals(stats: CorpusStats) -> dict[str, int]:
         "sentences": sum(d.sentences for d in stats.directions),
         "src_tokens": sum(d.src_tokens for d in stats.directions),
         "tgt_tokens": sum(d.tgt_tokens for d in stats.directions),
+        "too_long": sum(d.too_long for d in stats.directions),
     }
 
 
-def _text(stats: CorpusStats, config: DataConfig, micro_batches: int) -> str:
+def _text(stats: CorpusStats, config: DataConfig, micro_batches: int, max_positions: int) -> str:
     from smoe_ds.analysis.tables import RULE, text_table
 
     rows = [
@@ -205,20 +208,34 @@ def _text(stats: CorpusStats, config: DataConfig, micro_batches: int) -> str:
             f"{d.sentences:,}",
             f"{d.src_tokens:,}",
             f"{d.tgt_tokens:,}",
+            f"{d.too_long:,}",
             f"{100 * d.share:.3f}",
             f"{d.epochs:,.2f}",
         ]
         for d in stats.directions
     ]
     totals = _totals(stats)
-    whole = [f"{totals[name]:,}" for name in ("sentences", "src_tokens", "tgt_tokens")]
+    whole = [f"{totals[name]:,}" for name in ("sentences", "src_tokens", "tgt_tokens", "too_long")]
     rows += [list(RULE), [f"{totals['directions']} directions", *whole, "100.000", "-"]]
-    header = ["direction", "sentences", "source tokens", "target tokens", "share (%)", "epochs/100k steps"]
+    header = ["direction", "sentences", "source tokens", "target tokens", "too long", "share (%)", "epochs/100k steps"]
     return (
         f"{text_table(header, rows)}\n\n"
         f"T {config.temperature:g}, {micro_batches} micro-batches of at most {config.max_tokens:,} tokens a step: "
         f"about {stats.pairs_per_step:,.0f} sentence pairs and {stats.tokens_per_step:,.0f} tokens; "
-        f"packing {100 * stats.packing:.1f} %"
+        f"packing {100 * stats.packing:.1f} %{_too_long(stats, config, max_positions)}"
+    )
+
+
+def _too_long(stats: CorpusStats, config: DataConfig, max_positions: int) -> str:
+    """A warning, where sentence pairs are never read."""
+    totals = _totals(stats)
+    if not totals["too_long"]:
+        return ""
+    whole = ", ".join(d.direction for d in stats.directions if d.too_long == d.sentences)
+    return (
+        f"\nwarning: {totals['too_long']:,} of {totals['sentences']:,} sentence pairs are never read"
+        f"{f', among them all of {whole}' if whole else ''}: with special tokens a side exceeds "
+        f"max_positions {max_positions:,}, or both exceed max_tokens {config.max_tokens:,}"
     )
 
 

@@ -14,6 +14,7 @@ from smoe_ds.cli.main import main
 from smoe_ds.config.data import DataConfig
 from smoe_ds.data.corpus import Corpus
 from smoe_ds.data.stream import TrainStream
+from tests.helpers.prepared import prepare_spec, sentence, translate, write_lines
 from tests.helpers.small_run import small_run, write_run
 
 
@@ -154,6 +155,60 @@ def test_epochs_are_those_of_the_stream(corpus: Corpus, capsys: pytest.CaptureFi
         assert entry["epochs"] / 500 == pytest.approx(steps[-1].epochs[entry["direction"]], rel=0.03)
 
 
+def lopsided(folder: Path) -> Corpus:
+    """All sentences of one pair are long, and a third of those of the other."""
+    pairs = []
+    for language, sizes in (("nso", [40] * 150), ("cat", [2, 3, 40] * 50)):
+        lines = [" ".join([sentence(k)] * (size // 2)) for k, size in enumerate(sizes)]
+        pairs.append({"pair": f"eng-{language}", "train": [{
+            "src": write_lines(folder / f"{language}.src", lines),
+            "tgt": write_lines(folder / f"{language}.tgt", [translate(line, language) for line in lines]),
+        }]})  # fmt: skip
+    return prepare_spec(folder, {
+        "output": "corpus", "pairs": pairs, "held_out": {"valid": 0, "test": 0},
+        "sentencepiece": {"vocab_size": 400, "allow_smaller": True, "num_threads": 1},
+    })  # fmt: skip
+
+
+def test_sentences_that_are_too_long_do_not_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    corpus = lopsided(tmp_path)
+    options = (corpus.path, "--max-tokens", 100, "--temperature", 2)
+    found = stats(capsys, *options)
+    by_name = {entry["direction"]: entry for entry in found["directions"]}
+    sentences = {name: corpus.sentences("train", name) for name in corpus.directions}
+    for name, pairs in sentences.items():
+        lengths = pairs.src_lengths[:] + pairs.tgt_lengths[:] + 4  # a language token and an end on either side
+        assert by_name[name]["too_long"] == sum(length > 100 for length in lengths.tolist())
+    for name in ("eng-nso", "nso-eng"):
+        assert by_name[name]["too_long"] == by_name[name]["sentences"]
+        assert by_name[name]["share"] == by_name[name]["epochs"] == 0
+    assert 0 < by_name["cat-eng"]["too_long"] < by_name["cat-eng"]["sentences"]
+    assert by_name["cat-eng"]["share"] + by_name["eng-cat"]["share"] == pytest.approx(1)
+    ids = {language: corpus.tokenizer.language_id(language) for language in corpus.languages}
+    config = DataConfig(path="unused", temperature=2.0, max_tokens=100)
+    with TrainStream(
+        sentences, ids, config, seed=1, max_positions=512, micro_batches_per_step=1, rank=0, world_size=1,
+        fingerprint=corpus.fingerprint, prefetch=0,
+    ) as stream:  # fmt: skip
+        steps = [stream.next_step() for _ in range(1000)]
+    read = sum(len(batch.src) for step in steps for batch in step.batches)
+    assert found["pairs_per_step"] == pytest.approx(read / 1000, rel=0.05)
+    text = output(capsys, "stats", *options)
+    total = found["totals"]["too_long"]
+    assert f"warning: {total:,} of {found['totals']['sentences']:,} sentence pairs are never read, among them" in text
+    assert "all of eng-nso, nso-eng: with special tokens a side exceeds max_positions 512" in text
+    assert "never read" not in output(capsys, "stats", corpus.path)
+
+
+def test_window_grows_with_the_batch(corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As in a run of that max_tokens, unless the run file has a window of its own."""
+    run = small_run(tmp_path / "run", corpus.path, max_steps=1)
+    run["smoe"]["data"].pop("window", None)
+    file = write_run(tmp_path / "run.json", run)
+    direct = stats(capsys, corpus.path, "--run", file, "--set", "smoe.data.max_tokens=65536")
+    assert stats(capsys, corpus.path, "--run", file, "--max-tokens", 65536) == direct
+
+
 def test_settings_of_a_run_file(corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = small_run(tmp_path / "run", corpus.path, max_steps=1)
     run["smoe"]["data"] |= {"directions": ["eng-nso"], "temperature": 4.0}
@@ -175,6 +230,9 @@ def test_table_is_aligned(corpus: Corpus, capsys: pytest.CaptureFixture[str]) ->
 
 def test_options_that_make_no_sense(corpus: Corpus, capsys: pytest.CaptureFixture[str]) -> None:
     assert "--temperature 0.5: expected 1 or more" in error(capsys, "stats", corpus.path, "--temperature", "0.5")
+    assert "--temperature inf: expected 1 or more, and not inf" in error(
+        capsys, "stats", corpus.path, "--temperature", "inf"
+    )
     assert "name it with --run" in error(capsys, "stats", corpus.path, "--set", "smoe.data.temperature=2")
     assert "expected a whole number" in error(capsys, "stats", corpus.path, "--max-tokens", "0")
     assert "the following arguments are required: ACTION" in error(capsys)
