@@ -151,10 +151,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         with ranks(number, evidence) as workers:
             return 0 if workers is None else _run(args, workers)
-    except SmoeError as error:
+    except (SmoeError, OSError) as error:
         if args.debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_in_words(error)}", file=sys.stderr)
         return 2
 
 
@@ -193,7 +193,7 @@ def _run(args: argparse.Namespace, workers: Workers | int | None) -> int:
     except (SmoeError, OSError) as error:
         if args.debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_in_words(error)}", file=sys.stderr)
     except _Terminated:
         print("terminated", file=sys.stderr)
         status = 128 + signal.SIGTERM
@@ -203,6 +203,14 @@ def _run(args: argparse.Namespace, workers: Workers | int | None) -> int:
     if progress.work is not None and (note := kept(progress.work, interrupted=status != 2)):
         print(note, file=sys.stderr)
     return status
+
+
+def _in_words(error: Exception) -> str:
+    """An error without the number and the quotes of one that the operating system found."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    place = f"{error.filename}: " if error.filename is not None else ""
+    return f"{place}{error.strerror}; mend this and run the same command again (--debug shows where it happened)"
 
 
 class _Terminated(BaseException):

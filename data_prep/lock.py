@@ -20,7 +20,7 @@ def locked(path: Path, output: Path, say: Callable[[str], None]) -> Iterator[Non
         say: where to tell that the file system has no locks, so that two preparations would not notice each other.
 
     Raises:
-        DataError: another process holds it; the message names its host and number.
+        DataError: another process holds it (the message names its host and number), or the file cannot be written.
     """
 
     def no_locks() -> None:
@@ -32,5 +32,9 @@ def locked(path: Path, output: Path, say: Callable[[str], None]) -> Iterator[Non
         except file_lock.HeldError as error:
             raise DataError(
                 f"{output}: {error.holder} is preparing it ({path} is locked); wait for it, or choose another output"
+            ) from error
+        except OSError as error:
+            raise DataError(
+                f"{path}: cannot be locked: {error.strerror}; make its folder writable, or choose another output"
             ) from error
         yield

@@ -45,10 +45,16 @@ def find_finished(
         DataError: the folder holds something else, or a damaged corpus, or is inside another corpus; or something
             besides the corpus would be lost by replacing it.
     """
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+    try:
+        is_free = not output.exists() or (output.is_dir() and not any(output.iterdir()))
+        is_corpus = not is_free and (output / MANIFEST).is_file()
+    except OSError as error:
+        remedy = "make the folders on its path readable, or choose another output"
+        raise DataError(f"{output}: cannot be looked into: {error.strerror}; {remedy}") from error
+    if is_free:
         check_outside(output)
         return None
-    if not (output / MANIFEST).is_file():
+    if not is_corpus:
         raise DataError(f"{output}: exists and holds no {MANIFEST}; choose another output or remove it yourself")
     if overwrite:
         check_outside(output)
@@ -113,7 +119,9 @@ def working(output: Path, progress: Progress) -> Iterator[Pieces]:
     try:
         work.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"{work}: cannot make the folder: {error.strerror}") from error
+        raise DataError(
+            f"{work}: cannot make the folder: {error.strerror}; mend this, or choose another output"
+        ) from error
     pieces = Pieces(work)
     with locked(work / LOCK, output, progress.say):
         progress.work = work

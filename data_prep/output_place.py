@@ -35,7 +35,8 @@ def output_place(output: Path) -> Path:
         _check_name(place)
         mounted = place.is_mount()
     except (OSError, RuntimeError, UnicodeError) as error:  # RuntimeError: a link that leads to itself
-        raise DataError(f"{str(output)[:200]!r}: no place for an output ({error}); choose another one") from error
+        problem = getattr(error, "strerror", None) or error
+        raise DataError(f"{str(output)[:200]!r}: no place for an output ({problem}); choose another one") from error
     if not place.name:
         raise DataError(f"{output}: is the root of the file system; choose a folder in it as output")
     if mounted:
