@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 import data_prep
+from data_prep.spec import LANGUAGE
 from smoe_ds.data.corpus import Corpus
 from smoe_ds.data.manifest import FORMAT, VERSION
-from tests.helpers.prepared import small_corpus
+from tests.helpers.prepared import prepare_spec, small_corpus, small_spec
 
 DOCUMENT = (Path(data_prep.__file__).parent / "FORMAT.md").read_text(encoding="utf-8")
 
@@ -43,6 +44,32 @@ def entries_of(value: Any) -> list[dict[str, Any]]:
 def test_every_key_of_the_manifest_is_described_and_no_other(corpus: Corpus) -> None:
     assert table_keys("manifest.json") == set(corpus.manifest)
     assert f"format `{FORMAT}`, version {VERSION}." in DOCUMENT
+
+
+def test_every_key_of_the_report_is_described_and_no_other(tmp_path: Path) -> None:
+    spec = small_spec(tmp_path)
+    (tmp_path / "more.eng").write_bytes("Größe\nkaputt\n".encode("latin-1"))
+    (tmp_path / "more.cat").write_text("el que\nça ral\n", encoding="utf-8")
+    spec["pairs"][1]["train"].append({"src": "more.eng", "tgt": "more.cat"})
+    corpus = prepare_spec(tmp_path, spec)
+    report = json.loads((corpus.path / "report.json").read_text(encoding="utf-8"))
+    assert set(report) == {"pairs", "vocabulary", "warnings"}
+    assert all(report[key] == corpus.manifest[key] for key in ("vocabulary", "warnings"))
+    found = [(split, counts) for splits in report["pairs"].values() for split, counts in splits.items()]
+    assert table_keys("report.json") == {key for _, counts in found for key in counts}
+    for split, counts in found:
+        total = counts.get("read", counts.get("drawn"))
+        assert total == sum(counts["dropped"].values()) + counts.get("moved", 0) + counts["kept"]
+        assert ("read" in counts) == (split == "train") == ("drawn" not in counts)
+    section = DOCUMENT.split("\n## report.json\n")[1].split("\n## ")[0]
+    for figures in report["vocabulary"]["languages"].values():
+        assert all(f"`{name}`" in section for name in figures)
+
+
+def test_codes_are_as_the_document_says() -> None:
+    assert "A code has 2 to 32 characters: letters, digits and `_`, the first a letter." in DOCUMENT
+    assert all(LANGUAGE.fullmatch(code) for code in ("ab", "A1", "zho_Hant", "a" + "_" * 31))
+    assert not any(LANGUAGE.fullmatch(code) for code in ("a", "1a", "_a", "a-b", "ñu", "a" * 33))
 
 
 def test_shards_are_read_by_the_document_alone(corpus: Corpus) -> None:
