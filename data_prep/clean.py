@@ -33,7 +33,7 @@ DROP_REASONS = {
     "length_ratio": "one side is more than max_ratio times as long as the other",
     "copy": "both sides are equal, with copies: drop",
     "wrong_script": "too few letters of a side are in a script of its language, with wrong_script: drop",
-    "duplicate": "the same two sentences occurred before, here or in an earlier pair of the same languages",
+    "duplicate": "the same two sentences occurred before, here or in an earlier pair as duplicates_across says",
     "near_duplicate": "occurred before but for case, punctuation, spacing, width of letters and numbers",
     "held_out": "a side equals a held-out sentence of any pair, but for case, punctuation, spacing and width",
     "too_many_pieces": "a side exceeds max_pieces SentencePiece pieces, or has none",

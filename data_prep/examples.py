@@ -18,6 +18,7 @@ from smoe_ds.data.seeding import mix64, seeded_key
 
 NUM_EXAMPLES = 10
 MAX_CHARACTERS = 200
+_NO_TEXT = {Unusable.INVALID_UTF8: "(not UTF-8)", Unusable.TOO_LONG: "(far too long to be read)"}
 Ranked = dict[str, list[list[Any]]]
 """By reason, ``[rank, first side, second side]``, lowest rank first; JSON."""
 
@@ -91,7 +92,7 @@ def example_rows(rows: np.ndarray, hashes: np.ndarray, seed: int) -> dict[int, i
 def _shown(side: Side) -> str:
     """A side for people: not too long, and control characters visible."""
     if isinstance(side, Unusable):
-        return f"({side.value})"
+        return _NO_TEXT[side]
     text = side if len(side) <= MAX_CHARACTERS else f"{side[:MAX_CHARACTERS]}..."
     if text.isprintable():
         return text

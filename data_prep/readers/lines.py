@@ -55,7 +55,7 @@ class LineReader:
         self._notes = notes
         self._refuse_invalid = refuse_invalid
         self._num_before = self._lone_cr = self._non_ascii = self._invalid = 0
-        self._first_invalid = ""
+        self._first_invalid = self._first_long = ""
 
     def __iter__(self) -> Iterator[Side]:
         """Yields the text of each line, or why it has none.
@@ -117,6 +117,7 @@ class LineReader:
         for line in io.BytesIO(block):
             size = len(line)
             if len(line.removesuffix(b"\n")) >= MAX_LINE_BYTES:
+                self._first_long = self._first_long or f"line {self._num_before + len(sides) + 1}, byte offset {offset}"
                 self._lone_cr += line.count(b"\r")
                 size += 0 if line.endswith(b"\n") else self._skip_rest(file)
                 sides.append(Unusable.TOO_LONG)
@@ -174,6 +175,10 @@ class LineReader:
     def _check_whole_file(self) -> None:
         if self._first_invalid:
             self._notes.places.append(f"{self.path.name}: first line that is not UTF-8: {self._first_invalid}")
+        if self._first_long:
+            self._notes.places.append(
+                f"{self.path.name}: first line of {MAX_LINE_BYTES >> 20} MiB or more: {self._first_long}"
+            )
         if self._lone_cr > self.num_lines:
             raise DataError(
                 f"{self.path}: {self._lone_cr} lone CR characters in {self.num_lines} lines: old-Mac line ends; "

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Notes:
-    """Counts by name (byte order marks, CRLF, ...), and the places of the first invalid line of each file."""
+    """Counts by name (byte order marks, CRLF, ...), and places: the first line of each file that cannot be read."""
 
     counts: Counter[str] = field(default_factory=Counter)
     places: list[str] = field(default_factory=list)

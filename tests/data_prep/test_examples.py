@@ -58,9 +58,11 @@ def test_equal_pairs_appear_once_and_few_all() -> None:
 def test_long_and_odd_text_is_shown_readably() -> None:
     examples = Examples(1)
     examples.add("too_long", line("x" * 10_000), line(Unusable.INVALID_UTF8))
+    examples.add("both", line(Unusable.TOO_LONG), line("short"))
     examples.add("control", line("a\0b\n\ud800"), line("\u202bשלום\u202c"))
     assert without_ranks(examples.ranked()) == {
-        "too_long": [["x" * MAX_CHARACTERS + "...", "(invalid_utf8)"]],
+        "too_long": [["x" * MAX_CHARACTERS + "...", "(not UTF-8)"]],
+        "both": [["(far too long to be read)", "short"]],
         "control": [["a\\x00b\\n\\ud800", "\\u202bשלום\\u202c"]],
     }
 

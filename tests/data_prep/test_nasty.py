@@ -62,6 +62,22 @@ def test_the_first_invalid_line_is_named(tmp_path: Path) -> None:
     assert counts["places"] == ["src: first line that is not UTF-8: line 1, byte offset 15 (0xff)"]
 
 
+def test_the_first_line_that_is_too_long_to_be_read_is_named(tmp_path: Path) -> None:
+    lines = [ENG[0], "ü" * 3_000_000, ENG[1], "x" * 5_000_000]
+    _, _, counts = _spool(tmp_path, Nasty(joined(lines), joined([MSA[0], "y", MSA[1], "z" * 4_194_304])))
+    assert counts["dropped"] == {"too_long": 2}
+    offsets = [len(joined(lines[:1])), len(joined([MSA[0], "y", MSA[1]]))]
+    assert counts["places"] == [
+        f"src: first line of 4 MiB or more: line 2, byte offset {offsets[0]}",
+        f"tgt: first line of 4 MiB or more: line 4, byte offset {offsets[1]}",
+    ]
+    shown = [pair[1:] for pair in counts["examples"]["too_long"]]
+    assert sorted(shown) == [
+        ["(far too long to be read)", "(far too long to be read)"],
+        ["(far too long to be read)", "y"],
+    ]
+
+
 def test_given_held_out_text_is_not_thinned_out(tmp_path: Path) -> None:
     case = Nasty(joined(["Yes.", ENG[0], ENG[0], "", "word " * 251]), joined([MSA[2] * 5, ENG[0], ENG[0], "x", "y"]))
     src, _, counts = _spool(tmp_path, case, split="test")
