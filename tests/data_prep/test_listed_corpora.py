@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from data_prep.cli import main
 from data_prep.normalise import key
 from data_prep.pair_lists import listed_corpus
+from smoe_ds.config import load_run
 from smoe_ds.data.corpus import Corpus
+from tests.helpers.environment import ROOT
 from tests.helpers.listed import sentences, write_nllb, write_opus100
 from tests.helpers.prepared import prepare_spec
 
@@ -80,6 +83,20 @@ def test_groups_and_wrong_line_counts_are_in_the_manifest(opus100: Corpus) -> No
     assert "ar-de test: 3 lines read, expected 2,000" in warnings
     assert sum("lines read, expected" in text for text in warnings) == 99 + 94 * 2 + 15
     assert not any("sentences drawn" in text for text in warnings)
+
+
+def test_the_recipe_trains_the_94_pairs_of_the_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full release, prepared by name as it is shipped, is what the run file reads: 188 directions."""
+    write_opus100(tmp_path / "data/opus-100-corpus")
+    monkeypatch.chdir(tmp_path)
+    sets = ["clean.wrong_script=keep", "sentencepiece.vocab_size=700", "sentencepiece.allow_smaller=true"]
+    assert main(["opus100", "--quiet", *(word for text in sets for word in ("--set", text))]) == 0
+    run = load_run(ROOT / "ds_configs/opus100.json")
+    assert run.smoe.data.directions is None
+    corpus = Corpus(Path(run.smoe.data.path))
+    train, valid, test = (set(corpus.directions_of(split)) for split in ("train", "valid", "test"))
+    assert (len(train), len(valid), len(test)) == (188, 188, 218) and train < test and train == valid
+    assert set(corpus.manifest["groups"]) == {pair for pair in corpus.pairs if "en" in pair.split("-")}
 
 
 @pytest.mark.parametrize("name", ["m4", "m15"])
