@@ -134,9 +134,7 @@ class CheckedFile:
         unchecked = blocks[~self._checked[blocks]]
         if not len(unchecked):
             return
-        wanted = np.zeros(len(self._checked), np.bool_)
-        wanted[unchecked] = True
-        new = np.flatnonzero(wanted)
+        new = np.array(sorted(set(unchecked.tolist())))
         wrong = new[self._sums_of(numbers, new) != self._sums[new]]
         if len(wrong):
             raise DataError(f"{self.path}: content changed at byte offset {self._range(int(wrong[0]))}; {_REMEDY}")

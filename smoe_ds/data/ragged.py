@@ -94,5 +94,6 @@ def spans(starts: Int64, lengths: Int64) -> Int64:
     """The integers of the ranges ``starts[i]`` to ``starts[i] + lengths[i] - 1``, one range after the other."""
     if len(starts) == 1:
         return np.arange(int(starts[0]), int(starts[0] + lengths[0]))
-    before = np.cumsum(lengths) - lengths
-    return np.repeat(starts - before, lengths) + np.arange(int(lengths.sum()))
+    ends = lengths.cumsum()
+    total = int(ends[-1]) if len(ends) else 0
+    return (starts - ends + lengths).repeat(lengths) + np.arange(total)
