@@ -96,7 +96,10 @@ def test_the_name_and_the_content_must_agree(tmp_path: Path, suffix: str) -> Non
         open_bytes(plain)
     with pytest.raises(DataError, match=rf"is named \{other.suffix}, but is not .* but {name}-compressed; rename"):
         open_bytes(other)
-    errors = {b"plain\n": rf"is named \{suffix}, but is not a {name} file; rename", b"": f"is empty, which no {name} file"}
+    errors = {
+        b"plain\n": rf"is named \{suffix}, but is not a {name} file; rename",
+        b"": f"is empty, which no {name} file is; copy",
+    }
     for content, error in errors.items():
         (tmp_path / f"b{suffix}").write_bytes(content)
         with pytest.raises(DataError, match=rf"b\{suffix}: {error}"):
