@@ -7,6 +7,7 @@ beats but makes none for ``smoe.train.stall_timeout`` seconds counts as stalled.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import hashlib
 import json
@@ -21,7 +22,7 @@ import traceback
 from pathlib import Path
 from types import TracebackType
 
-from smoe_ds.errors import SmoeError
+from smoe_ds.errors import DataError, SmoeError
 from smoe_ds.parallel.env import Env
 from smoe_ds.parallel.failure import Failure, is_echo
 from smoe_ds.parallel.roll_call import roll_call
@@ -37,6 +38,8 @@ class Heartbeat:
     """Beats while it is entered; without `start` it only remembers what the rank is doing.
 
     Leaving it by an exception tells the watchers of all ranks, which end them; leaving it otherwise ends the watcher.
+    So does an error that all ranks have agreed on before they train, or on the corpus: nobody is left behind, and the
+    same command would meet it again.
     """
 
     def __init__(self) -> None:
@@ -95,10 +98,11 @@ class Heartbeat:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
+        agreed = isinstance(error, SmoeError) and error.agreed
+        if error is None or (agreed and (not self.training or isinstance(error, DataError))):
             self.leave()
         elif isinstance(error, SmoeError) and not self.training:
-            self.leave() if error.agreed else self.fail("refused", error)
+            self.fail("refused", error)
         else:
             self.fail("exception", error)
 
@@ -106,6 +110,10 @@ class Heartbeat:
         """This rank ends in order."""
         self._exit_code = 0
         self._over.set()
+        self._leave_watcher()
+
+    def _leave_watcher(self) -> None:
+        """Waits until the watcher has written what it has to."""
         self._tell({"left": True})
         if self._watcher is not None and self._task is not None:
             try:
@@ -123,6 +131,8 @@ class Heartbeat:
                 task.rank, task.host, task.pid, kind, self._doing, seconds, message, trace, echo=is_echo(error)
             )
             self._tell({"failure": failure.as_json()})
+            if task.world_size == 1:  # else its watcher is to end this rank, whatever it does
+                atexit.register(self._leave_watcher)
         self._over.set()
 
     def _start_watcher(self, task: Task) -> subprocess.Popen[bytes]:

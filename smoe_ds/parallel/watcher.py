@@ -63,7 +63,7 @@ class Watcher:
             now = time.monotonic()
             self._quiet += min(now - looked, 2 * self.task.interval)
             looked = now
-            if self._left:
+            if self._left and self.task.rank not in self._failures:
                 break
             self._judge_own_rank()
             self._publish()

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from smoe_ds.errors import ConfigError
+from smoe_ds.errors import ConfigError, DataError
 from smoe_ds.parallel.env import Env
 from smoe_ds.parallel.heartbeat import Heartbeat
 
@@ -32,6 +32,10 @@ def play(heartbeat: Heartbeat, act: str) -> None:
         raise RuntimeError(value)
     elif verb == "refuse":
         raise ConfigError(value)
+    elif verb == "agree":
+        error = DataError(value)
+        error.agreed = True
+        raise error
     elif verb == "signal":
         os.kill(os.getpid(), signal.Signals[value])
     elif verb == "watcher":

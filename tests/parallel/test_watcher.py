@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.own_ranks import await_none_that_mention
+from tests.helpers.own_ranks import await_none_that_mention, processes_that_mention
 from tests.helpers.stand_in import stand_ins
 
 DEADLINE = 4.0
@@ -64,6 +64,25 @@ def test_a_start_that_is_refused_is_no_crash(tmp_path: Path) -> None:
     codes, outputs, crash = live(tmp_path, [FOR_EVER], ["sleep 0.5", "refuse there is no such corpus"])
     assert all(code != 0 for code in codes) and crash is None
     assert "there is no such corpus" in outputs[1] and "failed first" not in "".join(outputs)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_corpus_that_all_ranks_find_damaged_is_no_crash(tmp_path: Path, ranks: int) -> None:
+    codes, outputs, crash = live(tmp_path, *[["train", "sleep 0.5", "agree changed at byte offset 7"]] * ranks)
+    assert codes == [1] * ranks and crash is None
+    assert all(output.count("changed at byte offset 7") == 1 for output in outputs)  # Python's own traceback
+    assert "failed first" not in "".join(outputs)
+
+
+def test_nothing_writes_after_the_end_of_a_lone_rank(tmp_path: Path) -> None:
+    with stand_ins(tmp_path, [["train", "sleep 0.5", "raise no memory"]], deadline=40) as (rank,):
+        assert rank.wait(30) == 1
+        assert processes_that_mention(str(tmp_path)) == []
+        assert json.loads((tmp_path / "crash.json").read_text())["message"] == "RuntimeError: no memory"
+        assert not list(tmp_path.glob("alive-*"))
+        assert rank.stdout is not None
+        lines = rank.stdout.read().splitlines()
+    assert lines[-3] == "RuntimeError: no memory" and lines[-2].startswith("smoe-ds: rank 0 of 1 failed first")
 
 
 @pytest.mark.parametrize("rank", [0, 1])
