@@ -38,8 +38,8 @@ def check_own(folder: Path, places: Sequence[str], output: Path) -> None:
 
 
 def is_own(folder: Path, places: Sequence[str], output: Path) -> bool:
-    """Whether a folder is there, not empty, and a preparation's own; arguments as for `check_own`."""
-    return folder.is_dir() and any(folder.iterdir()) and not _others(folder, places, output)
+    """Whether a folder is there, and empty or a preparation's own; arguments as for `check_own`."""
+    return folder.is_dir() and not _others(folder, places, output)
 
 
 def _others(folder: Path, places: Sequence[str], output: Path) -> list[str]:

@@ -133,6 +133,12 @@ def test_killed_while_the_folder_is_made_or_removed(folder: Path, call: str, num
     assert not (folder / "corpus.work").exists()
 
 
+def test_what_the_last_moment_of_a_killed_preparation_left_goes(folder: Path) -> None:
+    (folder / "corpus.work").mkdir()
+    prepare_spec(folder, spec_of(folder))
+    assert not (folder / "corpus.work").exists()
+
+
 def test_only_ones_own_is_removed(tmp_path: Path) -> None:
     own = tmp_path / "x.work"
     for name in (LOCK, "records/a", "draft.1/b"):
