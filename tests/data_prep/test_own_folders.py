@@ -82,6 +82,15 @@ def test_a_work_folder_of_somebody_else_is_refused_by_name(folder: Path) -> None
     assert not (folder / "corpus.work").exists()
 
 
+def test_names_like_ones_own_are_not_enough(folder: Path) -> None:
+    shutil.rmtree(folder / "corpus")
+    (folder / "corpus.work" / "raw").mkdir(parents=True)
+    (folder / "corpus.work" / "raw" / "thesis.txt").write_text(TEXT)
+    with pytest.raises(DataError, match=r"/corpus.work: holds raw, not known"):
+        prepare_spec(folder, spec_of(folder))
+    assert (folder / "corpus.work" / "raw" / "thesis.txt").read_text() == TEXT
+
+
 def test_a_crew_folder_of_somebody_else_is_refused_by_name(folder: Path) -> None:
     thesis = foreign(folder / "other.crew") / "thesis.txt"
     command = [
