@@ -64,7 +64,11 @@ def argument_parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="override a key, e.g. --set sentencepiece.vocab_size=4000; may be repeated",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace an earlier result in the output folder")
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace an earlier result in the output folder, if nothing else is in it",
+    )
     parser.add_argument(
         "--workers",
         type=_positive,
