@@ -1,8 +1,9 @@
 """The next sentences of every direction in their order, with their lengths.
 
 Lengths are looked up for several windows at a time, since the calls and the pages of the offset tables that one window
-needs are nearly those of eight. In every window another eighth of the directions does so, for all windows to take about
-the same time; the first two after a start or a jump look up no more than they need.
+needs are nearly those of eight. In every window another eighth of the directions does so: where there are many, all
+windows take about the same time; a single one looks up in one window of eight. The first two after a start or a jump
+look up no more than they need.
 """
 
 from __future__ import annotations

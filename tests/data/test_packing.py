@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from smoe_ds.data.packing import Packing, _cut, _shuffle, pack, stable_order
+from smoe_ds.data.packing import Packing, _cut, _shuffle, pack
+from smoe_ds.data.sorting import stable_order
 
 
 def lognormal(count: int, *, mean: float = 3.2, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -85,9 +86,15 @@ def _cut_naively(src: list[int], tgt: list[int], max_tokens: int) -> list[int]:
 
 
 @pytest.mark.parametrize("most", [0, 5, 2**16 - 1, 2**16, 2**40])
-def teststable_order_equals_numpys(most: int) -> None:
+def test_stable_order_equals_numpys(most: int) -> None:
     keys = np.random.default_rng(0).integers(0, most + 1, 5000)
     assert stable_order(keys).tolist() == np.argsort(keys, kind="stable").tolist()
+
+
+@pytest.mark.parametrize("keys", [[-1], [3, -(2**40), 2**40]])
+def test_stable_order_refuses_negative_keys(keys: list[int]) -> None:
+    with pytest.raises(ValueError, match=f"key {min(keys)}, expected none below 0"):
+        stable_order(np.array(keys))
 
 
 def test_shuffle_puts_every_number_everywhere() -> None:

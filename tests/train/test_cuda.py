@@ -72,7 +72,7 @@ def test_resumed_run_equals_the_undisturbed_one(
     smoe("train", parts, "--set", zero)
     folders = [file.with_name("run") / "checkpoints" / "step_6" for file in (whole, parts)]
     said = smoe("checkpoint", "diff", *folders)
-    assert "no difference" in said or all("seconds" in line for line in said.splitlines()), said
+    assert "no difference" in said, said
 
 
 def test_offload_trains_alike(tmp_path: Path, corpus_folder: Path) -> None:
