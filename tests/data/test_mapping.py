@@ -10,6 +10,7 @@ import pytest
 from smoe_ds.data import mapping
 from smoe_ds.data.mapping import Mapping
 from smoe_ds.errors import DataError
+from tests.helpers.resident import resident_of
 
 SIZE = 32 << 20
 
@@ -19,18 +20,6 @@ def file(tmp_path: Path) -> Path:
     path = tmp_path / "numbers"
     np.arange(SIZE // 8).tofile(path)
     return path
-
-
-def resident_of(path: Path) -> int:
-    """Resident bytes of the mappings of a file in this process."""
-    total, inside = 0, False
-    for line in Path("/proc/self/smaps").read_text().splitlines():
-        first = line.split()[0]
-        if "-" in first and not first.endswith(":"):
-            inside = line.endswith(str(path))
-        elif inside and first == "Rss:":
-            total += int(line.split()[1]) * 1024
-    return total
 
 
 def test_pages_are_given_back_and_read_again(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
