@@ -60,7 +60,7 @@ def measure_sentences(
         language_ids: language -> id of its token.
     """
     data = run.smoe.data
-    settings = order_settings(data, seed=run.smoe.train.seed, max_positions=run.smoe.model.max_positions)
+    settings = order_settings(data, sentences, seed=run.smoe.train.seed, max_positions=run.smoe.model.max_positions)
     directions = Directions(sentences, language_ids, settings)
     before = np.zeros(len(sentences), dtype=np.int64)
     drawn, seconds = 0, 0.0

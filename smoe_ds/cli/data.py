@@ -222,7 +222,17 @@ def _text(stats: CorpusStats, config: DataConfig, micro_batches: int, max_positi
         f"{text_table(header, rows)}\n\n"
         f"T {config.temperature:g}, {micro_batches} micro-batches of at most {config.max_tokens:,} tokens a step: "
         f"about {stats.pairs_per_step:,.0f} sentence pairs and {stats.tokens_per_step:,.0f} tokens; "
-        f"packing {100 * stats.packing:.1f} %{_too_long(stats, config, max_positions)}"
+        f"packing {100 * stats.packing:.1f} %{_padding(stats)}{_too_long(stats, config, max_positions)}"
+    )
+
+
+def _padding(stats: CorpusStats) -> str:
+    """Advice, where more than 5 % of the micro-batches are padding."""
+    if stats.packing >= 0.95:
+        return ""
+    return (
+        f"\n\nhint: windows of {stats.window:,} pairs leave {100 * (1 - stats.packing):.1f} % padding; a larger "
+        "smoe.data.window leaves less, but repeats the pairs of small directions within a micro-batch"
     )
 
 

@@ -6,13 +6,6 @@ from pydantic import Field
 
 from smoe_ds.config.section import Section
 
-_WINDOW, _BUDGET, _PER_TOKEN = 98_304, 8192, 16
-
-
-def _default_window(max_tokens: int) -> int:
-    """Sentence pairs that make some 450 micro-batches of short sentences: at most 5 % padding."""
-    return _WINDOW + _PER_TOKEN * max(0, max_tokens - _BUDGET)
-
 
 class DataConfig(Section):
     """Prepared corpus, mixture of directions, token budget."""
@@ -36,11 +29,11 @@ class DataConfig(Section):
         gt=0,
         description="Token budget of a micro-batch: sentences x (longest source + longest target), padding included.",
     )
-    window: int = Field(
-        default_factory=lambda data: _default_window(data.get("max_tokens", 0)),
+    window: int | None = Field(
+        default=None,
         gt=0,
-        description="Sentence pairs drawn at a time, sorted by length and cut into micro-batches. Left out: 98304, and "
-        "16 more for each token of max_tokens beyond 8192, since with few micro-batches in a window much is padding.",
+        description="Sentence pairs drawn at a time, sorted by length and cut into micro-batches. null: 98304, and for "
+        "each token of max_tokens beyond 8192 up to 16 more, since few micro-batches in a window mean much padding.",
     )
     prefetch_steps: int = Field(
         default=2, ge=0, description="Steps whose batches a background thread makes ready ahead; 0: no thread."

@@ -18,8 +18,7 @@ class KeyDescription:
 
     Attributes:
         key: dotted.
-        default: as JSON; ``required``, ``computed`` where it follows from other keys, or ``-`` when DeepSpeed's own
-            default stays.
+        default: as JSON; ``required``, or ``-`` when DeepSpeed's own default stays.
         text: what it is.
     """
 
@@ -36,9 +35,7 @@ def describe_keys() -> Iterator[KeyDescription]:
         owner = section_of(RunFile, path[:-1])
         assert owner is not None
         info = owner.model_fields[path[-1]]
-        if info.default_factory is not None:
-            default = "computed"
-        elif info.default is PydanticUndefined:
+        if info.default is PydanticUndefined:
             default = "required"
         elif info.default is None:
             default = "null" if path[0] == "smoe" else "-"

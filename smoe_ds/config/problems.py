@@ -108,8 +108,6 @@ def rephrase(error: ValidationError, root: type[BaseModel], at: Path, refused: M
     """Pydantic's complaints about the section at path ``at`` of ``root`` as problems."""
     for entry in error.errors(include_url=False):
         path = (*at, *entry["loc"])
-        if entry["type"] == "default_factory_not_called":  # another field, which has a problem of its own, decides it
-            continue
         if entry["type"] == "broken_rules":
             for field, message in entry["ctx"]["broken"]:
                 yield Problem((*path, *field.split(".")), message)

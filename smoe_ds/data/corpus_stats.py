@@ -46,12 +46,14 @@ class CorpusStats:
         directions: in alphabetical order.
         pairs_per_step: sentence pairs that are read in a step, on average.
         tokens_per_step: source and target tokens of a step, special tokens included, padding not.
+        window: sentence pairs of a window, see `smoe.data.window`.
         packing: real tokens / tokens with padding.
     """
 
     directions: list[DirectionStats]
     pairs_per_step: float
     tokens_per_step: float
+    window: int
     packing: float
 
 
@@ -73,7 +75,8 @@ def corpus_stats(
     names = corpus.directions_of("train") if config.directions is None else config.directions
     sentences = {name: corpus.sentences("train", name) for name in names}
     ids = {language: corpus.tokenizer.language_id(language) for language in corpus.languages}
-    directions = Directions(sentences, ids, order_settings(config, seed=seed, max_positions=max_positions))
+    settings = order_settings(config, sentences, seed=seed, max_positions=max_positions)
+    directions = Directions(sentences, ids, settings)
     window = directions.draw(0, np.zeros(len(names), np.int64))
     if not len(window.packing):
         directions.require_usable()
@@ -82,13 +85,14 @@ def corpus_stats(
     too_long = directions.too_long()
     drawn = np.array([share / WHOLE for share in directions.shares])
     read = drawn * (directions.sizes - too_long) / directions.sizes
-    epochs = np.where(read > 0, STEPS * per_step * config.window * drawn / directions.sizes, 0)
+    epochs = np.where(read > 0, STEPS * per_step * settings.window * drawn / directions.sizes, 0)
     columns = (column.tolist() for column in (too_long, read / read.sum(), epochs))
     tokens = int(window.num_src_tokens.sum() + window.num_tgt_tokens.sum())
     return CorpusStats(
         directions=[_direction(corpus, *row) for row in zip(directions.names, *columns, strict=True)],
         pairs_per_step=per_step * len(window.direction),
         tokens_per_step=per_step * tokens,
+        window=settings.window,
         packing=tokens / max(1, window.num_padded_tokens),
     )
 

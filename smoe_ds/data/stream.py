@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from smoe_ds.data.batch import Batch
+from smoe_ds.data.mixture import mixture_shares
 from smoe_ds.data.partition import check_partition, micro_batches_of_rank
 from smoe_ds.data.position import Position
 from smoe_ds.data.sentences import SentencePairs
-from smoe_ds.data.window import Directions, OrderSettings, Reading, Window
+from smoe_ds.data.window import Directions, OrderSettings, Reading, Window, check_directions
+from smoe_ds.data.window_size import usual_window
 from smoe_ds.errors import DataError
 
 if TYPE_CHECKING:
@@ -92,8 +94,9 @@ class TrainStream:
         check_partition(micro_batches_per_step, rank, world_size)
         self._micro_batches_per_step = micro_batches_per_step
         self._rank, self._world_size = rank, world_size
-        settings = order_settings(config, seed=seed, max_positions=max_positions)
-        self._directions = Directions(_selected(sentences, config), language_ids, settings)
+        selected = _selected(sentences, config)
+        settings = order_settings(config, selected, seed=seed, max_positions=max_positions)
+        self._directions = Directions(selected, language_ids, settings)
         self._target_language_token = config.target_language_token
         self._belongs_to = {"fingerprint": fingerprint, **asdict(settings)}
         self._position = Position.start(len(self._directions.names))
@@ -257,13 +260,24 @@ class TrainStream:
         return {self._directions.names[d]: int(skipped[d]) for d in np.flatnonzero(skipped).tolist()}
 
 
-def order_settings(config: DataConfig, *, seed: int, max_positions: int) -> OrderSettings:
-    """What the order of sentences depends on, from the run's configuration."""
+def order_settings(
+    config: DataConfig, sentences: Mapping[str, SentencePairs], *, seed: int, max_positions: int
+) -> OrderSettings:
+    """What the order of sentences depends on, from the run's configuration and the directions it reads.
+
+    Raises:
+        DataError: no direction, or one without sentences.
+    """
+    check_directions(sentences)
+    window = config.window
+    if window is None:
+        sizes = [len(pairs) for pairs in sentences.values()]
+        window = usual_window(config.max_tokens, sizes, mixture_shares(sizes, config.temperature))
     return OrderSettings(
         seed=seed,
         temperature=float(config.temperature),
         max_tokens=config.max_tokens,
-        window=config.window,
+        window=window,
         max_positions=max_positions,
         source_language_token=config.source_language_token,
     )

@@ -97,14 +97,11 @@ class Directions:
     def __init__(
         self, sentences: Mapping[str, SentencePairs], language_ids: Mapping[str, int], settings: OrderSettings
     ) -> None:
-        if not sentences:
-            raise DataError("smoe.data.directions: no direction to read; name at least one of the prepared corpus")
+        check_directions(sentences)
         self.settings = settings
         self.names = tuple(sorted(sentences))
         self.pairs = [sentences[name] for name in self.names]
         for name, pairs in zip(self.names, self.pairs, strict=True):
-            if not len(pairs):
-                raise DataError(f"direction {name}: holds no sentence pair; leave it out of smoe.data.directions")
             if pairs.tgt_language not in language_ids:
                 raise DataError(
                     f"direction {name}: the tokenizer has no token for language {pairs.tgt_language}, "
@@ -221,3 +218,16 @@ class Directions:
         if 2 * self.settings.max_positions > self.settings.max_tokens:
             fits &= src_lengths + tgt_lengths <= self.settings.max_tokens
         return fits
+
+
+def check_directions(sentences: Mapping[str, SentencePairs]) -> None:
+    """A stream needs a direction, and each at least one sentence pair.
+
+    Raises:
+        DataError: says which, and the remedy.
+    """
+    if not sentences:
+        raise DataError("smoe.data.directions: no direction to read; name at least one of the prepared corpus")
+    for name, pairs in sorted(sentences.items()):
+        if not len(pairs):
+            raise DataError(f"direction {name}: holds no sentence pair; leave it out of smoe.data.directions")

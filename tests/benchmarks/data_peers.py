@@ -165,7 +165,7 @@ class _PackedBatches:
         generator = np.random.default_rng(SEED)
         shares = _shares(self._sizes.tolist())
         for window in itertools.count():
-            direction = generator.choice(len(shares), DataConfig(path="unused").window, p=shares)
+            direction = generator.choice(len(shares), 98_304, p=shares)
             numbers = self._starts[direction] + generator.integers(0, self._sizes[direction])
             packing = pack(self._src[numbers] + 2, self._tgt[numbers] + 1, MAX_TOKENS, SEED, window)
             for batch in range(len(packing)):

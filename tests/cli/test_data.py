@@ -155,6 +155,17 @@ def test_epochs_are_those_of_the_stream(corpus: Corpus, capsys: pytest.CaptureFi
         assert entry["epochs"] / 500 == pytest.approx(steps[-1].epochs[entry["direction"]], rel=0.03)
 
 
+def test_much_padding_comes_with_advice(corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for window, much in ((64, True), (98_304, False)):
+        run = small_run(tmp_path / "run", corpus.path)
+        run["smoe"]["data"] |= {"window": window, "max_tokens": 256}
+        file = write_run(tmp_path / "run.json", run)
+        found = stats(capsys, corpus.path, "--run", file)
+        assert (found["window"], found["packing"] < 0.95) == (window, much)
+        assert main(["data", "stats", str(corpus.path), "--run", str(file)]) == 0
+        assert (f"hint: windows of {window} pairs leave" in capsys.readouterr().out) == much
+
+
 def lopsided(folder: Path) -> Corpus:
     """All sentences of one pair are long, and a third of those of the other."""
     pairs = []

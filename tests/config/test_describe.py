@@ -20,5 +20,4 @@ def test_descriptions_and_defaults() -> None:
     assert keys["smoe.data.path"].default == "required"
     assert keys["smoe.moe.strata"].default == "[4, 4]"
     assert keys["smoe.moe.num_experts"].default == "null"
-    assert keys["smoe.data.window"].default == "computed"
     assert keys["zero_optimization.overlap_comm"].default == "-"
