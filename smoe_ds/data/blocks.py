@@ -27,6 +27,7 @@ from smoe_ds.errors import DataError
 SUM_DTYPE = np.dtype("<u4")
 _MAPPED_FILES = 384  # a mapping holds a file descriptor, and the usual limit is 1,024 in a process
 _REMEDY = "restore the file or prepare the corpus again with --overwrite; `smoe-ds data check` finds all damage"
+_REPLACED = "start again, and do not prepare into a folder that a run reads"
 
 
 def num_blocks(size: int, block: int) -> int:
@@ -110,12 +111,14 @@ class CheckedFile:
         self._sums = sums
         self._checked = np.zeros(num_blocks(size, block), np.bool_)
         self._all_checked = not len(self._checked)
+        self._identity: tuple[int, ...] | None = None  # of the file whose blocks are checked
 
     def read(self, start: Int64, stop: Int64) -> NDArray[Any]:
         """The mapped file, of which the numbers ``start[i]`` to ``stop[i] - 1`` are checked for every i.
 
         Raises:
-            DataError: the file is gone, has another size, or a block is not what was written; the message names it.
+            DataError: the file is gone, has another size or was replaced since it was first read, or a block is not
+                what was written; the message names it.
         """
         try:
             mapping = _map(self)
@@ -123,6 +126,9 @@ class CheckedFile:
             mapping.looked_up(len(start), span)
         except DataError as error:
             raise DataError(f"{error}; {_REMEDY}") from error
+        self._identity = self._identity or mapping.identity
+        if mapping.identity != self._identity:
+            raise DataError(f"{self.path}: was replaced while it was read; {_REPLACED}")
         if not self._all_checked:
             self._check(mapping.numbers, start * self._dtype.itemsize, stop * self._dtype.itemsize)
         return mapping.numbers

@@ -36,6 +36,7 @@ class Mapping:
 
     Attributes:
         numbers: the file as a read-only array.
+        identity: device, inode and time of change [ns] of what was mapped; another file of this name has another one.
 
     Raises:
         DataError: the file is gone, or has another size.
@@ -48,7 +49,8 @@ class Mapping:
         self._pages: mmap.mmap | None = None
         try:
             with path.open("rb") as file:
-                found = os.fstat(file.fileno()).st_size
+                stat = os.fstat(file.fileno())
+                found, self.identity = stat.st_size, (stat.st_dev, stat.st_ino, stat.st_mtime_ns)
                 if found == size and size:
                     self._pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
                     self.numbers = np.frombuffer(self._pages, dtype)
