@@ -8,7 +8,7 @@ from typing import Any
 
 from smoe_ds.parallel.beats import Listener, read_beat
 from smoe_ds.parallel.failure import Failure
-from smoe_ds.parallel.reach import Place, Reach
+from smoe_ds.parallel.reach import ASKS_PER_TAKING, Place, Reach
 from smoe_ds.parallel.watch_task import Task
 
 _NO_REACH = "{hosts} have not reached each other for {seconds:.0f} s: the network failed"
@@ -59,13 +59,15 @@ class Peers:
             self._reach.receive()
 
     def look(self, now: float) -> None:
-        """Reads the files, and asks for the watchers of other hosts.
+        """Reads the files, and asks for the watchers of other hosts; takes the datagrams that come meanwhile.
 
         Args:
             now: this process's monotonic time [s].
         """
-        for listener in self._listeners.values():
+        for number, listener in enumerate(self._listeners.values(), start=1):
             listener.look(now)
+            if number % ASKS_PER_TAKING == 0:
+                self.receive()
         if self._reach:
             self._reach.look(now)
             if self._task.rank and (beat := self._listeners[0].heard) is not None:

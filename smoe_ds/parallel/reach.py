@@ -16,7 +16,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+ASKS_PER_TAKING = 64
+"""Asks, or reads of files, after which what has come is taken: a receive buffer may hold only some 250 datagrams."""
+
 _LONGEST = 512  # bytes of a datagram
+_ASKS_PER_LOOKUP = 10  # while rank 0's address is not known: a look-up of its name may block for seconds
 _MAPPED = "::ffff:"  # before an IPv4 address, as a socket of both families shows it
 
 
@@ -56,6 +60,7 @@ class Reach:
         self._longest_pause = longest_pause
         self._looked: float | None = None
         self._asked: tuple[str, int] | None = None
+        self._asks = 0  # at where rank 0's listens now
         self._to_zero: socket.socket | None = None
         self._own = _listening() if listens else None
         self._places: dict[int, Place] = {}
@@ -75,14 +80,18 @@ class Reach:
         """
         where = (str(beat.get("token")), int(beat.get("port") or 0))
         if where != self._asked:
-            self._asked = where
+            self._asked, self._asks = where, 0
+        if self._asks == 0 or (self._to_zero is None and self._asks % _ASKS_PER_LOOKUP == 0):
             self._connect(where[1])
+        self._asks += 1
         if self._to_zero is not None:
             with contextlib.suppress(OSError):  # nothing listens there, or the network is gone: the silence will tell
                 self._to_zero.send(f"{where[0]} {self._rank}".encode())
 
     def ask_others(self, places: Mapping[int, Place]) -> None:
         """Asks the watchers of further hosts; one that is no longer among them, or is another, is forgotten.
+
+        Takes what comes meanwhile, and answers it.
 
         Args:
             places: where they listen, by rank; rank 0's and this one's are passed over.
@@ -94,7 +103,7 @@ class Reach:
             if places.get(rank) != old:
                 self.quiet.pop(rank, None)
         self._places = places
-        for place in places.values():
+        for number, place in enumerate(places.values(), start=1):
             with contextlib.suppress(OSError):
                 found = socket.getaddrinfo(
                     place.address,
@@ -104,6 +113,8 @@ class Reach:
                     flags=socket.AI_NUMERICHOST | socket.AI_V4MAPPED,
                 )
                 self._own.sendto(f"{place.token} {self._rank}".encode(), found[0][4])
+            if number % ASKS_PER_TAKING == 0:
+                self.receive()
 
     def receive(self) -> None:
         """Takes what has come, and answers it."""
@@ -148,9 +159,14 @@ class Reach:
             self._to_zero = None
         with contextlib.suppress(OSError):
             family, kind, protocol, _, address = socket.getaddrinfo(self._address, port, type=socket.SOCK_DGRAM)[0]
-            self._to_zero = socket.socket(family, kind, protocol)
-            self._to_zero.setblocking(False)
-            self._to_zero.connect(address)
+            end = socket.socket(family, kind, protocol)
+            try:
+                end.setblocking(False)
+                end.connect(address)
+            except OSError:  # no way there yet
+                end.close()
+                raise
+            self._to_zero = end
 
 
 def _listening() -> socket.socket:

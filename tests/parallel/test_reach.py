@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import select
 import socket
+import time
 from typing import Any
+
+import pytest
 
 from smoe_ds.parallel.reach import Place, Reach
 
@@ -131,3 +134,83 @@ def test_a_watcher_that_has_left_or_is_another_is_forgotten() -> None:
             take(one)
         one.ask_others(changed)
         assert 2 not in one.quiet
+
+
+class QuicklyAnswered(Reach):
+    """One whose asks have all been answered when it takes what has come.
+
+    Args:
+        others: sockets of the watchers that it asks.
+    """
+
+    def __init__(self, others: list[socket.socket]) -> None:
+        super().__init__(1, ADDRESS, "rank_1", longest_pause=2.0, listens=True)
+        self.others = others
+
+    def receive(self) -> None:
+        ready = select.poll()
+        by_number = {end.fileno(): end for end in self.others}
+        for number in by_number:
+            ready.register(number, select.POLLIN)
+        for number, _ in ready.poll(0):
+            text, sender = by_number[number].recvfrom(512)
+            token = text.decode().split()[0]
+            by_number[number].sendto(f"{token} {token.removeprefix('rank_')}".encode(), sender)
+        super().receive()
+
+
+def test_answers_of_many_hosts_fit_the_receive_buffer() -> None:
+    others = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(600)]
+    try:
+        for other in others:
+            other.bind((ADDRESS, 0))
+        told = {rank: Place(ADDRESS, other.getsockname()[1], f"rank_{rank}") for rank, other in enumerate(others, 2)}
+        one = QuicklyAnswered(others)
+        one.files()[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 106_496)  # Linux's own: 277 datagrams
+        one.ask_others(told)
+        until = time.monotonic() + 5
+        while one.quiet.keys() != told.keys() and time.monotonic() < until:
+            select.select(one.files(), [], [], 0.1)
+            one.receive()
+        assert one.quiet.keys() == told.keys()
+    finally:
+        for other in others:
+            other.close()
+
+
+def test_a_name_that_is_not_found_at_first_is_looked_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    zero, other, beat = pair()
+    original, found, lookups = socket.getaddrinfo, False, 0
+
+    def getaddrinfo(*args: Any, **kwargs: Any) -> Any:
+        nonlocal lookups
+        lookups += 1
+        if not found:
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    for _ in range(15):
+        other.ask(beat)
+    assert (lookups, other.files()) == (2, [])  # a look-up may block
+    found = True
+    for _ in range(25):
+        other.ask(beat)
+    assert lookups == 3
+    take(zero)
+    take(other)
+    assert other.quiet == {0: 0.0}
+
+
+def test_an_address_without_a_way_there_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    zero, other, beat = pair()
+    original = socket.getaddrinfo
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "getaddrinfo", lambda _, port, **more: original("255.255.255.255", port, **more))
+        other.ask(beat)  # a socket may not connect to all hosts
+        assert other.files() == []
+    for _ in range(10):
+        other.ask(beat)
+    take(zero)
+    take(other)
+    assert other.quiet == {0: 0.0}
