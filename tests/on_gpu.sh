@@ -10,7 +10,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
 
 corpus=$(realpath "${1:?give the folder of a prepared corpus}")
 output=$(realpath -m "${2:-gpu-results}")
-mkdir -p "$output" || exit 2
 unset DS_ACCELERATOR
 export OMP_NUM_THREADS=2 PYTHONPATH=$PWD
 failed=0
@@ -31,6 +30,7 @@ if ! python3 -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; th
   echo 'no CUDA device here' >&2
   exit 2
 fi
+mkdir -p "$output" || exit 2
 nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader
 python3 -c 'import torch, deepspeed; print("torch", torch.__version__, "deepspeed", deepspeed.__version__)'
 
