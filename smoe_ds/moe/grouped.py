@@ -29,7 +29,7 @@ def grouped_mm_problem(device: torch.device, dtype: torch.dtype) -> str | None:
     try:
         with torch.inference_mode(False), torch.enable_grad():  # the answer is kept, whoever asks first
             found = _trial(device, dtype)
-    except (RuntimeError, NotImplementedError) as error:
+    except RuntimeError as error:
         return str(error).splitlines()[0]
     right = all(bool((t == value).all()) for t, value in zip(found, [16.0, 16.0, 8.0, 0.0, 16.0], strict=True))
     return None if right else "it computes wrong numbers"

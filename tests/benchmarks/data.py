@@ -136,12 +136,9 @@ def _worker(args: argparse.Namespace) -> dict[str, float] | None:
 
     name, task = args.worker.split(":")
     loader = LOADERS[name](open_pairs(args.data), args.work)
-    if task == "prepare":
+    if task == "prepare" or (args.step and not loader.resumes):
         return None
-    try:
-        first, source = _first_batch(loader, args.step)
-    except NotImplementedError:
-        return None
+    first, source = _first_batch(loader, args.step)
     if task == "resume":
         return {"first": first}
     tokens = padded = 0

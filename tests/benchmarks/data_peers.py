@@ -45,6 +45,8 @@ class Counted:
 class Stream:
     """This project's."""
 
+    resumes = True
+
     def __init__(self, pairs: Pairs, work: Path) -> None:
         self._pairs = pairs
         self._position: dict[str, Any] | None = None
@@ -100,6 +102,8 @@ class Stream:
 
 class TorchData:
     """torchdata's StatefulDataLoader over memory-mapped arrays; a batch sampler draws, packs and gives numbers."""
+
+    resumes = True
 
     def __init__(self, pairs: Pairs, work: Path) -> None:
         self._dataset = _MappedPairs(pairs)
@@ -175,6 +179,8 @@ class _PackedBatches:
 class Streaming:
     """MosaicML Streaming: a stream per direction, mixed by its proportion; samples pooled and cut into batches."""
 
+    resumes = True
+
     def __init__(self, pairs: Pairs, work: Path) -> None:
         from streaming import MDSWriter
 
@@ -219,6 +225,8 @@ class HuggingFace:
     interleaved, gave less than a hundredth of that.
     """
 
+    resumes = False  # torch's DataLoader keeps no state
+
     def __init__(self, pairs: Pairs, work: Path) -> None:
         import datasets
 
@@ -241,8 +249,7 @@ class HuggingFace:
         """Batches from the start; there is no way back to a later step."""
         import datasets
 
-        if step:
-            raise NotImplementedError("torch's DataLoader keeps no state")
+        assert not step
         folders = [str(self._folder / name) for name in self._pairs.sentences()]
         dataset = datasets.concatenate_datasets([datasets.load_from_disk(folder) for folder in folders])
         sampler = _PackedBatches(self._pairs)
