@@ -9,7 +9,6 @@ GPU, memory at the peak and what the profiler sees: kernels per micro-batch and 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -52,8 +51,7 @@ class Racer:
 
     def train(self, steps: int, device: torch.device) -> None:
         """One round."""
-        waited, tokens = 0.0, 0
-        held = 0
+        waited, tokens, held = 0.0, 0, 0
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
             held = torch.cuda.memory_allocated(device)
@@ -91,11 +89,11 @@ def profiled(racer: Racer, steps: int, device: torch.device, top: int) -> dict[s
     racer.tokens.pop(), racer.waited.pop()
     assert profiler.profiler is not None
     kernels: dict[str, list[float]] = {}
-    copies = 0
+    waits = 0
     for event in profiler.profiler.kineto_results.events():
         if str(event.device_type()) == "DeviceType.CUDA":
             kernels.setdefault(event.name(), []).append(event.duration_ns() / 1e9)
-        copies += event.name() == "aten::_local_scalar_dense" or event.name() == "cudaStreamSynchronize"
+        waits += event.name() == "aten::_local_scalar_dense" or event.name() == "cudaStreamSynchronize"
     batches = steps * racer.trainer.accumulation_steps
     busy = sum(map(sum, kernels.values()))
     print(f"profile: {seconds / batches * 1e3:.2f} ms a micro-batch, kernels {busy / batches * 1e3:.2f} ms")
@@ -103,7 +101,7 @@ def profiled(racer: Racer, steps: int, device: torch.device, top: int) -> dict[s
         print(f"  {sum(times) / batches * 1e3:7.3f} ms {len(times) / batches:7.1f} x  {name[:110]}")
     return {
         "kernels": sum(map(len, kernels.values())) / batches,
-        "waits": copies / batches,
+        "waits": waits / batches,
         "busy_ms": busy / batches * 1e3,
     }
 
@@ -165,9 +163,7 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
             racer.trainer.stream.close()
     run = first.trainer.run
     title = f"{Path(args.run_file).stem}, {run.precision} on {device.type}, {run.smoe.data.max_tokens} tokens"
-    report(title, rows, None)
-    if args.json:
-        Path(args.json).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    report(title, rows, args.json)
     return rows
 
 
