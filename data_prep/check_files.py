@@ -6,8 +6,8 @@ from collections import defaultdict
 from pathlib import Path
 
 from data_prep.readers import source_files
-from data_prep.spec import Spec
-from data_prep.vocabulary import given_vocabulary
+from data_prep.spec.sections import Spec
+from data_prep.vocabulary.train import given_vocabulary
 from smoe_ds.errors import DataError
 
 _SHOWN = 10

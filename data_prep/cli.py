@@ -12,19 +12,19 @@ from types import FrameType
 
 from pydantic import BaseModel
 
-from data_prep.clean import DROP_REASONS, NOTICES
-from data_prep.crew_member import share
-from data_prep.load_spec import SECTIONS, SOURCES, find_spec, load_spec
-from data_prep.output import kept
-from data_prep.output_place import output_place
-from data_prep.pieces import fingerprint
+from data_prep.cleaning.clean import DROP_REASONS, NOTICES
+from data_prep.output.folder import kept
+from data_prep.output.output_place import output_place
 from data_prep.prepare import PIECE_SIZE, prepare
 from data_prep.progress import Progress
-from data_prep.report import format_examples, format_report
-from data_prep.report_file import read_report
-from data_prep.spec import Spec
-from data_prep.tensorboard_report import check_writable, write_tensorboard
-from data_prep.workers import Workers, processes_started, ranks
+from data_prep.report.report_file import read_report
+from data_prep.report.tensorboard import check_writable, write_tensorboard
+from data_prep.report.text import format_examples, format_report
+from data_prep.spec.load_spec import SECTIONS, SOURCES, find_spec, load_spec
+from data_prep.spec.sections import Spec
+from data_prep.stages.pieces import fingerprint
+from data_prep.workers.crew_member import share
+from data_prep.workers.pool import Workers, processes_started, ranks
 from smoe_ds.console import take_any_text
 from smoe_ds.errors import LaunchError, SmoeError
 

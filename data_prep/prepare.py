@@ -13,23 +13,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from data_prep.assemble import CORPUS
 from data_prep.check_files import check_files
-from data_prep.code_warnings import code_warnings
-from data_prep.coverage import language_coverage
-from data_prep.list_warnings import list_warnings
-from data_prep.output import clear_remains, find_finished, finish, working
-from data_prep.output_place import output_place
-from data_prep.pieces import fingerprint
+from data_prep.held_out.splits import Counts, Parts, parts_fingerprint, split_corpus
+from data_prep.output.folder import clear_remains, find_finished, finish, working
+from data_prep.output.output_place import output_place
 from data_prep.progress import Progress
-from data_prep.reading import text_files
-from data_prep.report import warnings_of
-from data_prep.report_file import REPORT, report_content, without_examples, write_report
-from data_prep.spec import Spec
-from data_prep.splits import Counts, Parts, split_corpus
-from data_prep.stages import Inputs, Run, encode_all, parts_fingerprint, read_all, write_all
-from data_prep.vocabulary import train_vocabulary
-from data_prep.workers import Workers, here
+from data_prep.report.report_file import REPORT, report_content, without_examples, write_report
+from data_prep.report.text import warnings_of
+from data_prep.spec.code_warnings import code_warnings
+from data_prep.spec.list_warnings import list_warnings
+from data_prep.spec.sections import Spec
+from data_prep.stages.encode import encode_all
+from data_prep.stages.hash import Inputs
+from data_prep.stages.pieces import fingerprint
+from data_prep.stages.read import read_all
+from data_prep.stages.read_piece import text_files
+from data_prep.stages.run import Run
+from data_prep.stages.write import write_all
+from data_prep.stages.write_shard import CORPUS
+from data_prep.vocabulary.coverage import language_coverage
+from data_prep.vocabulary.train import train_vocabulary
+from data_prep.workers.pool import Workers, here
 from smoe_ds.data.corpus import Corpus
 from smoe_ds.data.manifest import SPLITS
 from smoe_ds.data.shards import sha256_of

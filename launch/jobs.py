@@ -147,8 +147,8 @@ def prepare_job(
     """
     from data_prep.check_files import check_files
     from data_prep.cli import argument_parser
-    from data_prep.load_spec import find_spec, load_spec
-    from data_prep.output import work_folder
+    from data_prep.output.folder import work_folder
+    from data_prep.spec.load_spec import find_spec, load_spec
 
     file, base = find_spec(spec_file)
     given = str(spec_file) if file != spec_file else str(spec_file.absolute())

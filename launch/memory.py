@@ -34,9 +34,9 @@ def check_memory(config: RunConfig, resources: Resources, gpu_memory: float | No
     Raises:
         LaunchError: it does not fit.
     """
-    from smoe_ds.analysis.paper_tables import VOCAB_SIZE
-    from smoe_ds.analysis.plan import make_plan
     from smoe_ds.data.tokenizer import Tokenizer
+    from smoe_ds.planning.paper_tables import VOCAB_SIZE
+    from smoe_ds.planning.plan import make_plan
 
     tokenizer = Path(config.smoe.data.path) / "tokenizer.model"
     vocab_size = Tokenizer(tokenizer).vocab_size if tokenizer.is_file() else VOCAB_SIZE

@@ -94,7 +94,7 @@ spec_output() {
 import sys
 from pathlib import Path
 
-from data_prep.load_spec import load_spec
+from data_prep.spec.load_spec import load_spec
 from smoe_ds.errors import SmoeError
 
 spec = Path(sys.argv[1]).resolve()
@@ -142,7 +142,7 @@ fetch_debian() {
     return
   fi
   begin "$name" "$log"
-  attempt "$log" "$VENV/bin/python" -m data_prep.debian --languages "${language_list[@]}" --max-plain-words 12 \
+  attempt "$log" "$VENV/bin/python" -m data_prep.quickstart.debian --languages "${language_list[@]}" --max-plain-words 12 \
     --source-dir "$dir/data/quickstart-source/packages" --out "$text" --output "../../$(basename -- "$corpus")" || status=$?
   if ((status == 3)) && [[ "$asked_source" == auto ]]; then
     say "The packages cannot be had ($(tail -n 1 -- "$log" | cut -c 1-200))"
@@ -161,7 +161,7 @@ fetch_cldr() {
   else
     step "Installing babel, which carries CLDR" "$logs/babel.log" "$VENV/bin/python" -m pip install "babel==2.18.0"
     step "Composing text" "$logs/fetch.log" \
-      "$VENV/bin/python" -m data_prep.cldr --languages "${language_list[@]}" --out "$text" \
+      "$VENV/bin/python" -m data_prep.quickstart.cldr --languages "${language_list[@]}" --out "$text" \
       --output "../../$(basename -- "$corpus")"
     grep ' composed pairs$' "$logs/fetch.log"
   fi

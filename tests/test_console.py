@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.environment import ROOT
 from tests.helpers.prepared import small_corpus, small_spec, write_lines, write_spec
-
-ROOT = Path(__file__).parents[1]
 
 
 def run(encoding: str, *words: object) -> str:

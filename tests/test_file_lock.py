@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from smoe_ds.file_lock import HeldError, locked, signature
+from tests.helpers.environment import ROOT
 
-ROOT = Path(__file__).parents[1]
 HOLDER = """
 import sys, time
 from pathlib import Path

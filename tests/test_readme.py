@@ -11,8 +11,8 @@ import pytest
 from smoe_ds.cli.main import COMMANDS
 from smoe_ds.config import load_run
 from smoe_ds.config.describe import describe_keys
+from tests.helpers.environment import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -68,7 +68,7 @@ def test_run_example_loads(tmp_path: Path) -> None:
 def test_specification_example_loads(tmp_path: Path) -> None:
     import textwrap
 
-    from data_prep.load_spec import load_spec
+    from data_prep.spec.load_spec import load_spec
 
     [example] = blocks("yaml")
     file = tmp_path / "mine.yaml"

@@ -16,7 +16,8 @@ from data_prep.readers.sides import Side, SidePair
 from data_prep.readers.text_pair import read_text_pair
 from data_prep.readers.tmx import read_tmx
 from data_prep.readers.tsv import read_tsv
-from data_prep.sources import (
+from data_prep.spec.sections import PairSpec
+from data_prep.spec.sources import (
     JsonLinesSource,
     MediaWikiSource,
     MoSource,
@@ -26,7 +27,6 @@ from data_prep.sources import (
     TmxSource,
     TsvSource,
 )
-from data_prep.spec import PairSpec
 
 __all__ = ["Block", "Side", "SidePair", "read_source", "source_files"]
 
@@ -97,7 +97,7 @@ def _stripped(pairs: Iterator[SidePair], markup: str, function: str) -> Iterator
     if markup == "keep":
         yield from pairs
         return
-    from data_prep import markup as module
+    from data_prep.text import markup as module
 
     strip: Callable[[str], str] = getattr(module, function)
     for first, second in pairs:

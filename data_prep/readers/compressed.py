@@ -96,8 +96,6 @@ COMPRESSIONS = (
         "zstd", ".zst", re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"), lambda: zstd().ZstdDecompressor()
     ),
 )
-SUFFIXES = tuple(compression.suffix for compression in COMPRESSIONS)
-"""Endings of the names of compressed files."""
 
 
 def open_bytes(path: Path) -> BinaryIO:

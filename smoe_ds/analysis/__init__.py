@@ -1,1 +1,1 @@
-"""What was measured, made readable."""
+"""What trained experts do."""

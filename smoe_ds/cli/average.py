@@ -12,7 +12,7 @@ from smoe_ds.cli.arguments import positive
 
 if TYPE_CHECKING:
     from smoe_ds.decode.load import RunFolder
-    from smoe_ds.engine.average import Candidate
+    from smoe_ds.weights.average import Candidate
 
 HELP = "average the weights of checkpoints"
 
@@ -50,13 +50,13 @@ def steps(text: str) -> list[int]:
 
 def run(args: argparse.Namespace) -> int:
     """Averages and writes."""
+    from smoe_ds.checkpoints.format import step_of
+    from smoe_ds.checkpoints.weights_reader import misfit
     from smoe_ds.decode.load import RunFolder
     from smoe_ds.decode.shape import model_shape
-    from smoe_ds.engine.average import Mean
-    from smoe_ds.engine.format import step_of
-    from smoe_ds.engine.weights_reader import misfit
-    from smoe_ds.engine.weights_run import check_free, write_weights_run
     from smoe_ds.errors import CheckpointError
+    from smoe_ds.weights.average import Mean
+    from smoe_ds.weights.weights_folder import check_free, write_weights_run
 
     check_free(args.output)
     runs = [RunFolder(path, device="cpu") for path in args.runs]
@@ -87,8 +87,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _chosen(runs: Sequence[RunFolder], args: argparse.Namespace) -> list[Candidate]:
-    from smoe_ds.engine.average import Candidate, best, candidates, newest, of_steps, validation_nll
     from smoe_ds.errors import CheckpointError
+    from smoe_ds.weights.average import Candidate, best, candidates, newest, of_steps, validation_nll
 
     if args.last is None and args.best is None and args.steps is None:
         folders = [run.checkpoint() for run in runs]
@@ -109,8 +109,8 @@ def _chosen(runs: Sequence[RunFolder], args: argparse.Namespace) -> list[Candida
 
 
 def _check_same_model(runs: Sequence[RunFolder]) -> None:
-    from smoe_ds.engine.same_model import differences
     from smoe_ds.errors import CheckpointError
+    from smoe_ds.weights.same_model import differences
 
     first = runs[0]
     for other in runs[1:]:

@@ -18,11 +18,11 @@ from smoe_ds.errors import ConfigError, LaunchError
 if TYPE_CHECKING:
     import torch
 
-    from smoe_ds.analysis.calibrate_data import DataFigures
-    from smoe_ds.analysis.collectives import Topology
-    from smoe_ds.analysis.constants import Constants
     from smoe_ds.config.run import RunConfig
     from smoe_ds.parallel.env import Env
+    from smoe_ds.scaling.calibrate_data import DataFigures
+    from smoe_ds.scaling.collectives import Topology
+    from smoe_ds.scaling.constants import Constants
 
 HELP = "measure the constants of this device and its links, for smoe-ds plan --constants"
 
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     """Measures on all ranks at once; rank 0 writes the file and prints the constants."""
     from smoe_ds.config import check_device, load_run
     from smoe_ds.parallel.device import device_of
-    from smoe_ds.parallel.env import discover
+    from smoe_ds.parallel.discover import discover
     from smoe_ds.parallel.process_group import init_distributed, shutdown
 
     for name in ("repeats", "vocab_size"):
@@ -70,10 +70,10 @@ def run(args: argparse.Namespace) -> int:
 def _measure(config: RunConfig, args: argparse.Namespace, env: Env, device: torch.device) -> Constants:
     import torch
 
-    from smoe_ds.analysis.calibrate import SENTENCE, Calibration
-    from smoe_ds.analysis.collectives import Topology
-    from smoe_ds.analysis.constants import Constants
-    from smoe_ds.analysis.plan import make_plan
+    from smoe_ds.planning.plan import make_plan
+    from smoe_ds.scaling.calibrate import SENTENCE, Calibration
+    from smoe_ds.scaling.collectives import Topology
+    from smoe_ds.scaling.constants import Constants
 
     vocab_size = args.vocab_size or planned_vocab_size(config)[0]
     _say(env, "data")
@@ -85,7 +85,7 @@ def _measure(config: RunConfig, args: argparse.Namespace, env: Env, device: torc
     lines = calibration.measure(parameters) | ({} if data is None else data.constants)
     topology = Topology(env.world_size // env.local_world_size, env.local_world_size)
     if topology.ranks > 1:
-        from smoe_ds.analysis.calibrate_links import measure_links
+        from smoe_ds.scaling.calibrate_links import measure_links
 
         _say(env, "links")
         lines |= measure_links(topology, device, args.repeats)
@@ -111,16 +111,16 @@ def _say(env: Env, what: str) -> None:
 
 def _data_figures(config: RunConfig) -> DataFigures | None:
     """What the corpus gives; None where it is not prepared. On all ranks alike, since all have to see the corpus."""
-    from smoe_ds.analysis.calibrate_data import measure_data
     from smoe_ds.data.corpus import Corpus
+    from smoe_ds.scaling.calibrate_data import measure_data
 
     folder = Path(config.smoe.data.path)
     return measure_data(config, Corpus(folder, verify=False)) if (folder / "tokenizer.model").is_file() else None
 
 
 def _circumstances(config: RunConfig, vocab_size: int, topology: Topology, cores: int, threads: int) -> dict[str, Any]:
-    from smoe_ds.analysis.scaling import model_shape
-    from smoe_ds.engine.weights_run import versions
+    from smoe_ds.scaling.predict import model_shape
+    from smoe_ds.weights.weights_folder import versions
 
     return {
         "hosts": topology.nodes,
@@ -144,8 +144,8 @@ def _processor() -> str:
 
 
 def _write(file: Path, constants: Constants) -> None:
-    from smoe_ds.analysis.scaling_text import constants_lines
-    from smoe_ds.engine.commit import write_text_durably
+    from smoe_ds.checkpoints.commit import write_text_durably
+    from smoe_ds.report.scaling import constants_lines
 
     try:
         write_text_durably(file, json.dumps(constants.as_json(), indent=1) + "\n")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from smoe_ds.cli.arguments import positive
 
 if TYPE_CHECKING:
-    from smoe_ds.engine.inspection import Summary
+    from smoe_ds.checkpoints.inspection import Summary
 
 HELP = "list, verify, compare and remove checkpoints"
 _WHERE = "run folder, its folder of checkpoints, or one checkpoint"
@@ -53,7 +53,7 @@ def _action(actions: argparse._SubParsersAction[Any], name: str, text: str) -> a
 
 
 def _ls(args: argparse.Namespace) -> int:
-    from smoe_ds.engine.inspection import checkpoint_folders, summarize
+    from smoe_ds.checkpoints.inspection import checkpoint_folders, summarize
 
     folders = checkpoint_folders(args.folder)
     rows = [_row(summarize(folder, hashes=args.verify), args.verify) for folder in folders]
@@ -62,7 +62,7 @@ def _ls(args: argparse.Namespace) -> int:
 
 
 def _row(summary: Summary, hashed: bool) -> list[str]:
-    from smoe_ds.engine import format as fmt
+    from smoe_ds.checkpoints import format as fmt
 
     root, name = summary.folder.parent, summary.folder.name
     marks = [which for which in (fmt.BEST, fmt.LATEST) if fmt.read_pointer(root, which) == name]
@@ -97,8 +97,8 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from smoe_ds.engine import format as fmt
-    from smoe_ds.engine.inspection import checkpoint_folders, problems, strangers
+    from smoe_ds.checkpoints import format as fmt
+    from smoe_ds.checkpoints.inspection import checkpoint_folders, problems, strangers
     from smoe_ds.errors import CheckpointError
 
     wrong: list[str] = []
@@ -118,9 +118,9 @@ _SHOWN = 20
 
 
 def _diff(args: argparse.Namespace) -> int:
-    from smoe_ds.engine import format as fmt
-    from smoe_ds.engine.compare import compare
-    from smoe_ds.engine.inspection import differences, problems
+    from smoe_ds.checkpoints import format as fmt
+    from smoe_ds.checkpoints.compare import compare
+    from smoe_ds.checkpoints.inspection import differences, problems
     from smoe_ds.errors import CheckpointError
 
     one, other = (fmt.resolve_checkpoint(path, fmt.LATEST) for path in (args.a, args.b))
@@ -139,7 +139,7 @@ def _diff(args: argparse.Namespace) -> int:
 
 def _described(folder: Path) -> dict[str, Any]:
     """What a checkpoint says of itself, and the configuration of its run where that lies beside it."""
-    from smoe_ds.engine import format as fmt
+    from smoe_ds.checkpoints import format as fmt
 
     known = any(entry.name == fmt.STATE for entry in fmt.read_manifest(folder).files)
     described: dict[str, Any] = {"state": fmt.read_state(folder) if known else {}}
@@ -158,11 +158,11 @@ def _short(value: Any) -> str:
 
 
 def _prune(args: argparse.Namespace) -> int:
-    from smoe_ds.engine import format as fmt
-    from smoe_ds.engine.commit import discard_folder
-    from smoe_ds.engine.inspection import checkpoint_folders, superfluous
+    from smoe_ds.checkpoints import format as fmt
+    from smoe_ds.checkpoints.commit import discard_folder
+    from smoe_ds.checkpoints.inspection import checkpoint_folders, superfluous
     from smoe_ds.errors import CheckpointError
-    from smoe_ds.train.run_lock import locked
+    from smoe_ds.run.lock import locked
 
     folders = checkpoint_folders(args.folder)
     if folders[0] == args.folder:
@@ -189,8 +189,8 @@ def _prune(args: argparse.Namespace) -> int:
 
 def _point_elsewhere(root: Path, doomed: Sequence[Path], kept: Sequence[Path]) -> None:
     """No pointer is left to a folder that goes."""
-    from smoe_ds.engine import format as fmt
-    from smoe_ds.engine.commit import write_text_durably
+    from smoe_ds.checkpoints import format as fmt
+    from smoe_ds.checkpoints.commit import write_text_durably
 
     gone = {folder.name for folder in doomed}
     if fmt.read_pointer(root, fmt.LATEST) in gone:

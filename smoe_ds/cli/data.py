@@ -200,7 +200,7 @@ def _totals(stats: CorpusStats) -> dict[str, int]:
 
 
 def _text(stats: CorpusStats, config: DataConfig, micro_batches: int, max_positions: int) -> str:
-    from smoe_ds.analysis.tables import RULE, text_table
+    from smoe_ds.report.tables import RULE, text_table
 
     rows = [
         [

@@ -18,9 +18,9 @@ from smoe_ds.cli.translate import open_run
 
 if TYPE_CHECKING:
     from smoe_ds.data.corpus import Corpus
-    from smoe_ds.decode.evaluation import Average, DirectionResult, HeldOut
     from smoe_ds.decode.load import TrainedModel
-    from smoe_ds.decode.metrics import Metrics
+    from smoe_ds.evaluate.evaluation import Average, DirectionResult, HeldOut
+    from smoe_ds.evaluate.metrics import Metrics
     from smoe_ds.parallel.env import Env
 
 HELP = "translate held-out text and score it"
@@ -30,7 +30,7 @@ _WAIT = 7 * 86_400.0  # seconds
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    from smoe_ds.decode.metrics import TOKENIZERS
+    from smoe_ds.evaluate.metrics import TOKENIZERS
 
     add_model_arguments(parser)
     parser.add_argument("--split", choices=["test", "valid"], default="test", help="default: test")
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates, prints the table, writes the files; ranks share the directions, and the first one does the rest."""
-    from smoe_ds.parallel.env import discover
+    from smoe_ds.parallel.discover import discover
 
     env = discover()
     if env.world_size == 1:
@@ -90,8 +90,8 @@ def _device(args: argparse.Namespace, env: Env) -> str | None:
 
 
 def _run(args: argparse.Namespace, env: Env) -> int:
-    from smoe_ds.decode.metrics import Metrics
     from smoe_ds.errors import DataError
+    from smoe_ds.evaluate.metrics import Metrics
 
     folder = open_run(args, _device(args, env))
     metrics = Metrics(args.tokenize)
@@ -114,7 +114,7 @@ def _run(args: argparse.Namespace, env: Env) -> int:
 
 def _held_out(folder: TrainedModel, args: argparse.Namespace) -> list[HeldOut]:
     """The text of every direction, read and checked before the model is."""
-    from smoe_ds.decode.evaluation import read_held_out
+    from smoe_ds.evaluate.evaluation import read_held_out
 
     corpus = open_corpus(folder, args.data)
     directions = chosen_directions(folder.config.smoe.data.directions, corpus, args.directions, args.split)
@@ -167,8 +167,8 @@ def _evaluate(
     env: Env,
 ) -> list[DirectionResult]:
     """The results of all directions, each made by one rank."""
-    from smoe_ds.decode.evaluation import evaluate_direction, write_translations
-    from smoe_ds.decode.spread import gather_results, shares
+    from smoe_ds.evaluate.evaluation import evaluate_direction, write_translations
+    from smoe_ds.evaluate.spread import gather_results, shares
 
     mine = shares([sum(map(len, text.sources)) for text in texts], env.world_size)[env.rank]
     results = {}
@@ -188,7 +188,7 @@ def _evaluate(
 
 
 def _samples(texts: Sequence[HeldOut], results: Sequence[DirectionResult], num: int) -> list[dict[str, str]]:
-    from smoe_ds.decode.evaluation import sample_places
+    from smoe_ds.evaluate.evaluation import sample_places
 
     return [
         {
@@ -209,7 +209,7 @@ def _report(
     args: argparse.Namespace,
 ) -> dict[str, Any]:
     """Everything, as JSON."""
-    from smoe_ds.decode.evaluation import averages
+    from smoe_ds.evaluate.evaluation import averages
 
     return {
         "run": str(folder.folder),
@@ -240,8 +240,8 @@ def _as_text(
     results: Sequence[DirectionResult], samples: list[dict[str, str]], bleu_name: str, signatures: dict[str, str]
 ) -> str:
     """The table, the signatures and the samples."""
-    from smoe_ds.analysis.tables import RULE, text_table
-    from smoe_ds.decode.evaluation import averages
+    from smoe_ds.evaluate.evaluation import averages
+    from smoe_ds.report.tables import RULE, text_table
 
     means = averages(results)
     rows = [*map(_row, results), *([RULE] if means else []), *map(_average_row, means)]

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from smoe_ds.cli.arguments import add_checkpoint, add_overrides, positive
 
 if TYPE_CHECKING:
-    from smoe_ds.decode.evaluation import DirectionResult, HeldOut
+    from smoe_ds.analysis.pruning import KeepRule
     from smoe_ds.decode.load import TrainedModel
-    from smoe_ds.decode.pruning import KeepRule
+    from smoe_ds.evaluate.evaluation import DirectionResult, HeldOut
 
 HELP = "write a model for inference alone: one safetensors file, JSON and the vocabulary"
 SCORES = "pruning_scores.json"
@@ -69,10 +69,10 @@ def share(text: str) -> float:
 
 def run(args: argparse.Namespace) -> int:
     """Exports; with pruning also measures what it costs."""
+    from smoe_ds.analysis.pruning import KeepRule
     from smoe_ds.decode.load import open_trained
-    from smoe_ds.decode.pruning import KeepRule
-    from smoe_ds.engine.weights_run import check_free
     from smoe_ds.errors import CheckpointError
+    from smoe_ds.weights.weights_folder import check_free
 
     check_free(args.output)
     trained = open_trained(args.run_dir, args.overrides, device=args.device)
@@ -86,12 +86,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _prune(trained: TrainedModel, args: argparse.Namespace, rule: KeepRule) -> None:
+    from smoe_ds.analysis.pruning import experts_to_remove, measure_use, use_as_json
     from smoe_ds.cli.evaluate import chosen_directions, open_corpus
-    from smoe_ds.decode.evaluation import read_held_out
     from smoe_ds.decode.load import ExportFolder
-    from smoe_ds.decode.pruning import experts_to_remove, measure_use, use_as_json
-    from smoe_ds.engine.pruned import placement_of
     from smoe_ds.errors import ConfigError
+    from smoe_ds.evaluate.evaluation import read_held_out
+    from smoe_ds.weights.pruned import placement_of
 
     moe = trained.config.smoe.moe
     if moe.is_dense:
@@ -124,11 +124,11 @@ def _write(
     removed: Mapping[str, Sequence[int]],
     pruning: Mapping[str, Any] | None,
 ) -> None:
+    from smoe_ds.checkpoints.weights_reader import misfit
     from smoe_ds.decode.shape import model_shape
-    from smoe_ds.engine.export import cast, write_export
-    from smoe_ds.engine.pruned import placement_of, prune_weights
-    from smoe_ds.engine.weights_reader import misfit
     from smoe_ds.errors import CheckpointError
+    from smoe_ds.weights.export import cast, write_export
+    from smoe_ds.weights.pruned import placement_of, prune_weights
 
     checkpoint = trained.checkpoint(args.checkpoint)
     weights = trained.weights(checkpoint)
@@ -165,8 +165,8 @@ def _print_removed(removed: Mapping[str, Sequence[int]], num_experts: int) -> No
 
 
 def _scores(texts: Sequence[HeldOut], translator: Any, name: str) -> list[DirectionResult]:
-    from smoe_ds.decode.evaluation import evaluate_direction
-    from smoe_ds.decode.metrics import Metrics
+    from smoe_ds.evaluate.evaluation import evaluate_direction
+    from smoe_ds.evaluate.metrics import Metrics
 
     metrics = Metrics()
 
@@ -178,11 +178,11 @@ def _scores(texts: Sequence[HeldOut], translator: Any, name: str) -> list[Direct
 
 def _report(args: argparse.Namespace, before: Sequence[DirectionResult], after: Sequence[DirectionResult]) -> None:
     """Table on stdout, the same as JSON in the export."""
-    from smoe_ds.analysis.tables import RULE, text_table
-    from smoe_ds.decode.evaluation import averages
-    from smoe_ds.decode.metrics import Metrics
-    from smoe_ds.engine.commit import write_text_durably
-    from smoe_ds.engine.weights_run import as_text
+    from smoe_ds.checkpoints.commit import write_text_durably
+    from smoe_ds.evaluate.evaluation import averages
+    from smoe_ds.evaluate.metrics import Metrics
+    from smoe_ds.report.tables import RULE, text_table
+    from smoe_ds.weights.weights_folder import as_text
 
     rows: list[Any] = [
         _row(one.direction, one.score.bleu, two.score.bleu, one.score.chrf, two.score.chrf)

@@ -31,14 +31,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Reads, checks against the run's model, writes."""
+    from smoe_ds.checkpoints.weights_reader import misfit
     from smoe_ds.config import load_run
     from smoe_ds.data.corpus import Corpus
     from smoe_ds.data.tokenizer import Tokenizer
     from smoe_ds.decode.shape import model_shape
-    from smoe_ds.engine.deepspeed_files import find_checkpoint, read_deepspeed_checkpoint
-    from smoe_ds.engine.weights_reader import misfit
-    from smoe_ds.engine.weights_run import check_free, write_weights_run
     from smoe_ds.errors import CheckpointError
+    from smoe_ds.weights.deepspeed_files import find_checkpoint, read_deepspeed_checkpoint
+    from smoe_ds.weights.weights_folder import check_free, write_weights_run
 
     check_free(args.output)
     config = load_run(args.run_file, args.overrides)

@@ -12,9 +12,9 @@ from smoe_ds.cli.arguments import add_run_arguments
 from smoe_ds.errors import ConfigError
 
 if TYPE_CHECKING:
-    from smoe_ds.analysis.collectives import Topology
-    from smoe_ds.analysis.plan import Plan
     from smoe_ds.config.run import RunConfig
+    from smoe_ds.planning.plan import Plan
+    from smoe_ds.scaling.collectives import Topology
 
 HELP = "parameters, FLOPs, exchange and memory of a run before it starts; its time and throughput at scale"
 _UNITS = (("T", 10**12), ("G", 10**9), ("M", 10**6), ("k", 10**3))
@@ -70,8 +70,8 @@ def run(args: argparse.Namespace) -> int:
         return _paper(args.json)
     if args.run_file is None:
         raise ConfigError("smoe-ds plan: which run? Name a file such as ds_configs/m15.json, or give --paper")
-    from smoe_ds.analysis.plan import make_plan
     from smoe_ds.config import check_world, load_run
+    from smoe_ds.planning.plan import make_plan
 
     config = load_run(args.run_file, args.overrides)
     for name in ("world_size", "vocab_size", "gpus_per_node", "ports", "micro_batches"):
@@ -93,8 +93,8 @@ def run(args: argparse.Namespace) -> int:
 
 def planned_vocab_size(config: RunConfig) -> tuple[int, str]:
     """The vocabulary size of the corpus, else what the run says of it, else the paper's; and where it is from."""
-    from smoe_ds.analysis.paper_tables import VOCAB_SIZE
     from smoe_ds.data.tokenizer import Tokenizer
+    from smoe_ds.planning.paper_tables import VOCAB_SIZE
 
     data = config.smoe.data
     file = Path(data.path) / "tokenizer.model"
@@ -113,11 +113,11 @@ def _refuse_scale_arguments(args: argparse.Namespace) -> None:
 
 def _at_scale(args: argparse.Namespace, config: RunConfig, vocab_size: int) -> int:
     """Prints what one number of hosts gives, part by part, or a table of several."""
-    from smoe_ds.analysis.constants import choose_constants
-    from smoe_ds.analysis.plan import placement_warnings
-    from smoe_ds.analysis.run_log import measured_requested_capacity
-    from smoe_ds.analysis.scaling import constants_warnings, predict, predict_all
-    from smoe_ds.analysis.scaling_text import prediction_text, table
+    from smoe_ds.planning.plan import placement_warnings
+    from smoe_ds.report.scaling import prediction_text, table
+    from smoe_ds.run.history import measured_requested_capacity
+    from smoe_ds.scaling.constants import choose_constants
+    from smoe_ds.scaling.predict import constants_warnings, predict, predict_all
 
     if args.world_size is not None:
         raise ConfigError("--world-size: follows from --nodes and --gpus-per-node; leave it out")
@@ -149,7 +149,7 @@ def _at_scale(args: argparse.Namespace, config: RunConfig, vocab_size: int) -> i
 
 
 def _topologies(args: argparse.Namespace) -> list[Topology]:
-    from smoe_ds.analysis.collectives import Topology
+    from smoe_ds.scaling.collectives import Topology
 
     try:
         nodes = [int(word) for word in args.nodes.split(",")]
@@ -216,8 +216,8 @@ def _text(name: str, config: RunConfig, plan: Plan, vocab_source: str) -> str:
 
 
 def _paper(as_json: bool) -> int:
-    from smoe_ds.analysis.paper_tables import paper_rows
-    from smoe_ds.analysis.tables import text_table
+    from smoe_ds.planning.paper_tables import paper_rows
+    from smoe_ds.report.tables import text_table
 
     rows = paper_rows()
     if as_json:

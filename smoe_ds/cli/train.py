@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from smoe_ds.cli.arguments import add_run_arguments
 from smoe_ds.errors import SmoeError
-from smoe_ds.parallel.crash_file import CRASH_FILE
+from smoe_ds.watch.crash_file import CRASH_FILE
 
 if TYPE_CHECKING:
     import torch
 
     from smoe_ds.config.run import RunConfig
     from smoe_ds.parallel.env import Env
-    from smoe_ds.parallel.heartbeat import Heartbeat
+    from smoe_ds.watch.heartbeat import Heartbeat
 
 HELP = "train a model from a run file, or go on from its last checkpoint"
 
@@ -38,9 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train; exit code 0 when the run is complete, 75 when it was told to stop and can be continued."""
     from smoe_ds.config import check_world, load_run
-    from smoe_ds.parallel.env import discover
-    from smoe_ds.parallel.heartbeat import Heartbeat
+    from smoe_ds.parallel.discover import discover
     from smoe_ds.parallel.process_group import with_meeting_point
+    from smoe_ds.watch.heartbeat import Heartbeat
 
     configuration = load_run(args.run_file, args.overrides)
     env = discover()
@@ -57,8 +57,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _train(args: argparse.Namespace, configuration: RunConfig, env: Env, heartbeat: Heartbeat) -> int:
     """Beats, holds the run folder's lock on rank 0, and trains."""
-    from smoe_ds.parallel.heartbeat import remove_old_beats
-    from smoe_ds.train.run_lock import locked, make_folder
+    from smoe_ds.run.lock import locked, make_folder
+    from smoe_ds.watch.heartbeat import remove_old_beats
 
     settings = configuration.smoe.train
     folder = make_folder(settings.output_dir)
@@ -77,8 +77,8 @@ def _train_in_group(args: argparse.Namespace, configuration: RunConfig, env: Env
     from smoe_ds.config import check_device
     from smoe_ds.parallel.device import device_of
     from smoe_ds.parallel.process_group import init_distributed, shutdown
-    from smoe_ds.parallel.watch_task import MEETING
     from smoe_ds.train.stopping import StopSignals
+    from smoe_ds.watch.watch_task import MEETING
 
     def interrupted() -> None:
         heartbeat.fail("exception", KeyboardInterrupt("SIGINT came twice"))

@@ -45,10 +45,10 @@ def run(args: argparse.Namespace) -> int:
     """Copies, and writes a run folder of weights."""
     from smoe_ds.config import load_run
     from smoe_ds.decode.load import open_trained
-    from smoe_ds.engine.upcycle import upcycle
-    from smoe_ds.engine.weights_run import check_free, write_weights_run
     from smoe_ds.errors import ConfigError
     from smoe_ds.model.transformer import Transformer
+    from smoe_ds.weights.upcycle import upcycle
+    from smoe_ds.weights.weights_folder import check_free, write_weights_run
 
     check_free(args.output)
     dense = open_trained(args.run_dir, device="cpu")

@@ -10,18 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from smoe_ds.checkpoints.format import LATEST, read_manifest, read_weights, resolve_checkpoint, step_of
+from smoe_ds.checkpoints.part_file import FileEntry
+from smoe_ds.checkpoints.weights_reader import misfit
 from smoe_ds.config.load import load_run
 from smoe_ds.config.run import RunConfig
 from smoe_ds.data.tokenizer import Tokenizer
 from smoe_ds.decode.translator import Translator
-from smoe_ds.engine.export import as_export, read_export, read_export_weights
-from smoe_ds.engine.format import LATEST, read_manifest, read_weights, resolve_checkpoint, step_of
-from smoe_ds.engine.part_file import FileEntry
-from smoe_ds.engine.pruned import placement_of, pruned_factory, renumbered
 from smoe_ds.engine.state import persistent_buffers
-from smoe_ds.engine.weights_reader import misfit
 from smoe_ds.errors import CheckpointError
 from smoe_ds.model.transformer import Transformer
+from smoe_ds.run.exported import as_export
+from smoe_ds.weights.export import read_export, read_export_weights
+from smoe_ds.weights.pruned import placement_of, pruned_factory, renumbered
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

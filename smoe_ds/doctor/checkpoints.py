@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from smoe_ds.checkpoints import format as fmt
+from smoe_ds.checkpoints.inspection import summarize
 from smoe_ds.doctor.context import Context
 from smoe_ds.doctor.finding import FAILED, NOTE, OK, SKIPPED, Finding
-from smoe_ds.engine import format as fmt
-from smoe_ds.engine.inspection import summarize
 from smoe_ds.file_lock import HeldError, locked
-from smoe_ds.parallel.crash_file import LOCK_FILE
+from smoe_ds.watch.crash_file import LOCK_FILE
 
 
 def check_checkpoints(context: Context) -> Iterator[Finding]:

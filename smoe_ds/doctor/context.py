@@ -15,9 +15,9 @@ from smoe_ds.doctor.meeting import Meeting
 if TYPE_CHECKING:
     from torch import device as Device
 
-    from smoe_ds.analysis.plan import Plan
     from smoe_ds.config.run import RunConfig
     from smoe_ds.parallel.env import Env
+    from smoe_ds.planning.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Context:
     @cached_property
     def vocab_size(self) -> int:
         """That of the prepared corpus, else what the run says of it, else the paper's."""
-        from smoe_ds.analysis.paper_tables import VOCAB_SIZE
         from smoe_ds.data.tokenizer import Tokenizer
+        from smoe_ds.planning.paper_tables import VOCAB_SIZE
 
         data = self.run.smoe.data
         file = Path(data.path) / "tokenizer.model"
@@ -62,7 +62,7 @@ class Context:
     @cached_property
     def plan(self) -> Plan:
         """Memory, parameters and exchange of the run on so many ranks."""
-        from smoe_ds.analysis.plan import make_plan
+        from smoe_ds.planning.plan import make_plan
 
         return make_plan(self.run, vocab_size=self.vocab_size, world_size=self.env.world_size)
 

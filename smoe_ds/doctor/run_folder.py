@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from smoe_ds.checkpoints import format as fmt
 from smoe_ds.doctor.context import Context
 from smoe_ds.doctor.finding import FAILED, NOTE, OK, Finding
-from smoe_ds.engine import format as fmt
 
 _BYTES_PER_PARAMETER = 12  # fp32 weights and Adam's two moments
 _FILES_PER_RANK = 4  # of a checkpoint, with a few of the log

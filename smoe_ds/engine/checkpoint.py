@@ -12,8 +12,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from smoe_ds.engine import format as fmt
-from smoe_ds.engine.commit import (
+from smoe_ds.checkpoints import format as fmt
+from smoe_ds.checkpoints.commit import (
     commit_folder,
     discard_folder,
     prune,
@@ -21,10 +21,10 @@ from smoe_ds.engine.commit import (
     temporary_folder,
     write_text_durably,
 )
-from smoe_ds.engine.fragments import MASTER
+from smoe_ds.checkpoints.format import MASTER
+from smoe_ds.checkpoints.part_file import FileEntry
+from smoe_ds.checkpoints.part_reader import PartReader
 from smoe_ds.engine.ownership import assign_owners
-from smoe_ds.engine.part_file import FileEntry
-from smoe_ds.engine.part_reader import PartReader
 from smoe_ds.engine.state import engine_counters, persistent_buffers, restore_counters, restore_state
 from smoe_ds.engine.write_parts import write_parts
 from smoe_ds.errors import CheckpointError

@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from smoe_ds.checkpoints.format import MASTER, MOMENTS
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
-
-MASTER = "master"
-MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True)

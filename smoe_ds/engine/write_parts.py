@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from smoe_ds.engine import format as fmt
-from smoe_ds.engine.fragments import MASTER, MOMENTS
-from smoe_ds.engine.part_file import FileEntry, PartFile
+from smoe_ds.checkpoints import format as fmt
+from smoe_ds.checkpoints.format import MASTER, MOMENTS
+from smoe_ds.checkpoints.part_file import FileEntry, PartFile
 from smoe_ds.engine.state import gather_state, owned_parameters, persistent_buffers
 
 

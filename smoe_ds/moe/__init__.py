@@ -7,17 +7,24 @@ tokens of one stratum), ``D`` model width, ``F`` feed-forward width, ``E`` exper
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from smoe_ds.moe.build import stratified_moe
     from smoe_ds.moe.layer import StratifiedMoE
+    from smoe_ds.moe.losses import load_balancing_loss, router_z_loss
 
-__all__ = ["StratifiedMoE"]
+_PLACES = {
+    "StratifiedMoE": "layer",
+    "load_balancing_loss": "losses",
+    "router_z_loss": "losses",
+    "stratified_moe": "build",
+}
+__all__ = ["StratifiedMoE", "load_balancing_loss", "router_z_loss", "stratified_moe"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "StratifiedMoE":
-        from smoe_ds.moe.layer import StratifiedMoE
-
-        return StratifiedMoE
+    if name in _PLACES:
+        return getattr(import_module(f"smoe_ds.moe.{_PLACES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

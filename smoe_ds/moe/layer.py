@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -31,8 +31,8 @@ class StratifiedMoE(nn.Module):
     weighted output of its top-K experts added, and goes on to the stratum after its first choice's, until none is left.
     ``strata`` of one entry is a plain mixture of experts; with ``top_k=1`` it is a Switch layer (arXiv 2101.03961).
 
-    With ``ep_size`` above 1 the experts are spread over that many ranks: build the layer after
-    ``deepspeed.init_distributed()`` and hand the model to ``deepspeed.initialize``, as with DeepSpeed's own ``MoE``.
+    With ``ep_size`` above 1 the experts are spread over that many ranks: :func:`smoe_ds.moe.stratified_moe` builds the
+    layer that ``deepspeed.initialize`` knows how to handle.
 
     Args:
         d_model: width D.
@@ -69,9 +69,8 @@ class StratifiedMoE(nn.Module):
         check_finite: raise where the input holds NaN or infinite numbers. Switch it off where a loss scaler is to skip
             such steps.
         ep_size: ranks that share one copy of the experts.
-        ep_rank: this rank's number among them; it holds the experts e with ``e % ep_size == ep_rank``. None: from
-            ``torch.distributed``, with the exchange set up by ``deepspeed.initialize``. If given, the exchange is the
-            caller's: set ``dispatcher``.
+        ep_rank: this rank's number among them; it holds the experts e with ``e % ep_size == ep_rank``. The exchange is
+            the caller's then: set ``dispatcher``.
         seed: seed of the initial weights; with ``name`` it decides them whatever the ``ep_size``.
         name: the block's name in its model; blocks with different names start with different weights.
         expert: makes one expert, any module [n, D] -> [n, D], n may be 0; default :class:`ExpertFFN`. A custom expert
@@ -79,18 +78,10 @@ class StratifiedMoE(nn.Module):
 
     Raises:
         ValueError: an argument that cannot work, with the remedy.
-        LaunchError: ``ep_size`` above 1 without a process group.
+        LaunchError: ``ep_size`` above 1 without ``ep_rank``.
 
     Source: Eq. 4-11 of arXiv 2305.02176; options as named above.
     """
-
-    def __new__(cls, *args: Any, ep_size: int = 1, ep_rank: int | None = None, **settings: Any) -> StratifiedMoE:
-        """With ``ep_size`` above 1 and no ``ep_rank`` the subclass that DeepSpeed's engine knows how to handle."""
-        if cls is StratifiedMoE and ep_size != 1 and ep_rank is None:
-            from smoe_ds.moe.deepspeed_layer import ExpertParallelMoE
-
-            return super().__new__(ExpertParallelMoE)
-        return super().__new__(cls)
 
     def __init__(
         self,
@@ -173,8 +164,9 @@ class StratifiedMoE(nn.Module):
         """This rank's number where the caller gave none."""
         if ep_size > 1:
             raise LaunchError(
-                f"{type(self).__name__} with ep_size {ep_size}: a subclass has to derive from "
-                "smoe_ds.moe.deepspeed_layer.ExpertParallelMoE, or to be given ep_rank and its dispatcher"
+                f"{type(self).__name__} with ep_size {ep_size}: which experts are on this rank? Build the layer with "
+                "smoe_ds.moe.stratified_moe(...), derive from smoe_ds.moe.deepspeed_layer.ExpertParallelMoE, or give "
+                "ep_rank and set the layer's dispatcher"
             )
         return 0
 

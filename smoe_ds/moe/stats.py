@@ -56,20 +56,3 @@ class BlockStats:
     def num_passes(self) -> int:
         """Sum of requested capacity over the tokens; divided by ``num_tokens`` it is their mean RC."""
         return sum(stratum.num_tokens for stratum in self.strata)
-
-    @property
-    def balance_loss(self) -> Tensor:
-        """Load-balancing loss of this block over this rank's tokens, 1 when balanced; to be weighted by about 0.01.
-
-        For a loss over all blocks or all ranks see :func:`smoe_ds.moe.losses.load_balancing_loss`.
-        """
-        from smoe_ds.moe.losses import load_balancing_loss
-
-        return load_balancing_loss([self])
-
-    @property
-    def z_loss(self) -> Tensor:
-        """Router z-loss of this block over this rank's tokens; to be weighted by about 0.001."""
-        from smoe_ds.moe.losses import router_z_loss
-
-        return router_z_loss([self])

@@ -6,11 +6,10 @@ import os
 from typing import TYPE_CHECKING
 
 from smoe_ds.errors import LaunchError
+from smoe_ds.parallel.env import Env
 
 if TYPE_CHECKING:
     import torch
-
-    from smoe_ds.parallel.env import Env
 
 
 def device_of(env: Env) -> torch.device:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from smoe_ds.errors import LaunchError
-
-if TYPE_CHECKING:
-    from smoe_ds.parallel.env import Env
+from smoe_ds.parallel.env import Env
+from smoe_ds.parallel.ports import free_port
 
 _OTHER_MPI = (
     "start with the mpirun of that MPI, or set MPI4PY_LIBMPI to the library of the MPI that started this (a file like "
@@ -56,8 +55,6 @@ def agree_on_meeting_point(env: Env) -> tuple[str, int]:
         )
     mine = None
     if env.rank == 0:
-        from smoe_ds.parallel.process_group import free_port
-
         one_host = env.local_world_size == env.world_size
         mine = ("127.0.0.1" if one_host else socket.gethostname(), free_port())
     address, port = world.bcast(mine, root=0)

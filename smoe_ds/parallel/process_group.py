@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from smoe_ds.errors import LaunchError
 from smoe_ds.parallel.env import Env
 from smoe_ds.parallel.interface import LOOPBACK, choose_interface
+from smoe_ds.parallel.mpi import agree_on_meeting_point
+from smoe_ds.parallel.ports import free_port
 
 if TYPE_CHECKING:
     import torch
@@ -94,13 +96,6 @@ def shutdown() -> None:
         deepspeed.comm.destroy_process_group()
 
 
-def free_port() -> int:
-    """A TCP port of this host that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
-
-
 def with_meeting_point(env: Env) -> Env:
     """`env` with the address and port where the ranks meet; under MPI they agree on it."""
     if env.master_addr is not None and env.master_port is not None:
@@ -108,8 +103,6 @@ def with_meeting_point(env: Env) -> Env:
     elif env.world_size == 1:
         address, port = env.master_addr or LOOPBACK[0], env.master_port or free_port()
     else:
-        from smoe_ds.parallel.mpi import agree_on_meeting_point
-
         address, port = agree_on_meeting_point(env)
     return Env(env.rank, env.world_size, env.local_rank, env.local_world_size, address, port, env.launcher)
 

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from smoe_ds.analysis.plan import placement_warnings
 from smoe_ds.config.finalize import finalize_deepspeed
 from smoe_ds.config.run import RunConfig
 from smoe_ds.data.corpus import Corpus
@@ -22,7 +21,6 @@ from smoe_ds.data.validation_batches import ValidationBatches
 from smoe_ds.engine.adapter import build_model
 from smoe_ds.engine.build import build_engine, gradient_norm, loss_scale, set_learning_rate, step_was_skipped
 from smoe_ds.engine.checkpoint import load_checkpoint, save_checkpoint
-from smoe_ds.engine.initial import load_initial_weights
 from smoe_ds.errors import CheckpointError, DataError, SmoeError
 from smoe_ds.model.compilation import compile_dense_parts
 from smoe_ds.moe.balancing import BiasBalancer
@@ -30,16 +28,18 @@ from smoe_ds.moe.expert_parallel import sum_over_ranks
 from smoe_ds.moe.layer import StratifiedMoE
 from smoe_ds.parallel.agreement import agree
 from smoe_ds.parallel.env import Env
-from smoe_ds.parallel.heartbeat import Heartbeat
+from smoe_ds.planning.plan import placement_warnings
+from smoe_ds.run.folder import check_continues, checkpoint_root, has_checkpoints, write_run_folder
 from smoe_ds.train.meters import Meter
 from smoe_ds.train.micro_step import LossSettings, forward, seed_micro_batch, token_scale
 from smoe_ds.train.repeatable import make_deterministic
 from smoe_ds.train.report import Reporter, format_duration
-from smoe_ds.train.run_folder import check_continues, checkpoint_root, has_checkpoints, write_run_folder
 from smoe_ds.train.schedule import inverse_sqrt_lr
 from smoe_ds.train.stopping import EXIT_PREEMPTED, STOPPED_FILE, StopSignals, any_rank, stop_file
 from smoe_ds.train.updates import Updates
 from smoe_ds.train.validation import validation_nll
+from smoe_ds.watch.heartbeat import Heartbeat
+from smoe_ds.weights.start_from import load_initial_weights
 
 
 @dataclass

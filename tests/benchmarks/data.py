@@ -34,8 +34,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.measure import report
+from tests.helpers.environment import ROOT
 
-ROOT = Path(__file__).parents[2]
 MODULES = {"stream": "smoe_ds", "torchdata": "torchdata", "streaming": "streaming", "datasets": "datasets"}
 STEPS = (10, 10_000, 1_000_000)
 

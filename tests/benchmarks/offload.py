@@ -14,17 +14,17 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from tests.benchmarks.held import Held, held
 from tests.benchmarks.measure import interleaved, ratio, report
+from tests.helpers.environment import ROOT
 from tests.helpers.ranks import run_ranks
 
 ENGINES = {"without": (False, True), "torch": (True, True), "native": (True, False)}  # offload, torch_adam
-CONFIGS = Path(__file__).parents[2] / "ds_configs"
+CONFIGS = ROOT / "ds_configs"
 VOCAB = 8000
 CLOCKS = ("wall", "update", "processor")
 DEVICE_KINDS = ("weights", "gradients", "fp32_gradients", "copies", "reduction", "master_weights", "optimizer")
@@ -136,8 +136,8 @@ def measure(world_size: int, dtype: str, args: argparse.Namespace) -> list[dict[
 
 def planned(recipes: list[str], ranks: list[int], ep_size: int) -> list[dict[str, Any]]:
     """The planned memory of the recipes on V100s with and without offload [GiB]."""
-    from smoe_ds.analysis.plan import make_plan
     from smoe_ds.config import load_run
+    from smoe_ds.planning.plan import make_plan
 
     rows = []
     for recipe in recipes:

@@ -32,10 +32,10 @@ from typing import Any
 import numpy as np
 import yaml
 
-from data_prep.collector import collector_paused
-from data_prep.load_spec import load_spec
 from data_prep.prepare import prepare
 from data_prep.progress import Progress
+from data_prep.spec.load_spec import load_spec
+from data_prep.stages.collector import collector_paused
 from smoe_ds.data.tokenizer import Tokenizer
 
 SYLLABLES = {

@@ -14,14 +14,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from smoe_ds.analysis.calibrate_data import measure_sentences
-from smoe_ds.analysis.collectives import Topology
-from smoe_ds.analysis.constants import load_constants
-from smoe_ds.analysis.scaling import Prediction, predict
 from smoe_ds.config import load_run
 from smoe_ds.data.tokenizer import Tokenizer
+from smoe_ds.scaling.calibrate_data import measure_sentences
+from smoe_ds.scaling.collectives import Topology
+from smoe_ds.scaling.constants import load_constants
+from smoe_ds.scaling.predict import Prediction, predict
 from tests.benchmarks.data_corpus import write_pairs
 from tests.benchmarks.measure import report
+from tests.helpers.environment import ROOT
 from tests.helpers.prepared import small_corpus
 from tests.helpers.ranks import run_ranks
 from tests.helpers.small_run import scalars, small_run, train_on_rank, write_run
@@ -96,7 +97,7 @@ def measure(world_size: int, folder: Path, corpus: Path, args: argparse.Namespac
 def data_row(sentences: int, folder: Path) -> dict[str, Any]:
     """How fast a core draws and reads invented pairs, 94 of them in both directions, at the settings of OPUS-100."""
     pairs = write_pairs(folder, sentences)
-    run = load_run(Path(__file__).parents[2] / "ds_configs" / "opus100.json")
+    run = load_run(ROOT / "ds_configs" / "opus100.json")
     found = measure_sentences(run, pairs.sentences(), pairs.language_ids())
     speeds = {f"{name}_per_second": one.line.per_second for name, one in found.constants.items()}
     return {"sentences": sentences, **speeds, "padded_share": found.padded_share, "real_share": found.real_share}

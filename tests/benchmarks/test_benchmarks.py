@@ -12,10 +12,9 @@ import pytest
 import torch
 
 from tests.benchmarks.measure import peak_memory
+from tests.helpers.environment import ROOT
 from tests.helpers.hosts import why_not
 from tests.helpers.ranks import run_ranks
-
-ROOT = Path(__file__).parents[2]
 
 
 def run(module: str, *arguments: str) -> str:

@@ -12,9 +12,8 @@ import pytest
 
 from tests.benchmarks.data_corpus import open_pairs, write_pairs
 from tests.benchmarks.data_peers import MAX_TOKENS, Stream
+from tests.helpers.environment import ROOT
 from tests.helpers.prepared import small_corpus
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_the_stream_through_the_command(tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from smoe_ds.checkpoints.format import read_state, read_weights
 from smoe_ds.cli.main import main
 from smoe_ds.data.corpus import Corpus
 from smoe_ds.decode.load import load_translator
-from smoe_ds.engine.format import read_state, read_weights
 from tests.helpers.random_run import change_config, random_run
 from tests.helpers.small_run import small_run, train_here, write_run
 

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from smoe_ds.analysis.constants import BETWEEN, KINDS, load_constants
 from smoe_ds.cli.main import main
 from smoe_ds.data.corpus import Corpus
+from smoe_ds.scaling.constants import BETWEEN, KINDS, load_constants
+from tests.helpers.environment import ROOT
 from tests.helpers.ranks import run_ranks
 from tests.helpers.small_run import small_run, write_run
 
-CONFIGS = Path(__file__).parents[2] / "ds_configs"
+CONFIGS = ROOT / "ds_configs"
 M15 = ["plan", str(CONFIGS / "m15.json")]
 
 

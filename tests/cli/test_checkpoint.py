@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from smoe_ds.checkpoints.format import step_folders
 from smoe_ds.cli.main import main
 from smoe_ds.data.corpus import Corpus
-from smoe_ds.engine.format import step_folders
 from tests.helpers.random_run import random_run
 
 
@@ -136,7 +136,7 @@ def test_prune_never_removes_the_only_whole_one(five: Path, capsys: pytest.Captu
 
 
 _HOLD = (
-    "import sys; from pathlib import Path; from smoe_ds.train.run_lock import locked\n"
+    "import sys; from pathlib import Path; from smoe_ds.run.lock import locked\n"
     "with locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
 )
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from smoe_ds.checkpoints.format import read_state
 from smoe_ds.cli.main import main
 from smoe_ds.data.corpus import Corpus
 from smoe_ds.decode.load import RunFolder
-from smoe_ds.engine.format import read_state
 from tests.helpers.ranks import run_ranks
 from tests.helpers.small_run import small_run, write_run
 

@@ -6,7 +6,6 @@ import argparse
 import importlib.util
 import subprocess
 import sys
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -14,8 +13,7 @@ import pytest
 from smoe_ds import __version__
 from smoe_ds.cli import main as cli
 from smoe_ds.errors import ConfigError, DataError
-
-ROOT = Path(__file__).parents[2]
+from tests.helpers.environment import ROOT
 
 
 def fake_command(

@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from smoe_ds.cli.main import main
+from tests.helpers.environment import ROOT
 from tests.helpers.small_run import scalars
 
-ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "ds_configs"
 
 
@@ -60,7 +60,7 @@ def test_paper(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("name", ["m4", "m15", "opus100"])
 def test_vocabulary_of_a_recipe_whose_corpus_is_not_prepared(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    spec = yaml.safe_load((ROOT / "data_prep" / "specs" / f"{name}.yaml").read_text())
+    spec = yaml.safe_load((ROOT / "data_prep" / "spec" / "shipped" / f"{name}.yaml").read_text())
     run = [str(CONFIGS / f"{name}.json"), "--set", "smoe.data.path=nowhere"]
     assert main(["plan", *run]) == 0
     assert (

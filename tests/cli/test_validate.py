@@ -9,8 +9,9 @@ import pytest
 
 from smoe_ds.cli.main import main
 from smoe_ds.config import load_run
+from tests.helpers.environment import ROOT
 
-CONFIGS = Path(__file__).parents[2] / "ds_configs"
+CONFIGS = ROOT / "ds_configs"
 M4 = str(CONFIGS / "m4.json")
 
 

@@ -13,8 +13,9 @@ import pytest
 
 from smoe_ds.config import RunConfig, finalize_deepspeed, load_run
 from smoe_ds.config.files import read_file
+from tests.helpers.environment import ROOT
 
-CONFIGS = Path(__file__).parents[2] / "ds_configs"
+CONFIGS = ROOT / "ds_configs"
 RUNS = sorted(CONFIGS.glob("*.json"))
 ENGINES = sorted((CONFIGS / "engine").glob("*.json"))
 

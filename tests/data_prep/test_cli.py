@@ -13,12 +13,11 @@ from pathlib import Path
 import pytest
 
 from data_prep.cli import main
-from data_prep.report import format_report
+from data_prep.report.text import format_report
 from smoe_ds.data.corpus import Corpus
 from smoe_ds.errors import DataError
+from tests.helpers.environment import ROOT
 from tests.helpers.prepared import small_spec, write_lines, write_spec
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_prepares_then_finds_it_prepared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from data_prep.cli import main
-from data_prep.normalise import key
-from data_prep.pair_lists import listed_corpus
+from data_prep.spec.pair_lists import listed_corpus
+from data_prep.text.normalise import key
 from smoe_ds.config import load_run
 from smoe_ds.data.corpus import Corpus
 from tests.helpers.environment import ROOT

@@ -13,9 +13,9 @@ import pytest
 
 from data_prep.own_folders import LOCK, check_own, is_own, remove_own
 from smoe_ds.errors import DataError
+from tests.helpers.environment import ROOT
 from tests.helpers.prepared import prepare_spec, small_spec, write_spec
 
-ROOT = Path(__file__).parents[2]
 TEXT = "a thesis"
 
 

@@ -14,8 +14,8 @@ import pytest
 import sentencepiece
 
 import data_prep.prepare
-from data_prep.load_spec import load_spec
 from data_prep.prepare import prepare
+from data_prep.spec.load_spec import load_spec
 from smoe_ds.data.corpus import Corpus
 from smoe_ds.errors import DataError
 from tests.helpers.prepared import prepare_spec, sentence, small_corpus, small_spec, write_lines, write_pair, write_spec

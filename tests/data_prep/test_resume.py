@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from data_prep.lock import locked
-from data_prep.output import work_folder
-from data_prep.pieces import Pieces
+from data_prep.output.folder import work_folder
+from data_prep.output.lock import locked
+from data_prep.stages.pieces import Pieces
 from smoe_ds.errors import DataError
 from tests.helpers.disks import resize, small_disk
 from tests.helpers.prepared import prepare_spec, small_spec, write_pair

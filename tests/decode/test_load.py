@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from smoe_ds.checkpoints.format import read_weights
 from smoe_ds.data.corpus import Corpus
 from smoe_ds.decode.load import RunFolder, load_translator
-from smoe_ds.engine.format import read_weights
 from smoe_ds.errors import CheckpointError, ConfigError, DataError
 from tests.helpers.random_run import change_config, random_run
 

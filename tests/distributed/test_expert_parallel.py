@@ -9,7 +9,7 @@ from torch import Tensor
 
 from smoe_ds.moe import StratifiedMoE
 from smoe_ds.moe.expert_parallel import ExpertParallelDispatcher, sum_over_ranks
-from smoe_ds.moe.losses import load_balancing_loss
+from smoe_ds.moe.losses import load_balancing_loss, router_z_loss
 from tests.helpers.ranks import run_ranks
 
 D, F, N = 6, 10, 17
@@ -147,7 +147,7 @@ def option_on_rank(rank: int, world_size: int, ep_size: int) -> list:
         x, padding = make_input(rank, None)
         torch.manual_seed(10 + rank)
         y, stats = layer(x, padding)
-        objective(y, stats.balance_loss + stats.z_loss).backward()
+        objective(y, load_balancing_loss([stats]) + router_z_loss([stats])).backward()
         results.append((y.detach(), x.grad))
     return results
 

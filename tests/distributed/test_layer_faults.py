@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from smoe_ds.errors import NonFiniteError
 from smoe_ds.moe import StratifiedMoE
 from smoe_ds.moe.expert_parallel import ExpertParallelDispatcher
-from smoe_ds.parallel.failure import is_echo
+from smoe_ds.watch.failure import is_echo
 from tests.helpers.own_ranks import OwnRanks
 
 pytestmark = pytest.mark.multirank

@@ -17,6 +17,7 @@ from smoe_ds.doctor.versions import (
     required_versions,
     source_digest,
 )
+from tests.helpers.environment import ROOT
 
 REQUIRED = {"torch": "2.13.0", "deepspeed": "0.19.8", "pyyaml": ""}
 FOUND = {"Python": "3.11.7", "torch": "2.13.0+cu126", "deepspeed": "0.19.8", "pyyaml": "6.0"}
@@ -24,7 +25,7 @@ FOUND = {"Python": "3.11.7", "torch": "2.13.0+cu126", "deepspeed": "0.19.8", "py
 
 def test_those_of_this_environment() -> None:
     required = required_versions()
-    lines = (Path(__file__).parents[2] / "requirements.txt").read_text().splitlines()
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
     names = [line.split("==")[0] for line in lines if "==" in line]
     assert set(required) <= set(names) and {"torch", "deepspeed", "mpi4py"} <= set(required)
     assert ("backports.zstd" in required) == (tuple(map(int, platform.python_version_tuple()[:2])) < (3, 14))

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from smoe_ds.engine.ownership import assign_owners
 from smoe_ds.errors import ConfigError
 from tests.helpers.engines import MICRO_BATCHES, Setup, ds_config, full_state, make_engine, micro_batch, train
+from tests.helpers.environment import ROOT
 from tests.helpers.ranks import run_ranks
 
 pytestmark = pytest.mark.multirank
@@ -192,7 +193,7 @@ def test_what_no_checkpoint_would_carry_is_refused() -> None:
 _WITHOUT_COMPILER = """
 import shutil, sys, torch
 assert shutil.which("g++") is None and shutil.which("c++") is None and shutil.which("ninja") is None
-from smoe_ds.parallel.env import discover
+from smoe_ds.parallel.discover import discover
 from smoe_ds.parallel.process_group import init_distributed, shutdown
 init_distributed(discover(), torch.device("cpu"))
 from tests.helpers.engines import Setup, make_engine, train
@@ -211,7 +212,7 @@ def test_starts_without_a_compiler_and_in_spite_of_a_stale_lock(tmp_path: Path) 
         "PATH": str(tmp_path),
         "TORCH_EXTENSIONS_DIR": str(tmp_path),
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "PYTHONPATH": str(ROOT),
     }
     run = subprocess.run(
         [sys.executable, "-c", _WITHOUT_COMPILER], env=environ, capture_output=True, text=True, timeout=100

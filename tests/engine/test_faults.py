@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch.distributed as dist
 
-from smoe_ds.engine.format import read_weights, resolve_checkpoint, step_folders
+from smoe_ds.checkpoints.format import read_weights, resolve_checkpoint, step_folders
 from smoe_ds.errors import CheckpointError
 from tests.helpers.engines import Setup, make_engine, train
 from tests.helpers.ranks import RankError, run_ranks
@@ -195,8 +195,8 @@ def _die(*_: Any, **__: Any) -> None:
 
 
 def _save_and_die(rank: int, world_size: int, root: Path, where: str) -> None:
+    from smoe_ds.checkpoints.part_file import PartFile
     from smoe_ds.engine import checkpoint
-    from smoe_ds.engine.part_file import PartFile
 
     engine = make_engine(rank, world_size, SETUP)
     train(engine, rank, world_size, 0, 1)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from tests.helpers.environment import ROOT
 from tests.helpers.ranks import run_ranks
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 STEPS, BATCH, LENGTH, VOCAB = 8, 4, 6, 32
 BALANCE_WEIGHT = 1.0  # heavy, so that a gradient that is missing or wrong shows in the weights
 

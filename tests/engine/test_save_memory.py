@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from smoe_ds.engine.background_hash import WAITING
-from smoe_ds.engine.part_file import PartFile
+from smoe_ds.checkpoints.background_hash import WAITING
+from smoe_ds.checkpoints.part_file import PartFile
 from smoe_ds.engine.state import PIECE
+from tests.helpers.environment import ROOT
 from tests.helpers.ranks import run_ranks
 
 pytestmark = pytest.mark.multirank
@@ -71,7 +72,7 @@ def test_memory_beyond_the_state_is_bounded(tmp_path: Path, world_size: int, sta
 
 
 def test_the_stated_bound_is_the_document_s() -> None:
-    document = (Path(__file__).parents[2] / "smoe_ds" / "engine" / "CHECKPOINTS.md").read_text(encoding="utf-8")
+    document = (ROOT / "smoe_ds" / "engine" / "CHECKPOINTS.md").read_text(encoding="utf-8")
     assert f"{BOUND >> 20} MiB" in document
 
 

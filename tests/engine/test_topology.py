@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from smoe_ds.engine.format import read_state, read_weights, resolve_checkpoint
+from smoe_ds.checkpoints.format import read_state, read_weights, resolve_checkpoint
 from smoe_ds.errors import CheckpointError
 from tests.helpers.engines import Setup, full_state, make_engine, train
 from tests.helpers.ranks import run_ranks

@@ -79,8 +79,8 @@ def test_no_damage_is_missed(tmp_path: Path) -> None:
 
 
 def test_every_bit_of_a_manifest_counts(tmp_path: Path) -> None:
-    from smoe_ds.engine.format import read_manifest, write_manifest
-    from smoe_ds.engine.part_file import FileEntry
+    from smoe_ds.checkpoints.format import read_manifest, write_manifest
+    from smoe_ds.checkpoints.part_file import FileEntry
 
     folder = tmp_path / "step_00000007"
     folder.mkdir()

@@ -59,7 +59,7 @@ def _plant(stage: str, last_words: Any) -> None:
     """Puts the death in front of something that every run does."""
     import smoe_ds.moe.expert_parallel as exchange
     import smoe_ds.parallel.process_group as group
-    from smoe_ds.engine.part_file import PartFile
+    from smoe_ds.checkpoints.part_file import PartFile
     from smoe_ds.train.trainer import Trainer
 
     owner, name, number = {

@@ -87,7 +87,7 @@ def test_a_signal_during_the_start_counts(tmp_path: Path, corpus_folder: Path) -
 
 def _saves_for_long(rank: int, world_size: int, file: str, overrides: list[str]) -> int:
     """Every save but the first takes ever so long."""
-    from smoe_ds.engine.part_file import PartFile
+    from smoe_ds.checkpoints.part_file import PartFile
 
     close, calls = PartFile.close, []
 

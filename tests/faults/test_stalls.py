@@ -25,9 +25,9 @@ def run_for_ever(rank: int, world_size: int, file: str, culprit: int, place: str
     culprit marks progress once more, so that the other one is without any for longer.
     """
     import smoe_ds.moe.expert_parallel as exchange
-    from smoe_ds.engine.part_file import PartFile
-    from smoe_ds.parallel.heartbeat import Heartbeat
+    from smoe_ds.checkpoints.part_file import PartFile
     from smoe_ds.train.trainer import Trainer
+    from smoe_ds.watch.heartbeat import Heartbeat
 
     owner, name = {
         "data": (Trainer, "_data_problem"),

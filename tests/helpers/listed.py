@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from data_prep.layouts import FLORES, OPUS100
-from data_prep.pair_lists import listed_corpus
+from data_prep.spec.layouts import FLORES, OPUS100
+from data_prep.spec.pair_lists import listed_corpus
 
 Lines = Callable[[str, str, str], list[str]]
 """Text of a side: called with pair, split and language."""

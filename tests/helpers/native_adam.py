@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.helpers.environment import ROOT
+
 LOAD = "from smoe_ds.engine.native_adam import load_native_adam; print(load_native_adam())"
 
 

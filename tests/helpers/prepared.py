@@ -10,14 +10,16 @@ from typing import Any
 
 import yaml
 
-from data_prep.load_spec import load_spec
-from data_prep.pieces import Pieces
+from data_prep.held_out.splits import Counts, Spools
 from data_prep.prepare import prepare
 from data_prep.progress import Progress
-from data_prep.spec import Spec
-from data_prep.splits import Counts, Spools
-from data_prep.stages import Inputs, Run, read_all
-from data_prep.workers import here
+from data_prep.spec.load_spec import load_spec
+from data_prep.spec.sections import Spec
+from data_prep.stages.hash import Inputs
+from data_prep.stages.pieces import Pieces
+from data_prep.stages.read import read_all
+from data_prep.stages.run import Run
+from data_prep.workers.pool import here
 from smoe_ds.data.corpus import Corpus
 
 SUBJECTS = [

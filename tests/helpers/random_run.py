@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
+from smoe_ds.checkpoints import format as checkpoint_format
+from smoe_ds.checkpoints.part_file import PartFile
 from smoe_ds.config.load import load_run
 from smoe_ds.data.corpus import Corpus
-from smoe_ds.engine import format as checkpoint_format
-from smoe_ds.engine.part_file import PartFile
 from smoe_ds.model.transformer import Transformer
-from smoe_ds.train.run_folder import checkpoint_root, write_run_folder
+from smoe_ds.run.folder import checkpoint_root, write_run_folder
 from tests.helpers.small_run import small_run, write_run
 
 

@@ -14,9 +14,8 @@ from pathlib import Path
 
 from smoe_ds.errors import ConfigError, DataError
 from smoe_ds.parallel.env import Env
-from smoe_ds.parallel.heartbeat import Heartbeat
-
-ROOT = Path(__file__).parents[2]
+from smoe_ds.watch.heartbeat import Heartbeat
+from tests.helpers.environment import ROOT
 
 
 def play(heartbeat: Heartbeat, act: str) -> None:
@@ -64,7 +63,7 @@ def stand_ins(
     Args:
         folder: the run folder; it exists.
         lives: the acts of each rank, see `play`.
-        deadline: see `smoe_ds.parallel.watch_task.Task`.
+        deadline: see `smoe_ds.watch.watch_task.Task`.
         stall: see there.
     """
     ranks = []

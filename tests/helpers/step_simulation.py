@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from smoe_ds.analysis.constants import Constants
 from smoe_ds.config.run import RunConfig
+from smoe_ds.scaling.constants import Constants
 
 
 @dataclass

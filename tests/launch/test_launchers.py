@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from smoe_ds.parallel.process_group import free_port
+from smoe_ds.parallel.ports import free_port
 from tests.helpers.environment import ROOT, own_environment
 from tests.helpers.launched import launched_run, losses_alone, losses_of
 from tests.helpers.own_ranks import await_none_that_mention

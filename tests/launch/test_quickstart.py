@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-REPO = Path(__file__).resolve().parents[2]
+from tests.helpers.environment import ROOT
+
 ENVIRONMENT = Path(sys.prefix)
 
 pytestmark = [
@@ -25,7 +26,7 @@ pytestmark = [
 
 def quickstart(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """A run of a fifth of a minute; its environment is the one that runs this test."""
-    command = ["bash", str(REPO / "launch/quickstart.sh"), "--source", "cldr", "--languages", "msa"]
+    command = ["bash", str(ROOT / "launch/quickstart.sh"), "--source", "cldr", "--languages", "msa"]
     return subprocess.run(
         [*command, "--minutes", "0.2", "--limit", "4", "--dir", str(folder), *arguments],
         env={**os.environ, "VENV": str(ENVIRONMENT)},

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-REPO = Path(__file__).resolve().parents[2]
-SCRIPTS = [*sorted((REPO / "launch").rglob("*.sh")), REPO / ".ci/run", REPO / "tests/on_gpu.sh"]
+from tests.helpers.environment import ROOT
+
+SCRIPTS = [*sorted((ROOT / "launch").rglob("*.sh")), ROOT / ".ci/run", ROOT / "tests/on_gpu.sh"]
 
 
 def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -29,21 +30,21 @@ def test_shell_syntax(script: Path) -> None:
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 @pytest.mark.parametrize("script", [s for s in SCRIPTS if s.suffix == ".sh"], ids=lambda script: script.name)
 def test_shellcheck(script: Path) -> None:
-    done = subprocess.run(["shellcheck", "-x", str(script)], cwd=REPO, capture_output=True, text=True)
+    done = subprocess.run(["shellcheck", "-x", str(script)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("name", ["quickstart.sh", "test.sh", "rehearse.sh"])
 def test_help_needs_no_environment(name: str, tmp_path: Path) -> None:
     environment = tmp_path / "env"
-    done = run("bash", str(REPO / "launch" / name), "--help", VENV=str(environment), PYTHON="/nonexistent")
+    done = run("bash", str(ROOT / "launch" / name), "--help", VENV=str(environment), PYTHON="/nonexistent")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"Usage: bash launch/{name}")
     assert not environment.exists()
 
 
 def test_help_names_what_can_be_changed() -> None:
-    text = run("bash", str(REPO / "launch/quickstart.sh"), "--help").stdout
+    text = run("bash", str(ROOT / "launch/quickstart.sh"), "--help").stdout
     for option in ("--languages", "--minutes", "--ranks", "--spec", "--fresh"):
         assert option in text
 
@@ -66,21 +67,21 @@ def test_wrong_arguments_are_refused_before_anything_is_made(
     arguments: list[str], message: str, tmp_path: Path
 ) -> None:
     environment = tmp_path / "env"
-    done = run("bash", str(REPO / "launch/quickstart.sh"), *arguments, VENV=str(environment))
+    done = run("bash", str(ROOT / "launch/quickstart.sh"), *arguments, VENV=str(environment))
     assert done.returncode == 1
     assert message in done.stderr
     assert not environment.exists()
 
 
 def test_ci_runs_the_test_script() -> None:
-    done = run("bash", str(REPO / ".ci/run"), "--help")
+    done = run("bash", str(ROOT / ".ci/run"), "--help")
     assert done.stdout.startswith("Usage: bash launch/test.sh")
-    assert os.access(REPO / ".ci/run", os.X_OK)
+    assert os.access(ROOT / ".ci/run", os.X_OK)
 
 
 def test_what_needs_a_gpu_says_so(tmp_path: Path) -> None:
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    script = str(REPO / "tests/on_gpu.sh")
+    script = str(ROOT / "tests/on_gpu.sh")
     done = run("bash", script, str(tmp_path), str(tmp_path), PATH=programs, CUDA_VISIBLE_DEVICES="")
     assert done.returncode == 2 and "no CUDA device" in done.stderr
     done = run("bash", script)

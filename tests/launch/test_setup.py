@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-REPO = Path(__file__).resolve().parents[2]
+from tests.helpers.environment import ROOT
 
 
 def bash(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs a script that has launch/setup.sh's functions."""
     return subprocess.run(
-        ["bash", "-c", f'set -euo pipefail\n. "{REPO}/launch/setup.sh"\n{script}'],
+        ["bash", "-c", f'set -euo pipefail\n. "{ROOT}/launch/setup.sh"\n{script}'],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
@@ -120,7 +120,7 @@ def test_changed_requirements_are_installed(tmp_path: Path) -> None:
 
 
 def test_torch_version_comes_from_the_requirements() -> None:
-    pinned = [line for line in (REPO / "requirements.txt").read_text().splitlines() if line.startswith("torch==")]
+    pinned = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line.startswith("torch==")]
     assert bash("torch_requirement").stdout.split() == pinned
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from smoe_ds.errors import LaunchError, NonFiniteError
-from smoe_ds.moe import StratifiedMoE
+from smoe_ds.moe import StratifiedMoE, stratified_moe
 
 ONE = torch.nn.Linear(8, 8)
 
@@ -44,13 +44,15 @@ def test_bad_arguments(arguments: dict, message: str) -> None:
 
 def test_expert_parallelism_without_a_process_group() -> None:
     with pytest.raises(LaunchError, match=r"Call deepspeed\.init_distributed\(\) before"):
-        StratifiedMoE(8, 16, [4], ep_size=2)
+        stratified_moe(8, 16, [4], ep_size=2)
 
 
 def test_expert_parallelism_that_would_stay_silent() -> None:
     class Mine(StratifiedMoE):
         pass
 
+    with pytest.raises(LaunchError, match=r"StratifiedMoE with ep_size 2: .*stratified_moe"):
+        StratifiedMoE(8, 16, [4], ep_size=2)
     with pytest.raises(LaunchError, match=r"Mine with ep_size 2: .*ExpertParallelMoE"):
         Mine(8, 16, [4], ep_size=2)
     with pytest.raises(LaunchError, match=r"nothing exchanges rows yet; .*deepspeed\.initialize"):

@@ -33,7 +33,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory, corpus_folder: Path) -> dict
 def cut_at(rank: int, world_size: int, file: str, hosts: tuple[Host, ...], where: str, moment: str) -> int:
     """Trains; rank 2 cuts its own host off, of three from one other, once, in the middle of something."""
     import smoe_ds.moe.expert_parallel as exchange
-    from smoe_ds.engine.part_file import PartFile
+    from smoe_ds.checkpoints.part_file import PartFile
 
     if rank == 2:
         owner, name, number = {

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.apart import apart_run
+from tests.helpers.environment import ROOT
 from tests.helpers.hosts import Host, two_hosts
 from tests.helpers.own_ranks import await_none_that_mention
 from tests.helpers.ranks import free_port, run_ranks
@@ -18,7 +19,6 @@ from tests.helpers.small_run import scalars, train_on_rank
 
 pytestmark = [pytest.mark.multirank, pytest.mark.netns, pytest.mark.slow]
 
-ROOT = Path(__file__).parents[2]
 STEPS = 16
 
 

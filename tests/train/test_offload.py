@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.environment import ROOT
 from tests.helpers.ranks import run_ranks
 from tests.helpers.small_run import scalars, small_run, train_on_rank, write_run
 
 pytestmark = pytest.mark.multirank
 
-ENGINES = Path(__file__).parents[2] / "ds_configs" / "engine"
+ENGINES = ROOT / "ds_configs" / "engine"
 STEPS = 5
 
 

@@ -47,7 +47,7 @@ def fit_all(rank: int, world_size: int, files: list[str]) -> list[int]:
     import torch
 
     from smoe_ds.config.load import load_run
-    from smoe_ds.parallel.env import discover
+    from smoe_ds.parallel.discover import discover
     from smoe_ds.train.trainer import Trainer
 
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # nothing is compiled

@@ -48,8 +48,8 @@ def test_balancing_biases_survive_a_resume_and_reach_the_translator(tmp_path: Pa
     resumed = train(tmp_path, parts, *settings)
     assert checkpoint_hashes(resumed, 6) == checkpoint_hashes(whole, 6)
 
+    from smoe_ds.checkpoints.format import read_weights
     from smoe_ds.decode.load import RunFolder, load_weights
-    from smoe_ds.engine.format import read_weights
 
     run = RunFolder(resumed)
     checkpoint = run.checkpoint("last")

@@ -14,7 +14,7 @@ from data_prep.readers import read_source, source_files
 from data_prep.readers.compressed import SUFFIXES
 from data_prep.readers.notes import Notes
 from data_prep.readers.sides import SidePair, Unusable
-from data_prep.spec import PairSpec
+from data_prep.spec.sections import PairSpec
 from smoe_ds.errors import DataError
 from tests.helpers.catalogs import compiled_catalog
 from tests.helpers.compressed import COMPRESS

@@ -1,0 +1,1 @@
+"""Which sentence pairs become training, validation and test text."""

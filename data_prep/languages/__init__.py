@@ -1,0 +1,1 @@
+"""Language codes and the scripts that languages are written in."""

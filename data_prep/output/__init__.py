@@ -1,0 +1,1 @@
+"""The folder that a preparation writes: where it may lie, who holds it, when it appears."""

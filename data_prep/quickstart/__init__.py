@@ -1,0 +1,1 @@
+"""Real bitext from packages of Debian and from Unicode's CLDR, for the quick start."""

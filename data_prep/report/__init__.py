@@ -1,0 +1,1 @@
+"""What a preparation tells of itself: ``report.json``, its text, and TensorBoard."""

@@ -1,0 +1,133 @@
+"""The report as text: what was read, dropped, noticed and kept, how the vocabulary suits each language; warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from data_prep.cleaning.clean import DROP_REASONS, NOTICES
+
+_SHARES = {"copies": 0.5, "duplicates": 0.5, "other_script": 0.1, "swapped": 0.05, "control_characters": 0.1}
+_DROPPED_SHARES = {
+    "duplicate": 0.5,
+    "near_duplicate": 0.5,
+    "held_out": 0.2,
+    "invalid_utf8": 0.01,
+    "too_many_pieces": 0.05,
+    "wrong_script": 0.1,
+    "copy": 0.5,
+}
+_MIN_COVERAGE = 0.99
+
+
+def warnings_of(report: Mapping[str, Any], vocabulary: Mapping[str, Any]) -> Iterator[str]:
+    """What a user should look at: unusual shares, held-out sets smaller than asked for, a vocabulary that fits badly.
+
+    Args:
+        report: counts by pair and split.
+        vocabulary: ``requested`` and ``pieces``, and ``languages`` with the figures of `coverage`.
+    """
+    for pair, splits in report.items():
+        for split, counts in splits.items():
+            yield from _unusual_shares(f"{pair} {split}", counts)
+            yield from (f"{pair} {split}: {place}" for place in counts.get("places", []))
+            if "drawn" in counts and counts["drawn"] < counts["asked"]:
+                yield (
+                    f"{pair} {split}: {counts['drawn']} of {counts['asked']} sentences drawn; "
+                    "the text holds no more within held_out.max_fraction"
+                )
+    if vocabulary["pieces"] < vocabulary["requested"]:
+        yield f"vocabulary: {vocabulary['pieces']} of {vocabulary['requested']} pieces; the text holds no more"
+    for language, figures in vocabulary.get("languages", {}).items():
+        share = figures["character_coverage"]
+        if share is not None and share < _MIN_COVERAGE:
+            yield (
+                f"vocabulary: {1 - share:.1%} of the characters of {language} are spelled in bytes; raise "
+                "sentencepiece.character_coverage, vocab_size or temperature"
+            )
+
+
+def _unusual_shares(where: str, counts: Mapping[str, Any]) -> Iterator[str]:
+    read = counts.get("read", counts.get("drawn", 0))
+    kept = read - sum(counts["dropped"].values())
+    for name, limit in _SHARES.items():
+        number = min(counts["noticed"].get(name, 0), kept)  # some of these may have been dropped since
+        if kept and number > limit * kept:
+            yield f"{where}: {name} {number / kept:.0%} ({number:,} of {kept:,} pairs): {NOTICES[name]}"
+    for name, limit in _DROPPED_SHARES.items():
+        number = counts["dropped"].get(name, 0)
+        if read and number > limit * read:
+            yield f"{where}: dropped as {name} {number / read:.0%} ({number:,} of {read:,} pairs): {DROP_REASONS[name]}"
+
+
+def report_rows(manifest: Mapping[str, Any]) -> list[list[str]]:
+    """The counts as a table with a header: a row per pair and split, a column per reason that occurred."""
+    report = manifest["report"]
+    rows = [(pair, split, counts) for pair, splits in report.items() for split, counts in splits.items()]
+    reasons = [name for name in DROP_REASONS if any(counts["dropped"].get(name) for *_, counts in rows)]
+    table = [["pair", "text", "read", *reasons, "to held-out", "kept", "src tokens", "tgt tokens"]]
+    for pair, split, counts in rows:
+        entry = manifest["splits"][split][pair]
+        numbers = [counts["dropped"].get(name, 0) for name in reasons]
+        sides = [entry["tokens"][language] for language in pair.split("-")]
+        read = "drawn" if "drawn" in counts else f"{counts['read']:,}"
+        moved = counts.get("moved", 0)
+        table.append([pair, split, read, *(f"{n:,}" for n in (*numbers, moved, entry["sentences"], *sides))])
+    return table
+
+
+def vocabulary_rows(vocabulary: Mapping[str, Any]) -> list[list[str]]:
+    """How the vocabulary suits each language, as a table with a header."""
+    table = [["language", "text", "chars/token", "tokens/sentence", "chars covered", "tokens covered", "pieces used"]]
+    for language, figures in vocabulary["languages"].items():
+        numbers = [
+            "-" if figures[name] is None else form.format(figures[name])
+            for name, form in (
+                ("characters_per_token", "{:.2f}"),
+                ("tokens_per_sentence", "{:.1f}"),
+                ("character_coverage", "{:.3%}"),
+                ("token_coverage", "{:.3%}"),
+                ("vocabulary_used", "{:.1%}"),
+            )
+        ]
+        table.append([language, figures["text"], *numbers])
+    return table
+
+
+def format_report(manifest: Mapping[str, Any]) -> str:
+    """The report as text."""
+    noticed = [
+        f"{pair} {split}: {NOTICES[name]}: {number:,}"
+        for pair, splits in manifest["report"].items()
+        for split, counts in splits.items()
+        for name, number in counts["noticed"].items()
+    ]
+    tables = ["\n".join(_aligned(rows)) for rows in (report_rows(manifest), vocabulary_rows(manifest["vocabulary"]))]
+    return "\n".join([tables[0], *noticed, "", tables[1], *(f"warning: {text}" for text in manifest["warnings"])])
+
+
+def format_examples(report: Mapping[str, Any]) -> str:
+    """Examples of dropped pairs as text.
+
+    Args:
+        report: content of the report file.
+    """
+    lines = []
+    for pair, splits in report["pairs"].items():
+        for split, counts in splits.items():
+            for reason in filter(counts["examples"].get, DROP_REASONS):
+                found = counts["examples"][reason]
+                number = counts["dropped"][reason]
+                lines.append(f"{pair} {split}: {reason}: {number:,} dropped ({DROP_REASONS[reason]}), e.g.")
+                lines += [f"  {src}  |||  {tgt}" for src, tgt in found]
+    return "\n".join(lines)
+
+
+def _aligned(table: list[list[str]]) -> Iterator[str]:
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    for row in table:
+        cells = [
+            cell.ljust(width) if column < 2 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        yield "  ".join(cells).rstrip()

@@ -1,0 +1,1 @@
+"""The SentencePiece vocabulary: the text it is trained on, the training, and how well it covers each language."""

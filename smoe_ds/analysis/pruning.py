@@ -1,0 +1,117 @@
+"""Which experts a set of directions needs, from how often each is chosen in held-out sentences of these directions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from smoe_ds.analysis.expert_use import ExpertUse, count_choices
+from smoe_ds.data.corpus import Corpus
+from smoe_ds.data.validation_batches import ValidationBatches
+from smoe_ds.decode.translator import Translator
+from smoe_ds.errors import ConfigError, DataError
+from smoe_ds.moe.placement import Placement
+
+
+@dataclass(frozen=True)
+class KeepRule:
+    """What is kept of each block: a number of experts, or those that are used enough. One of the two is given.
+
+    Attributes:
+        number: experts kept per block.
+        share: least share of a direction's choices in the block; an expert is kept if any direction gives it that.
+    """
+
+    number: int | None = None
+    share: float | None = None
+
+
+def fewest_kept(placement: Placement, top_k: int) -> list[int]:
+    """Experts that each stratum must keep: one, and as many as a token chooses where its gate sees no later stratum."""
+    last = len(placement.strata) - 1
+    return [top_k if placement.stacked or i == last else 1 for i in range(len(placement.strata))]
+
+
+def experts_to_keep(score_E: Tensor, placement: Placement, top_k: int, rule: KeepRule) -> list[int]:
+    """Logical numbers of the experts of one block that stay, ascending.
+
+    Args:
+        score_E: how much an expert is used [E]; of equal ones the lower number stays.
+        placement: strata of the block.
+        top_k: choices per token.
+        rule: how many. Each stratum keeps at least its most used ones, see `fewest_kept`.
+
+    Raises:
+        ConfigError: a number that is not between the fewest possible and all.
+    """
+    ranking = sorted(range(placement.num_experts), key=lambda e: (-float(score_E[e]), e))
+    kept: set[int] = set()
+    for i, needed in enumerate(fewest_kept(placement, top_k)):
+        kept.update([e for e in ranking if placement.stratum_of(e) == i][:needed])
+    if rule.share is not None:
+        kept.update(e for e in ranking if float(score_E[e]) >= rule.share)
+    if rule.number is not None:
+        if not len(kept) <= rule.number <= placement.num_experts:
+            raise ConfigError(
+                f"--keep-experts {rule.number}: expected {len(kept)} to {placement.num_experts}: each stratum of "
+                f"{list(placement.strata)} keeps an expert, and a token's last gate sees top_k = {top_k}"
+            )
+        others = [e for e in ranking if e not in kept]
+        kept.update(others[: rule.number - len(kept)])
+    return sorted(kept)
+
+
+def measure_use(
+    translator: Translator, corpus: Corpus, split: str, directions: Sequence[str]
+) -> dict[str, dict[str, ExpertUse]]:
+    """Choices per direction and block over all sentences of a split, the references given.
+
+    Raises:
+        DataError: the corpus has another vocabulary or no sentence of a direction.
+    """
+    if corpus.tokenizer.sha256 != translator.tokenizer.sha256:
+        raise DataError(
+            f"{corpus.path}: was prepared with another vocabulary than the model's; name the corpus the model was "
+            "trained on with --data"
+        )
+    language_ids = {name: translator.tokenizer.language_id(name) for name in translator.tokenizer.languages}
+    use = {}
+    for direction in directions:
+        batches = ValidationBatches(
+            corpus.sentences(split, direction),
+            language_ids,
+            translator.data,
+            max_positions=translator.max_positions,
+            rank=0,
+            world_size=1,
+        )
+        use[direction] = count_choices(translator.model, batches, translator.device)
+    return use
+
+
+def experts_to_remove(
+    use: Mapping[str, Mapping[str, ExpertUse]], placement: Placement, top_k: int, rule: KeepRule
+) -> dict[str, list[int]]:
+    """Logical numbers by block name; an expert's score is its share of choices in the direction that uses it most."""
+    blocks = next(iter(use.values()))
+    removed = {}
+    for block in blocks:
+        score_E = torch.stack([of_direction[block].share_E for of_direction in use.values()]).amax(0)
+        kept = experts_to_keep(score_E, placement, top_k, rule)
+        removed[block] = [e for e in range(placement.num_experts) if e not in kept]
+    return removed
+
+
+def use_as_json(use: Mapping[str, Mapping[str, ExpertUse]]) -> dict[str, Any]:
+    """First and all choices by direction, block and expert."""
+    return {
+        direction: {
+            block: {"first_choices": counts.first_E.tolist(), "choices": counts.all_E.tolist()}
+            for block, counts in of_direction.items()
+        }
+        for direction, of_direction in use.items()
+    }

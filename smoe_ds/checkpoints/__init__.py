@@ -1,0 +1,1 @@
+"""Committed checkpoints as files: layout, manifest, parts, verification; no ranks, no DeepSpeed."""

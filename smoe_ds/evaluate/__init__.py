@@ -1,0 +1,1 @@
+"""Held-out text translated and scored."""

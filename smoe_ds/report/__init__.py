@@ -1,0 +1,1 @@
+"""Results as text and tables; the results themselves are made elsewhere."""

@@ -1,0 +1,1 @@
+"""What a run folder holds: its names, its lock, the history of its scalars."""

@@ -1,0 +1,15 @@
+"""The names in the folder of an exported model; what it holds is written and read by `smoe_ds.weights.export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+INDEX, WEIGHTS, CONFIG, TOKENIZER = "export.json", "model.safetensors", "config.json", "tokenizer.model"
+
+
+def as_export(path: Path) -> Path | None:
+    """The folder of an exported model that ``path`` names, itself or by one of its files; None if it names none."""
+    for folder in (path, path.parent):
+        if (folder / INDEX).is_file() and (folder == path or path.is_file()):
+            return folder
+    return None

@@ -1,0 +1,1 @@
+"""Trained weights put to other uses: averaged, exported, pruned, upcycled, imported, started from."""

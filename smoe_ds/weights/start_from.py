@@ -1,0 +1,94 @@
+"""Starts a run with the weights of another: any topology, precision and ZeRO stage; optimizer and data begin afresh."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from smoe_ds.checkpoints.format import resolve_checkpoint
+from smoe_ds.checkpoints.weights_reader import WeightsReader, misfit
+from smoe_ds.data.shards import sha256_of
+from smoe_ds.engine.fragments import MASTER, fragments, publish_masters
+from smoe_ds.engine.state import persistent_buffers
+from smoe_ds.errors import CheckpointError
+from smoe_ds.parallel.agreement import agree, gather_json
+from smoe_ds.run.exported import TOKENIZER, as_export
+from smoe_ds.weights.export import read_export, read_export_weights
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_KEY = "smoe.train.init_from"
+
+
+class InitialWeights:
+    """The weights of a run folder (its best checkpoint), of one of its checkpoints, or of an exported model.
+
+    Attributes:
+        shapes: shape of every parameter by logical name.
+        tensor: gives the weight of a name.
+
+    Raises:
+        CheckpointError: there are none, they are damaged, or they belong to another vocabulary.
+    """
+
+    def __init__(self, path: Path, vocabulary: str) -> None:
+        export = as_export(path)
+        if export is None:
+            checkpoint = resolve_checkpoint(path)
+            tokenizer = checkpoint.parent.parent / TOKENIZER
+        else:
+            tokenizer = export / TOKENIZER
+        if not tokenizer.is_file() or sha256_of(tokenizer) != vocabulary:
+            raise CheckpointError(
+                f"{tokenizer}: is not the vocabulary of this run's corpus, so the embeddings would be those of other "
+                f"words; prepare the corpus with this vocabulary, or leave {_KEY} out"
+            )
+        self.shapes: dict[str, tuple[int, ...]]
+        self.tensor: Callable[[str], Tensor]
+        if export is None:
+            reader = WeightsReader(checkpoint)
+            self.shapes, self.tensor = reader.shapes, reader.tensor
+        else:
+            content = read_export(export)
+            if content.removed_experts:
+                raise CheckpointError(f"{export}: lacks experts that were removed on export; start from a whole model")
+            weights = read_export_weights(content)
+            self.shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+            self.tensor = lambda name: weights[name].float()
+
+
+def load_initial_weights(engine: Any, path: Path, vocabulary: str) -> None:
+    """Copies weights into an engine that has taken no step yet. Call it on every rank.
+
+    Args:
+        engine: the DeepSpeed engine.
+        path: run folder, checkpoint or exported model.
+        vocabulary: SHA-256 of the tokenizer's file.
+
+    Raises:
+        CheckpointError: on all ranks, if the weights cannot be read by one or do not fit the model.
+    """
+    what = f"starting with the weights of {path} ({_KEY})"
+    problem, source = None, None
+    buffers = persistent_buffers(engine.module)
+    held = {**dict(engine.module.named_parameters()), **buffers}
+    shapes = {name: tuple(tensor.shape) for name, tensor in held.items()}
+    try:
+        source = InitialWeights(path, vocabulary)
+        problem = misfit(shapes, source.shapes, part=True) or None
+    except (CheckpointError, OSError) as error:
+        problem = str(error)
+    agree(problem, CheckpointError, what)
+    assert source is not None
+    unused = gather_json(sorted(set(source.shapes) - set(shapes)))
+    if nowhere := sorted(set.intersection(*(set(names) for names in unused))):
+        raise CheckpointError(f"{what}: {len(nowhere)} parameters are not in this model, the first is {nowhere[0]}")
+    for name, fragment in fragments(engine).items():
+        if fragment.numel:
+            whole = source.tensor(name).reshape(-1)
+            fragment.view(engine.basic_optimizer, MASTER).copy_(whole.narrow(0, fragment.start, fragment.numel))
+    publish_masters(engine)
+    for name, buffer in buffers.items():
+        buffer.copy_(source.tensor(name))

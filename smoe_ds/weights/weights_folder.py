@@ -1,0 +1,130 @@
+"""Writes a run folder that holds weights alone: it decodes, exports and starts other runs, but resumes none.
+
+OUT/config.json, OUT/tokenizer.model             as in the run folder the weights come from
+OUT/checkpoints/step_N/model-00000.safetensors   fp32 weights by logical parameter name
+OUT/checkpoints/step_N/state.json                where the weights come from (``origin``), versions
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from smoe_ds.checkpoints import format as fmt
+from smoe_ds.checkpoints.commit import commit_folder, discard_folder, sync_folder, temporary_folder, write_text_durably
+from smoe_ds.checkpoints.part_file import FileEntry, PartFile
+from smoe_ds.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_PACKAGES = ("smoe_ds", "torch", "safetensors")
+
+
+def write_weights_run(
+    folder: Path,
+    config: Mapping[str, Any],
+    tokenizer_file: Path,
+    step: int,
+    shapes: Mapping[str, tuple[int, ...]],
+    tensor: Callable[[str], Tensor],
+    origin: Mapping[str, Any],
+) -> Path:
+    """Writes the folder, all at once or not at all.
+
+    Args:
+        folder: the new run folder; must not exist, or be empty.
+        config: the resolved run, ``RunConfig.to_dict()``.
+        tokenizer_file: the vocabulary.
+        step: number of its checkpoint.
+        shapes: shape of every parameter by logical name.
+        tensor: gives the weight of a name, fp32 on the CPU; one is in memory at a time.
+        origin: where the weights come from, as JSON.
+
+    Returns:
+        The checkpoint folder.
+
+    Raises:
+        CheckpointError: the folder is taken or cannot be written.
+    """
+    check_free(folder)
+    name = fmt.folder_name(step)
+    try:
+        temporary = temporary_folder(folder)
+        try:
+            write_text_durably(temporary / "config.json", as_text(config))
+            copy_durably(tokenizer_file, temporary / "tokenizer.model")
+            root = temporary / "checkpoints"
+            _write_checkpoint(root / name, step, shapes, tensor, origin)
+            for pointer in (fmt.LATEST, fmt.BEST):
+                write_text_durably(root / pointer, f"{name}\n")
+            commit_folder(temporary, folder)
+        except BaseException:
+            if temporary.exists():
+                discard_folder(temporary)
+            raise
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot be written: {error}; choose another --output") from error
+    return folder / "checkpoints" / name
+
+
+def _write_checkpoint(
+    folder: Path,
+    step: int,
+    shapes: Mapping[str, tuple[int, ...]],
+    tensor: Callable[[str], Tensor],
+    origin: Mapping[str, Any],
+) -> None:
+    folder.mkdir(parents=True)
+    part = PartFile(folder / fmt.part_name("model", 0), list(shapes.items()), {})
+    try:
+        for name in shapes:
+            part.write(name, tensor(name))
+        weights = part.close()
+    except BaseException:
+        part.abandon()
+        raise
+    text = as_text({"step": step, "extra": {}, "origin": origin, "versions": versions()})
+    write_text_durably(folder / fmt.STATE, text)
+    state = FileEntry(fmt.STATE, len(text.encode()), hashlib.sha256(text.encode()).hexdigest())
+    fmt.write_manifest(folder, step, [weights, state])
+
+
+def check_free(folder: Path) -> None:
+    """Refuses a place for output where something is already.
+
+    Raises:
+        CheckpointError: there is.
+    """
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise CheckpointError(f"{folder}: is there already; choose another --output, or remove it")
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that wrote a file of weights."""
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed as a package"
+    return found
+
+
+def copy_durably(source: Path, target: Path) -> None:
+    """Copies a file and forces it to disk."""
+    shutil.copyfile(source, target)
+    with target.open("rb") as file:
+        os.fsync(file.fileno())
+    sync_folder(target.parent)
+
+
+def as_text(value: Mapping[str, Any]) -> str:
+    """A JSON file's text."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
