@@ -36,6 +36,7 @@ class Job:
         srun: further options of srun, with the reason.
         values: of the body's placeholders.
         folders: that a container has to see.
+        from_checkout: whether the module is one that is not installed but run from the checkout.
         notes: for the user who renders.
     """
 
@@ -47,6 +48,7 @@ class Job:
     srun: list[str]
     values: dict[str, str]
     folders: list[Path]
+    from_checkout: bool = False
     notes: list[str] = field(default_factory=list)
 
 
@@ -178,6 +180,7 @@ def prepare_job(
             "WHEN_FAILED": "",
         },
         folders=[spec_file.absolute().parent, output.parent],
+        from_checkout=True,
     )
 
 

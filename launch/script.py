@@ -29,7 +29,7 @@ def render(job: Job, resources: Resources, software: Software, environment: Path
     """
     logs = check_log_path("logs", str(job.logs.absolute()))
     words = [*software.command(resources.gpus_per_node > 0, job.folders), "-m", *job.module]
-    for word in (*words, str(Path.cwd()), str(environment)):
+    for word in (*words, str(Path.cwd()), str(environment), str(HERE.parent)):
         check_printable("script", word)
     job_log = "job_%A_%a.log" if resources.array else "job_%j.log"
     values = {
@@ -37,7 +37,7 @@ def render(job: Job, resources: Resources, software: Software, environment: Path
         "SBATCH": "\n".join(resources.lines(job.signal)),
         "JOB_LOG": sbatch_value(f"{file_pattern(logs)}/{job_log}"),
         "WORKING_DIR": shlex.quote(str(Path.cwd())),
-        "SETUP": software.setup,
+        "SETUP": "\n".join([software.setup, software.checkout(HERE.parent) if job.from_checkout else ""]).strip(),
         "CPUS_PER_TASK": str(resources.cpus_per_task),
         "DEVICE": _device(resources, environment),
         "LOGS": shlex.quote(logs),

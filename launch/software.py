@@ -62,6 +62,12 @@ class Software:
             lines += ['eval "$(conda shell.bash hook)"', f"conda activate {shlex.quote(self.conda)}"]
         return "\n".join(lines)
 
+    def checkout(self, root: Path) -> str:
+        """A line of the script that lets Python find what is not installed, ``data_prep``; a container has its own."""
+        if self.container is not None:
+            return ""
+        return f'export PYTHONPATH={shlex.quote(str(root))}"${{PYTHONPATH:+:$PYTHONPATH}}" # data_prep runs from there'
+
     def command(self, gpus: bool, folders: Sequence[Path]) -> list[str]:
         """The words before ``-m MODULE``.
 
