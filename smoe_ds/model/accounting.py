@@ -38,8 +38,8 @@ def wide(d_model: int, batch: MicroBatch) -> Cost:
 
 
 def dropout(d_model: int, batch: MicroBatch) -> Cost:
-    """The mask of a tensor [T, D]."""
-    return Cost(saved_bytes=batch.tokens * d_model * batch.storage.dropout)
+    """Dropout of a tensor [T, D]."""
+    return Cost(saved_bytes=batch.tokens * d_model * batch.storage.dropout_bytes)
 
 
 def attention(d_model: int, batch: MicroBatch) -> Cost:

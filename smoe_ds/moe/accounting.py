@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from smoe_ds.moe.cost import FP32, Cost, Storage, feed_forward, layer_norm, total
+from smoe_ds.moe.cost import FFN_INNER, FP32, Cost, Storage, feed_forward, layer_norm, total
 from smoe_ds.moe.loads import StratumLoad
 from smoe_ds.moe.placement import Placement
 
@@ -102,13 +102,12 @@ def _gate(sizes: BlockSizes, stratum: int, tokens: float, storage: Storage) -> C
 def _routed_experts(sizes: BlockSizes, load: StratumLoad, storage: Storage) -> Cost:
     """The rows' matrix products. The lean way keeps neither rows nor outputs; grouped products keep the weights of a
     rank's experts once more, as one tensor."""
-    once = feed_forward(sizes.d_model, sizes.d_ffn, sizes.activation, load.rows, storage, kind="experts")
-    saved = once.saved_bytes + 2 * load.rows * sizes.d_model * storage.itemsize
-    if sizes.backend == "lean":
-        inner = _LEAN_INNER[sizes.activation] * sizes.d_ffn * storage.itemsize
-        saved = load.rows * (inner + sizes.d_model * storage.dropout)
-    elif sizes.backend == "grouped":
-        saved += load.busiest_experts * once.matrices * storage.itemsize
+    once = feed_forward(sizes.d_model, sizes.d_ffn, sizes.activation, load.rows, kind="experts")
+    lean = sizes.backend == "lean"
+    inner = (_LEAN_INNER if lean else FFN_INNER)[sizes.activation] * sizes.d_ffn
+    row = inner + (0 if lean else 2 * sizes.d_model)
+    weights = load.busiest_experts * once.matrices if sizes.backend == "grouped" else 0
+    saved = (load.rows * row + weights) * storage.itemsize + load.rows * sizes.d_model * storage.dropout
     return Cost(flops=once.flops, rows=load.rows, saved_bytes=saved)
 
 

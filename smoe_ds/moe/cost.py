@@ -23,11 +23,19 @@ class Storage:
 
     Attributes:
         itemsize: bytes of a weight, an activation and a gradient.
-        dropout: whether there are dropout masks, one byte per element.
+        dropout: whether there is dropout.
+        fused_dropout: whether torch's keeps a mask of one byte per element, as on CUDA; on a CPU it keeps the factors.
+            That of the routed rows is the layer's own, with a mask everywhere.
     """
 
     itemsize: int = 4
     dropout: bool = False
+    fused_dropout: bool = True
+
+    @property
+    def dropout_bytes(self) -> int:
+        """What torch's dropout keeps per element."""
+        return (1 if self.fused_dropout else self.itemsize) if self.dropout else 0
 
     @property
     def half(self) -> bool:
@@ -121,5 +129,5 @@ def feed_forward(
         parameters={kind: matrices + biases},
         matrices=matrices,
         flops={kind: 2 * matrices * tokens},
-        saved_bytes=tokens * (inner + d_model * storage.dropout),
+        saved_bytes=tokens * (inner + d_model * storage.dropout_bytes),
     )

@@ -110,7 +110,7 @@ def make_plan(
     dense, experts = sum(kinds.values()) - kinds["experts"], kinds["experts"] // moe.ep_size
     measured = None if run_folder is None else measured_requested_capacity(run_folder)
     backend = "none" if moe.is_dense else planned_backend(run, accelerator)
-    cost = cost_of(run, vocab_size, backend=backend)
+    cost = cost_of(run, vocab_size, backend=backend, on_cuda=accelerator is None or accelerator.kind == "cuda")
     device, host = planned_memory(run, cost, dense, experts, ranks)
     expected = expected_strata(moe.strata, stacked=moe.stacked)
     published = _published_flops(run, vocab_size)

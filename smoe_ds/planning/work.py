@@ -116,6 +116,7 @@ def cost_of(
     *,
     tokens: float | None = None,
     backend: str = "lean",
+    on_cuda: bool = True,
     requested_capacity: float | None = None,
 ) -> TransformerCost:
     """What the run's model costs in one micro-batch of one rank.
@@ -125,10 +126,11 @@ def cost_of(
         vocab_size: V.
         tokens: of a side; None: of a full micro-batch.
         backend: how experts are computed; only what is saved depends on it.
+        on_cuda: whether it runs on a CUDA device, likewise.
         requested_capacity: as in :func:`work_of`.
     """
     model = run.smoe.model
-    storage = Storage(ITEMSIZE[run.precision], model.dropout > 0)
+    storage = Storage(ITEMSIZE[run.precision], model.dropout > 0, on_cuda)
     batch = MicroBatch(tokens_per_side(run) if tokens is None else tokens, storage=storage)
     return transformer(
         model,

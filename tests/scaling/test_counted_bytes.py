@@ -13,7 +13,8 @@ from smoe_ds.config import RunConfig, load_run
 from smoe_ds.planning.plan import make_plan
 from smoe_ds.planning.work import work_of
 from smoe_ds.scaling.collectives import Topology
-from smoe_ds.scaling.step_time import reduced_bytes
+from smoe_ds.scaling.constants import choose_constants
+from smoe_ds.scaling.step_time import reduced_bytes, step_time
 from tests.benchmarks.exchange import Counter
 from tests.helpers.environment import ROOT
 from tests.helpers.ranks import run_ranks
@@ -148,9 +149,17 @@ def test_sums_and_gathers_are_what_deepspeed_does(world_size: int, ep_size: int,
 
 
 def test_as_many_bytes_in_the_plan_and_at_scale() -> None:
-    for settings in ([], ["smoe.moe.strata=[2,6]"], ["smoe.moe.stacked=true", "smoe.moe.strata=[4,4]"]):
+    constants = choose_constants("fp16", file=None, device="v100", interconnect="ib-hdr", ports=1)
+    for settings in (
+        [],
+        ["smoe.moe.strata=[2,6]"],
+        ["smoe.moe.stacked=true", "smoe.moe.strata=[4,4]"],
+        ["smoe.train.activation_checkpointing=true"],
+    ):
         run = run_of("smoe.moe.ep_size=2", "train_batch_size=8", *settings)
-        plan = make_plan(run, vocab_size=VOCAB, world_size=4)
-        assert plan.exchange_bytes_per_step == round(2 * work_of(run, VOCAB).exchanged_bytes)
-    half = replace(work_of(run, VOCAB), blocks=1)
-    assert half.exchanged_bytes == work_of(run, VOCAB).exchanged_bytes / 2
+        plan, planned = make_plan(run, vocab_size=VOCAB, world_size=4), work_of(run, VOCAB)
+        found = step_time(run, planned, constants, Topology(1, 4))
+        assert plan.exchange_bytes_per_step == round(2 * planned.exchanged_bytes)
+        assert plan.exchange_bytes_per_step == round(sum(one.sent_bytes for one in found.exchange))
+    half = replace(planned, blocks=1)
+    assert half.exchanged_bytes == planned.exchanged_bytes / 2

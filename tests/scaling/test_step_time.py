@@ -49,7 +49,6 @@ def constants_of(**changes: Line) -> Constants:
 
 
 def predicted(run: RunConfig, constants: Constants, topology: Topology):  # type: ignore[no-untyped-def]
-    plan = make_plan(run, vocab_size=VOCAB, world_size=topology.ranks)
     return step_time(run, work_of(run, VOCAB), constants, topology)
 
 
@@ -240,6 +239,7 @@ def test_activation_checkpointing_computes_and_exchanges_forward_twice() -> None
     assert twice.parts["dense"] == pytest.approx(once.parts["dense"] * 4 / 3)
     assert twice.exchange[0].forward == pytest.approx(once.exchange[0].forward * 2)
     assert twice.exchange[0].backward == pytest.approx(once.exchange[0].backward)
+    assert twice.exchange[0].sent_bytes == pytest.approx(once.exchange[0].sent_bytes * 1.5)
 
 
 def test_data_hides_behind_the_step_only_with_a_thread_and_a_core() -> None:
