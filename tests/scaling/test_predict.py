@@ -87,6 +87,15 @@ def test_a_device_that_is_too_small_is_marked() -> None:
     assert re.search(r"^64 GPUs: .*m15.json: train_batch_size: 32 micro-batches", text, flags=re.MULTILINE)
 
 
+def test_memory_is_that_of_the_way_experts_are_computed_on_the_device() -> None:
+    """In bf16, an A100 computes experts the lean way, an H200 as grouped products that keep weights once more."""
+    run = run_of("m15", "extends=engine/h200_bf16_zero1.json")
+    a100, h200 = (predict(run, 32_000, assumed_constants(name, "bf16"), Topology(1, 8)) for name in ("a100", "h200"))
+    lean = run_of("m15", "extends=engine/h200_bf16_zero1.json", "smoe.moe.expert_backend=lean")
+    assert a100.memory == predict(lean, 32_000, assumed_constants("h200", "bf16"), Topology(1, 8)).memory
+    assert h200.memory - a100.memory > 2 * 2**30
+
+
 def test_text_marks_every_part() -> None:
     run = run_of("m15", "smoe.moe.ep_size=4")
     constants = constants_of("fp16")
