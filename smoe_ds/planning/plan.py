@@ -21,7 +21,7 @@ from smoe_ds.moe.accounting import (
 from smoe_ds.planning.memory import planned_memory
 from smoe_ds.planning.paper_tables import DENSE_FLOPS, SIZES, VOCAB_SIZE
 from smoe_ds.planning.work import ITEMSIZE, moe_blocks, tokens_per_side
-from smoe_ds.run.history import measured_requested_capacity
+from smoe_ds.run.requested_capacity import measured_requested_capacity
 
 if TYPE_CHECKING:
     from smoe_ds.model.transformer import Transformer
@@ -85,7 +85,7 @@ def make_plan(
         run: checked configuration.
         vocab_size: V.
         world_size: ranks; default the run's ``ep_size``.
-        run_folder: what names trained weights, see :func:`smoe_ds.run.history.measured_requested_capacity`.
+        run_folder: what names trained weights, see :func:`smoe_ds.run.requested_capacity.measured_requested_capacity`.
 
     Raises:
         CheckpointError: there is no log of their requested capacity.
