@@ -34,11 +34,12 @@ def check_memory(config: RunConfig, resources: Resources, gpu_memory: float | No
     Raises:
         LaunchError: it does not fit.
     """
+    from smoe_ds.data.manifest import TOKENIZER
     from smoe_ds.data.tokenizer import Tokenizer
     from smoe_ds.planning.paper_tables import VOCAB_SIZE
     from smoe_ds.planning.plan import make_plan
 
-    tokenizer = Path(config.smoe.data.path) / "tokenizer.model"
+    tokenizer = Path(config.smoe.data.path) / TOKENIZER
     vocab_size = Tokenizer(tokenizer).vocab_size if tokenizer.is_file() else VOCAB_SIZE
     plan = make_plan(config, vocab_size=vocab_size, world_size=resources.tasks)
     device, host = plan.memory["total"], sum(plan.host_memory.values())

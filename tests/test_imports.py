@@ -16,7 +16,7 @@ from tests.helpers.environment import ROOT
 
 FLOORS = {
     "smoe_ds": (
-        ("console", "errors", "file_lock"),
+        ("console", "errors", "file_lock", "run_names"),
         ("config", "moe", "parallel"),
         ("data", "model", "watch"),
         ("checkpoints",),

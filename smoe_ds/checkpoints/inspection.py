@@ -12,6 +12,7 @@ from typing import Any
 from smoe_ds.checkpoints import format as fmt
 from smoe_ds.checkpoints.part_reader import PartReader
 from smoe_ds.errors import CheckpointError
+from smoe_ds.run_names import CHECKPOINTS
 
 _THREADS = min(8, os.cpu_count() or 1)
 
@@ -49,7 +50,7 @@ def checkpoint_folders(path: Path) -> list[Path]:
     """
     if fmt.is_checkpoint_name(path.name) and path.is_dir():
         return [path]
-    found = fmt.step_folders(path / "checkpoints") or fmt.step_folders(path)
+    found = fmt.step_folders(path / CHECKPOINTS) or fmt.step_folders(path)
     if not found:
         raise CheckpointError(f"{path}: holds no checkpoint; expected folders named like {fmt.folder_name(100)}")
     return found

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from smoe_ds.cli.arguments import positive
 
 if TYPE_CHECKING:
-    from smoe_ds.decode.load import RunFolder
+    from smoe_ds.decode.load import TrainedRun
     from smoe_ds.weights.average import Candidate
 
 HELP = "average the weights of checkpoints"
@@ -52,23 +52,21 @@ def run(args: argparse.Namespace) -> int:
     """Averages and writes."""
     from smoe_ds.checkpoints.format import step_of
     from smoe_ds.checkpoints.weights_reader import misfit
-    from smoe_ds.decode.load import RunFolder
+    from smoe_ds.decode.load import TrainedRun
     from smoe_ds.decode.shape import model_shape
     from smoe_ds.errors import CheckpointError
     from smoe_ds.weights.average import Mean
     from smoe_ds.weights.weights_folder import check_free, write_weights_run
 
     check_free(args.output)
-    runs = [RunFolder(path, device="cpu") for path in args.runs]
+    runs = [TrainedRun(path, device="cpu") for path in args.runs]
     chosen = _chosen(runs, args)
     _check_same_model(runs)
     first = runs[0]
     shape = model_shape(first.config.smoe, first.tokenizer.vocab_size)
     mean = Mean([candidate.folder for candidate in chosen], shape.buffers)
     if problem := misfit(shape.shapes, mean.shapes):
-        raise CheckpointError(
-            f"{chosen[0].folder}: does not fit the model of {first.folder / 'config.json'}: {problem}"
-        )
+        raise CheckpointError(f"{chosen[0].folder}: does not fit the model of {first.files.config}: {problem}")
     sources = [{"checkpoint": str(one.folder.resolve()), "step": one.step, "validation_nll": one.nll} for one in chosen]
     folder = write_weights_run(
         args.output,
@@ -86,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _chosen(runs: Sequence[RunFolder], args: argparse.Namespace) -> list[Candidate]:
+def _chosen(runs: Sequence[TrainedRun], args: argparse.Namespace) -> list[Candidate]:
     from smoe_ds.errors import CheckpointError
     from smoe_ds.weights.average import Candidate, best, candidates, newest, of_steps, validation_nll
 
@@ -102,13 +100,13 @@ def _chosen(runs: Sequence[RunFolder], args: argparse.Namespace) -> list[Candida
         raise CheckpointError(
             "--last, --best and --steps choose among the checkpoints of one run; name its folder alone"
         )
-    found = candidates(runs[0].folder / "checkpoints")
+    found = candidates(runs[0].files.checkpoints)
     if args.last is not None:
         return newest(found, args.last)
     return best(found, args.best) if args.best is not None else of_steps(found, args.steps)
 
 
-def _check_same_model(runs: Sequence[RunFolder]) -> None:
+def _check_same_model(runs: Sequence[TrainedRun]) -> None:
     from smoe_ds.errors import CheckpointError
     from smoe_ds.weights.same_model import differences
 

@@ -112,10 +112,11 @@ def _say(env: Env, what: str) -> None:
 def _data_figures(config: RunConfig) -> DataFigures | None:
     """What the corpus gives; None where it is not prepared. On all ranks alike, since all have to see the corpus."""
     from smoe_ds.data.corpus import Corpus
+    from smoe_ds.data.manifest import TOKENIZER
     from smoe_ds.scaling.calibrate_data import measure_data
 
     folder = Path(config.smoe.data.path)
-    return measure_data(config, Corpus(folder, verify=False)) if (folder / "tokenizer.model").is_file() else None
+    return measure_data(config, Corpus(folder, verify=False)) if (folder / TOKENIZER).is_file() else None
 
 
 def _circumstances(config: RunConfig, vocab_size: int, topology: Topology, cores: int, threads: int) -> dict[str, Any]:

@@ -140,10 +140,11 @@ def _diff(args: argparse.Namespace) -> int:
 def _described(folder: Path) -> dict[str, Any]:
     """What a checkpoint says of itself, and the configuration of its run where that lies beside it."""
     from smoe_ds.checkpoints import format as fmt
+    from smoe_ds.run.folder import RunFolder
 
     known = any(entry.name == fmt.STATE for entry in fmt.read_manifest(folder).files)
     described: dict[str, Any] = {"state": fmt.read_state(folder) if known else {}}
-    config = folder.parent.parent / "config.json"
+    config = RunFolder.of_checkpoint(folder).config
     if config.is_file():
         try:
             described["config"] = json.loads(config.read_bytes())
@@ -162,14 +163,14 @@ def _prune(args: argparse.Namespace) -> int:
     from smoe_ds.checkpoints.commit import discard_folder
     from smoe_ds.checkpoints.inspection import checkpoint_folders, superfluous
     from smoe_ds.errors import CheckpointError
+    from smoe_ds.run.folder import RunFolder
     from smoe_ds.run.lock import locked
 
     folders = checkpoint_folders(args.folder)
     if folders[0] == args.folder:
         raise CheckpointError(f"{args.folder}: is one checkpoint; name the run folder, or its folder of checkpoints")
-    root = folders[0].parent
-    run_folder = root.parent
-    with locked(run_folder) if args.yes and (run_folder / "run.lock").exists() else nullcontext():
+    root, run_folder = folders[0].parent, RunFolder.of_checkpoint(folders[0])
+    with locked(run_folder.path) if args.yes and run_folder.lock.exists() else nullcontext():
         best = fmt.read_pointer(root, fmt.BEST) if args.keep_best else None
         doomed, damaged = superfluous(folders, args.keep_last, best)
         for wrong in damaged.values():

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from smoe_ds.cli.arguments import add_model_arguments, positive
 from smoe_ds.cli.translate import open_run
+from smoe_ds.run_names import SCORES, TRANSLATIONS
 
 if TYPE_CHECKING:
     from smoe_ds.data.corpus import Corpus
@@ -97,10 +98,10 @@ def _run(args: argparse.Namespace, env: Env) -> int:
     metrics = Metrics(args.tokenize)
     texts = _held_out(folder, args)
     checkpoint = folder.checkpoint(args.checkpoint)
-    output = args.output or folder.folder / "scores.json"
+    output = args.output or folder.files.scores
     if output.is_dir():
-        raise DataError(f"--output {output}: is a folder; name a file, e.g. {output / 'scores.json'}")
-    translations = _make_folder(output.parent / "translations")
+        raise DataError(f"--output {output}: is a folder; name a file, e.g. {output / SCORES}")
+    translations = _make_folder(output.parent / TRANSLATIONS)
     results = _evaluate(folder, checkpoint, texts, metrics, translations, args, env)
     if env.rank > 0:
         return 0
@@ -152,7 +153,7 @@ def open_corpus(folder: TrainedModel, data: Path | None) -> Corpus:
 
     path = data or Path(folder.config.smoe.data.path)
     if not path.is_dir():
-        where = "--data" if data else f"smoe.data.path of {folder.folder / 'config.json'}"
+        where = "--data" if data else f"smoe.data.path of {folder.files.config}"
         raise DataError(f"{path}: no such folder ({where}); name the prepared corpus with --data DIR")
     return Corpus(path, verify=False)
 
@@ -232,7 +233,7 @@ def _direction_report(result: DirectionResult, split: str) -> dict[str, Any]:
         "empty": result.count("empty"),
         "truncated": result.count("truncated"),
         "seconds": round(result.seconds, 3),
-        "translations": f"translations/{split}.{result.direction}.txt",
+        "translations": f"{TRANSLATIONS}/{split}.{result.direction}.txt",
     }
 
 

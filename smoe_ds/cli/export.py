@@ -134,7 +134,7 @@ def _write(
     weights = trained.weights(checkpoint)
     shape = model_shape(trained.config.smoe, trained.tokenizer.vocab_size)
     if problem := misfit(shape.shapes, {name: tuple(weight.shape) for name, weight in weights.items()}):
-        raise CheckpointError(f"{checkpoint}: does not fit the model of {trained.folder / 'config.json'}: {problem}")
+        raise CheckpointError(f"{checkpoint}: does not fit the model of {trained.files.config}: {problem}")
     if removed:
         weights = prune_weights(weights, placement_of(trained.config.smoe.moe), removed)
     weights = cast(weights, args.dtype, shape.buffers)

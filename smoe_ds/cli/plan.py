@@ -93,11 +93,12 @@ def run(args: argparse.Namespace) -> int:
 
 def planned_vocab_size(config: RunConfig) -> tuple[int, str]:
     """The vocabulary size of the corpus, else what the run says of it, else the paper's; and where it is from."""
+    from smoe_ds.data.manifest import TOKENIZER
     from smoe_ds.data.tokenizer import Tokenizer
     from smoe_ds.planning.paper_tables import VOCAB_SIZE
 
     data = config.smoe.data
-    file = Path(data.path) / "tokenizer.model"
+    file = Path(data.path) / TOKENIZER
     if file.is_file():
         return Tokenizer(file).vocab_size, f"from {file}"
     if data.vocab_size is not None:
@@ -115,7 +116,7 @@ def _at_scale(args: argparse.Namespace, config: RunConfig, vocab_size: int) -> i
     """Prints what one number of hosts gives, part by part, or a table of several."""
     from smoe_ds.planning.plan import placement_warnings
     from smoe_ds.report.scaling import prediction_text, table
-    from smoe_ds.run.history import measured_requested_capacity
+    from smoe_ds.run.requested_capacity import measured_requested_capacity
     from smoe_ds.scaling.constants import choose_constants
     from smoe_ds.scaling.predict import constants_warnings, predict, predict_all
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from smoe_ds.cli.arguments import add_run_arguments
 from smoe_ds.errors import SmoeError
-from smoe_ds.watch.crash_file import CRASH_FILE
 
 if TYPE_CHECKING:
     import torch
@@ -57,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _train(args: argparse.Namespace, configuration: RunConfig, env: Env, heartbeat: Heartbeat) -> int:
     """Beats, holds the run folder's lock on rank 0, and trains."""
+    from smoe_ds.run.folder import RunFolder
     from smoe_ds.run.lock import locked, make_folder
     from smoe_ds.watch.heartbeat import remove_old_beats
 
@@ -68,7 +68,7 @@ def _train(args: argparse.Namespace, configuration: RunConfig, env: Env, heartbe
         return _train_in_group(args, configuration, env, heartbeat)
     with locked(folder):
         remove_old_beats(folder, env)
-        (folder / CRASH_FILE).unlink(missing_ok=True)
+        RunFolder(folder).crash.unlink(missing_ok=True)
         return _train_in_group(args, configuration, env, heartbeat)
 
 

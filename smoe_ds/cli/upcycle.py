@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(
             f"{args.run_dir}: has experts already (strata {dense.config.smoe.moe.strata}); name a dense run"
         )
-    config = load_run(dense.folder / "config.json", args.overrides)
+    config = load_run(dense.files.config, args.overrides)
     smoe = config.smoe
     if smoe.moe.is_dense:
         raise ConfigError("smoe.moe.strata: is still []; say which experts to make, e.g. --set smoe.moe.strata=[4,4]")

@@ -19,6 +19,7 @@ from smoe_ds.errors import DataError
 FORMAT = "smoe-corpus"
 VERSION = 2
 MANIFEST = "manifest.json"
+TOKENIZER = "tokenizer.model"
 SPLITS = ("train", "valid", "test")
 _NO_DIGEST = b"0" * 64
 _DIGEST = re.compile(rb'\{\n "sha256": "([0-9a-f]{64})"')

@@ -10,7 +10,7 @@ from smoe_ds.checkpoints.inspection import summarize
 from smoe_ds.doctor.context import Context
 from smoe_ds.doctor.finding import FAILED, NOTE, OK, SKIPPED, Finding
 from smoe_ds.file_lock import HeldError, locked
-from smoe_ds.watch.crash_file import LOCK_FILE
+from smoe_ds.run.folder import RunFolder
 
 
 def check_checkpoints(context: Context) -> Iterator[Finding]:
@@ -19,14 +19,14 @@ def check_checkpoints(context: Context) -> Iterator[Finding]:
         return
     folder = context.output_dir
     yield from checkpoint_findings(folder, full=context.full)
-    if not fmt.step_folders(folder / "checkpoints"):
+    if not RunFolder(folder).saved():
         yield from _initial(context.run.smoe.train.init_from)
     yield lock_finding(folder)
 
 
 def checkpoint_findings(folder: Path, *, full: bool) -> Iterator[Finding]:
     """Whether the newest checkpoint of a run folder is whole, or which one would be taken instead."""
-    found = fmt.step_folders(folder / "checkpoints")
+    found = RunFolder(folder).saved()
     if not found:
         yield Finding(SKIPPED, f"{folder}: holds no checkpoint; the run begins at step 0", scope="run")
         return
@@ -57,7 +57,7 @@ def checkpoint_findings(folder: Path, *, full: bool) -> Iterator[Finding]:
 
 def lock_finding(folder: Path) -> Finding:
     """Whether another start of a run holds the run folder; the lock is held for a moment to find out."""
-    path = folder / LOCK_FILE
+    path = RunFolder(folder).lock
     if not path.exists():
         return Finding(OK, f"{folder}: no other run is at work in it", scope="run")
     no_locks: list[str] = []

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from smoe_ds.checkpoints import format as fmt
 from smoe_ds.doctor.context import Context
 from smoe_ds.doctor.finding import FAILED, NOTE, OK, Finding
+from smoe_ds.run.folder import RunFolder
 
 _BYTES_PER_PARAMETER = 12  # fp32 weights and Adam's two moments
 _FILES_PER_RANK = 4  # of a checkpoint, with a few of the log
@@ -97,8 +97,8 @@ def space_finding(need: float, free: float, files: int, free_files: int | None, 
 
 def _space(context: Context, folder: Path) -> Finding:
     keep = context.run.smoe.train.keep_last + 2  # the best one besides, and the next before the oldest goes
-    root = folder / "checkpoints"
-    there = sum(path.stat().st_size for old in fmt.step_folders(root) for path in old.iterdir() if path.is_file())
+    saved = RunFolder(folder).saved()
+    there = sum(path.stat().st_size for old in saved for path in old.iterdir() if path.is_file())
     size = checkpoint_bytes(context.plan.parameters["total"])
     stat = os.statvfs(folder)
     return space_finding(

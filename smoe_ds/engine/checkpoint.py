@@ -129,7 +129,7 @@ def _open_together(root: Path, final: Path, what: str) -> Path:
     if _rank() == 0:
         try:
             root.mkdir(parents=True, exist_ok=True)
-            remove_leftovers(root, "step_*", fmt.LATEST, fmt.BEST)
+            remove_leftovers(root, *fmt.LEFTOVERS)
             name = temporary_folder(final).name
         except OSError as error:
             problem = str(error)

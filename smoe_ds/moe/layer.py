@@ -207,7 +207,7 @@ class StratifiedMoE(nn.Module):
     def forward(
         self, x: Tensor, padding_mask: Tensor | None = None, num_tokens: int | None = None
     ) -> tuple[Tensor, BlockStats]:
-        """Route every position that is not padding through the strata.
+        """Routes every position that is not padding through the strata.
 
         Args:
             x: [..., D].

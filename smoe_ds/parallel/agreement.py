@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from smoe_ds.errors import SmoeError
 
 if TYPE_CHECKING:
     import torch
+
+T = TypeVar("T")
 
 
 def gather_json(value: Any) -> list[Any]:
@@ -54,6 +57,26 @@ def agree(problem: str | None, error: type[SmoeError], what: str) -> None:
     raised = error(f"{what} failed: {'; '.join(texts)}")
     raised.agreed = True
     raise raised
+
+
+def together(act: Callable[[], T], error: type[SmoeError], what: str) -> T:
+    """Does something on every rank; what one rank cannot do is an error of all. A collective.
+
+    Args:
+        act: what each rank does, without waiting for others.
+        error: class of the error that is raised.
+        what: what is attempted, the beginning of the message.
+
+    Returns:
+        What `act` gave.
+    """
+    problem, result = None, None
+    try:
+        result = act()
+    except (SmoeError, OSError) as failed:
+        problem = str(failed)
+    agree(problem, error, what)
+    return cast(T, result)
 
 
 def _name(ranks: list[int]) -> str:

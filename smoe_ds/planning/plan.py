@@ -25,7 +25,7 @@ from smoe_ds.planning.backend import planned_backend
 from smoe_ds.planning.memory import planned_memory
 from smoe_ds.planning.paper_tables import DENSE_FLOPS, SIZES, VOCAB_SIZE, paper_flops
 from smoe_ds.planning.work import OUTSIDE_EXPERTS, cost_of, dense_twin
-from smoe_ds.run.history import measured_requested_capacity
+from smoe_ds.run.requested_capacity import measured_requested_capacity
 
 if TYPE_CHECKING:
     from smoe_ds.model.transformer import Transformer
@@ -96,7 +96,7 @@ def make_plan(
         run: checked configuration.
         vocab_size: V.
         world_size: ranks; default the run's ``ep_size``.
-        run_folder: what names trained weights, see :func:`smoe_ds.run.history.measured_requested_capacity`.
+        run_folder: what names trained weights, see :func:`smoe_ds.run.requested_capacity.measured_requested_capacity`.
         accelerator: what it will run on, which decides how experts are computed; default: that of the shipped engine
             for the precision, see :func:`smoe_ds.planning.backend.assumed_accelerator`.
 

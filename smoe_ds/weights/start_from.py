@@ -14,6 +14,7 @@ from smoe_ds.engine.state import persistent_buffers
 from smoe_ds.errors import CheckpointError
 from smoe_ds.parallel.agreement import agree, gather_json
 from smoe_ds.run.exported import TOKENIZER, as_export
+from smoe_ds.run.folder import RunFolder
 from smoe_ds.weights.export import read_export, read_export_weights
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class InitialWeights:
         export = as_export(path)
         if export is None:
             checkpoint = resolve_checkpoint(path)
-            tokenizer = checkpoint.parent.parent / TOKENIZER
+            tokenizer = RunFolder.of_checkpoint(checkpoint).tokenizer
         else:
             tokenizer = export / TOKENIZER
         if not tokenizer.is_file() or sha256_of(tokenizer) != vocabulary:

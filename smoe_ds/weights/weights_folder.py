@@ -20,6 +20,7 @@ from smoe_ds.checkpoints import format as fmt
 from smoe_ds.checkpoints.commit import commit_folder, discard_folder, sync_folder, temporary_folder, write_text_durably
 from smoe_ds.checkpoints.part_file import FileEntry, PartFile
 from smoe_ds.errors import CheckpointError
+from smoe_ds.run.folder import RunFolder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,16 +55,15 @@ def write_weights_run(
         CheckpointError: the folder is taken or cannot be written.
     """
     check_free(folder)
-    name = fmt.folder_name(step)
     try:
         temporary = temporary_folder(folder)
         try:
-            write_text_durably(temporary / "config.json", as_text(config))
-            copy_durably(tokenizer_file, temporary / "tokenizer.model")
-            root = temporary / "checkpoints"
-            _write_checkpoint(root / name, step, shapes, tensor, origin)
-            for pointer in (fmt.LATEST, fmt.BEST):
-                write_text_durably(root / pointer, f"{name}\n")
+            run = RunFolder(temporary)
+            write_text_durably(run.config, as_text(config))
+            copy_durably(tokenizer_file, run.tokenizer)
+            _write_checkpoint(run.checkpoint(step), step, shapes, tensor, origin)
+            for pointer in (run.latest, run.best):
+                write_text_durably(pointer, f"{fmt.folder_name(step)}\n")
             commit_folder(temporary, folder)
         except BaseException:
             if temporary.exists():
@@ -71,7 +71,7 @@ def write_weights_run(
             raise
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot be written: {error}; choose another --output") from error
-    return folder / "checkpoints" / name
+    return RunFolder(folder).checkpoint(step)
 
 
 def _write_checkpoint(

@@ -11,7 +11,7 @@ import torch
 from smoe_ds.checkpoints.format import read_state
 from smoe_ds.cli.main import main
 from smoe_ds.data.corpus import Corpus
-from smoe_ds.decode.load import RunFolder
+from smoe_ds.decode.load import TrainedRun
 from tests.helpers.ranks import run_ranks
 from tests.helpers.small_run import small_run, write_run
 
@@ -59,7 +59,7 @@ def test_it_is_refused_without_trust_and_taken_with_it(
 
     assert import_(checkpoint, tmp_path / "out", "--trust") == 0
     assert "step 0, are in" in capsys.readouterr().err
-    run = RunFolder(tmp_path / "out", device="cpu")
+    run = TrainedRun(tmp_path / "out", device="cpu")
     translator = run.translator(run.checkpoint())
     expected = dict(run.untrained_model().named_parameters())
     found = dict(translator.model.named_parameters())

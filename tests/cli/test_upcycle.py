@@ -8,7 +8,7 @@ import pytest
 
 from smoe_ds.cli.main import main
 from smoe_ds.data.corpus import Corpus
-from smoe_ds.decode.load import RunFolder, load_translator
+from smoe_ds.decode.load import TrainedRun, load_translator
 from tests.helpers.random_run import random_run
 from tests.helpers.small_run import small_run, train_here, write_run
 
@@ -36,7 +36,7 @@ def test_one_stratum_decodes_as_the_dense_model(
     assert [t.text for t in mixture.translate(LINES, "nso")] == [t.text for t in translations]
     targets = [t.tokens for t in translations]
     assert mixture.score(LINES, targets, "nso") == pytest.approx(dense.score(LINES, targets, "nso"), rel=1e-5)
-    assert RunFolder(out).checkpoint().name == "step_00000007"
+    assert TrainedRun(out).checkpoint().name == "step_00000007"
 
 
 @pytest.mark.multirank
