@@ -25,6 +25,7 @@ from smoe_ds.checkpoints.format import MASTER
 from smoe_ds.checkpoints.part_file import FileEntry
 from smoe_ds.checkpoints.part_reader import PartReader
 from smoe_ds.engine.ownership import assign_owners
+from smoe_ds.engine.protocol import Engine
 from smoe_ds.engine.state import engine_counters, persistent_buffers, restore_counters, restore_state
 from smoe_ds.engine.write_parts import write_parts
 from smoe_ds.errors import CheckpointError
@@ -34,7 +35,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def save_checkpoint(
-    engine: Any, root: Path, step: int, extra: dict[str, Any], *, keep_last: int, best: bool = False
+    engine: Engine, root: Path, step: int, extra: dict[str, Any], *, keep_last: int, best: bool = False
 ) -> Path:
     """Writes a checkpoint and commits it when all ranks have written theirs. Call it on every rank, between steps.
 
@@ -77,7 +78,7 @@ def save_checkpoint(
     return final
 
 
-def load_checkpoint(engine: Any, root: Path) -> dict[str, Any] | None:
+def load_checkpoint(engine: Engine, root: Path) -> dict[str, Any] | None:
     """Loads the newest checkpoint that is whole into the engine. Call it on every rank.
 
     What was refused, and why, goes to the log (warning, rank 0).
@@ -145,7 +146,7 @@ def _open_together(root: Path, final: Path, what: str) -> Path:
 
 
 def _commit(
-    engine: Any, temporary: Path, final: Path, files: list[FileEntry], extra: dict[str, Any], best: bool
+    engine: Engine, temporary: Path, final: Path, files: list[FileEntry], extra: dict[str, Any], best: bool
 ) -> str | None:
     """Finishes, names and points to the folder; what went wrong comes back as text, and then there is no folder."""
     step, renamed = fmt.step_of(final), False
@@ -163,7 +164,7 @@ def _commit(
     return None
 
 
-def _write_state(engine: Any, path: Path, step: int, extra: dict[str, Any]) -> FileEntry:
+def _write_state(engine: Engine, path: Path, step: int, extra: dict[str, Any]) -> FileEntry:
     import hashlib
 
     content = {
@@ -197,7 +198,7 @@ def _candidates(root: Path) -> tuple[list[str], list[str]]:
     return names, [f"{root / fmt.LATEST}: points to {latest!r}, which does not exist"] if dangling else []
 
 
-def _load(engine: Any, folder: Path) -> dict[str, Any]:
+def _load(engine: Engine, folder: Path) -> dict[str, Any]:
     reader, state = _open(folder)
     if not reader.steps:
         raise CheckpointError(
@@ -235,7 +236,7 @@ def _open(folder: Path) -> tuple[PartReader, dict[str, Any]]:
     return opened
 
 
-def _topology(engine: Any) -> dict[str, Any]:
+def _topology(engine: Engine) -> dict[str, Any]:
     import torch.distributed as dist
 
     model_dtype, gradient_dtype = engine.get_data_types()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from smoe_ds.checkpoints.format import resolve_checkpoint
 from smoe_ds.checkpoints.weights_reader import WeightsReader, misfit
 from smoe_ds.data.shards import sha256_of
 from smoe_ds.engine.fragments import MASTER, fragments, publish_masters
+from smoe_ds.engine.protocol import TrainingState
 from smoe_ds.engine.state import persistent_buffers
 from smoe_ds.errors import CheckpointError
 from smoe_ds.parallel.agreement import agree, gather_json
@@ -59,7 +60,7 @@ class InitialWeights:
             self.tensor = lambda name: weights[name].float()
 
 
-def load_initial_weights(engine: Any, path: Path, vocabulary: str) -> None:
+def load_initial_weights(engine: TrainingState, path: Path, vocabulary: str) -> None:
     """Copies weights into an engine that has taken no step yet. Call it on every rank.
 
     Args:
