@@ -26,10 +26,17 @@ from smoe_ds.checkpoints.part_file import FileEntry
 from smoe_ds.checkpoints.part_reader import PartReader
 from smoe_ds.engine.ownership import assign_owners
 from smoe_ds.engine.protocol import Engine
-from smoe_ds.engine.state import engine_counters, persistent_buffers, restore_counters, restore_state
+from smoe_ds.engine.state import (
+    engine_counters,
+    held_nowhere,
+    held_shapes,
+    persistent_buffers,
+    restore_counters,
+    restore_state,
+)
 from smoe_ds.engine.write_parts import write_parts
 from smoe_ds.errors import CheckpointError
-from smoe_ds.parallel.agreement import agree, gather_json
+from smoe_ds.parallel.agreement import agree, gather_json, together
 
 _LOG = logging.getLogger(__name__)
 
@@ -65,10 +72,10 @@ def save_checkpoint(
         entries, problem = write_parts(engine, temporary)
         agree(problem, CheckpointError, what)
         everyone = gather_json([entry.as_json() for entry in entries])
-        if _rank() == 0:
-            files = [FileEntry(**entry) for rank_entries in everyone for entry in rank_entries]
-            problem = _commit(engine, temporary, final, files, extra, best)
-        agree(problem, CheckpointError, what)
+        with together(CheckpointError, what):
+            if _rank() == 0:
+                files = [FileEntry(**entry) for rank_entries in everyone for entry in rank_entries]
+                _commit(engine, temporary, final, files, extra, best)
     except CheckpointError:
         if _rank() == 0 and temporary.exists():
             discard_folder(temporary)
@@ -126,29 +133,27 @@ def verify_together(folder: Path) -> str | None:
 
 def _open_together(root: Path, final: Path, what: str) -> Path:
     """A temporary folder that rank 0 makes and all ranks see."""
-    name, problem = None, None
-    if _rank() == 0:
-        try:
+    name = ""
+    with together(CheckpointError, what):
+        if _rank() == 0:
             root.mkdir(parents=True, exist_ok=True)
             remove_leftovers(root, "step_*", fmt.LATEST, fmt.BEST)
             name = temporary_folder(final).name
-        except OSError as error:
-            problem = str(error)
-    name, problem = gather_json([name, problem])[0]
-    if problem is not None:
-        raise CheckpointError(f"{what} failed on rank 0: {problem}")
-    temporary = root / str(name)
-    seen = temporary.is_dir()
-    agree(
-        None if seen else f"{temporary} is not visible; use a file system that all ranks share", CheckpointError, what
-    )
+    temporary = root / str(gather_json(name)[0])
+    with together(CheckpointError, what):
+        if not temporary.is_dir():
+            raise CheckpointError(f"{temporary} is not visible; use a file system that all ranks share")
     return temporary
 
 
 def _commit(
     engine: Engine, temporary: Path, final: Path, files: list[FileEntry], extra: dict[str, Any], best: bool
-) -> str | None:
-    """Finishes, names and points to the folder; what went wrong comes back as text, and then there is no folder."""
+) -> None:
+    """Finishes, names and points to the folder.
+
+    Raises:
+        CheckpointError: that cannot be done; there is no folder then.
+    """
     step, renamed = fmt.step_of(final), False
     try:
         files.append(_write_state(engine, temporary / fmt.STATE, step, extra))
@@ -160,8 +165,7 @@ def _commit(
     except (OSError, TypeError, ValueError) as error:
         if renamed:
             discard_folder(final)
-        return f"{type(error).__name__}: {error}"
-    return None
+        raise CheckpointError(f"{type(error).__name__}: {error}") from error
 
 
 def _write_state(engine: Engine, path: Path, step: int, extra: dict[str, Any]) -> FileEntry:
@@ -205,19 +209,15 @@ def _load(engine: Engine, folder: Path) -> dict[str, Any]:
             f"{folder}: holds weights without optimizer state, so no run can go on from it; start a new run from it "
             "with smoe.train.init_from and another smoe.train.output_dir"
         )
-    buffers = persistent_buffers(engine.module)
-    held = {**dict(engine.module.named_parameters()), **buffers}
-    shapes = {name: tuple(tensor.shape) for name, tensor in held.items()}
+    shapes = held_shapes(engine.module)
     agree(reader.misfit(shapes), CheckpointError, f"loading {folder} into this model")
-    unused = gather_json(sorted(set(reader.names) - set(shapes)))
-    nowhere = sorted(set.intersection(*(set(names) for names in unused)))
-    if nowhere:
+    if nowhere := held_nowhere(reader.names, shapes):
         raise CheckpointError(
             f"{folder}: {len(nowhere)} parameters are not in this model, the first is {nowhere[0]}; "
             "the checkpoint belongs to another model configuration"
         )
     restore_state(engine, reader.tensor, reader.steps)
-    for name, buffer in buffers.items():
+    for name, buffer in persistent_buffers(engine.module).items():
         buffer.copy_(reader.tensor(name, MASTER))
     restore_counters(engine, state["engine"])
     extra: dict[str, Any] = state["extra"]
@@ -226,14 +226,8 @@ def _load(engine: Engine, folder: Path) -> dict[str, Any]:
 
 def _open(folder: Path) -> tuple[PartReader, dict[str, Any]]:
     """The verified files. What cannot be read by one rank is an error of all."""
-    problem, opened = None, None
-    try:
-        opened = PartReader(folder, fmt.read_manifest(folder)), fmt.read_state(folder)
-    except CheckpointError as error:
-        problem = str(error)
-    agree(problem, CheckpointError, f"reading {folder}")
-    assert opened is not None
-    return opened
+    with together(CheckpointError, f"reading {folder}"):
+        return PartReader(folder, fmt.read_manifest(folder)), fmt.read_state(folder)
 
 
 def _topology(engine: Engine) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -139,6 +139,18 @@ def persistent_buffers(module: nn.Module) -> dict[str, Tensor]:
         for name, buffer in part.named_buffers(recurse=False)
         if name not in part._non_persistent_buffers_set
     }
+
+
+def held_shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Shapes of this rank's parameters and persistent buffers by logical name: what a checkpoint gives values to."""
+    held = {**dict(module.named_parameters()), **persistent_buffers(module)}
+    return {name: tuple(tensor.shape) for name, tensor in held.items()}
+
+
+def held_nowhere(names: Iterable[str], held: Container[str]) -> list[str]:
+    """Those of `names`, the same on all ranks, that no rank holds. A collective."""
+    elsewhere = gather_json([name for name in names if name not in held])
+    return sorted(set.intersection(*map(set, elsewhere)))
 
 
 def engine_counters(engine: Steps) -> dict[str, Any]:
