@@ -16,7 +16,7 @@ from tests.helpers.environment import ROOT
 
 FLOORS = {
     "smoe_ds": (
-        ("console", "errors", "file_lock", "launch_variables"),
+        ("console", "errors", "file_lock", "launch_variables", "versions"),
         ("config", "moe", "parallel"),
         ("data", "model", "watch"),
         ("checkpoints",),

@@ -7,7 +7,6 @@ uninterrupted one bit for bit.
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -37,8 +36,10 @@ from smoe_ds.engine.state import (
 from smoe_ds.engine.write_parts import write_parts
 from smoe_ds.errors import CheckpointError
 from smoe_ds.parallel.agreement import agree, gather_json, together
+from smoe_ds.versions import installed_versions
 
 _LOG = logging.getLogger(__name__)
+_PACKAGES = ("torch", "deepspeed", "safetensors")
 
 
 def save_checkpoint(
@@ -156,7 +157,7 @@ def _commit(
     """
     step, renamed = fmt.step_of(final), False
     try:
-        files.append(_write_state(engine, temporary / fmt.STATE, step, extra))
+        files.append(fmt.write_state(temporary, _state(engine, step, extra)))
         fmt.write_manifest(temporary, step, files)
         commit_folder(temporary, final)
         renamed = True
@@ -168,19 +169,14 @@ def _commit(
         raise CheckpointError(f"{type(error).__name__}: {error}") from error
 
 
-def _write_state(engine: Engine, path: Path, step: int, extra: dict[str, Any]) -> FileEntry:
-    import hashlib
-
-    content = {
+def _state(engine: Engine, step: int, extra: dict[str, Any]) -> dict[str, Any]:
+    return {
         "step": step,
         "extra": extra,
         "engine": engine_counters(engine),
         "topology": _topology(engine),
-        "versions": _versions(),
+        "versions": installed_versions(_PACKAGES),
     }
-    text = json.dumps(content, indent=1) + "\n"
-    write_text_durably(path, text)
-    return FileEntry(path.name, len(text.encode()), hashlib.sha256(text.encode()).hexdigest())
 
 
 def _prune(final: Path, keep_last: int) -> None:
@@ -246,12 +242,6 @@ def _topology(engine: Engine) -> dict[str, Any]:
         "gradient_dtype": str(gradient_dtype).removeprefix("torch."),
         "optimizer": type(engine.basic_optimizer).__name__,
     }
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("torch", "deepspeed", "safetensors")}
 
 
 def _report(refused: list[str], then: str) -> None:

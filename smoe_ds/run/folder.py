@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import platform
 import shutil
@@ -12,6 +11,7 @@ from typing import Any
 
 from smoe_ds.config.run import RunConfig
 from smoe_ds.errors import ConfigError
+from smoe_ds.versions import installed_versions
 
 _PACKAGES = ("smoe_ds", "torch", "deepspeed", "sentencepiece", "sacrebleu", "safetensors", "numpy")
 _MUST_AGREE = ("model", "moe", "data")
@@ -38,14 +38,8 @@ def write_run_folder(folder: Path, run: RunConfig, tokenizer_file: Path, world_s
 
 def environment(world_size: int) -> dict[str, Any]:
     """Versions and machine, for whoever wants to repeat the run."""
-    versions = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "not installed as a package"
     return {
-        "versions": versions,
+        "versions": installed_versions(_PACKAGES),
         "python": platform.python_version(),
         "machine": platform.platform(),
         "git_commit": _git_commit(),
