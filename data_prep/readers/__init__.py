@@ -2,6 +2,8 @@
 
 To add one: write its file with a `Source`, which has its keys and reads its files; register it in `KINDS`; test it in
 ``tests/data_prep/readers``, and show it in ``data_prep/example.yaml``.
+
+Shape letters of this package: ``N`` sentence pairs, ``M`` some of them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Which parameters are experts, and the ranks that share them: DeepSpeed's tags and its own table of groups."""
+"""Which parameters are experts, and the ranks that share them: DeepSpeed's tags and its own table of groups.
+
+The tags and the groups are made by `smoe_ds.moe.deepspeed_layer`.
+"""
 
 from __future__ import annotations
 

@@ -88,13 +88,13 @@ class Engine(Stepped, Steps, Protocol):
     def __call__(self, *inputs: Any) -> Any:
         """The model's forward pass."""
 
-    def train(self) -> Any:
+    def train(self) -> object:
         """Puts the model into training mode."""
 
-    def backward(self, loss: Tensor) -> Any:
+    def backward(self, loss: Tensor) -> object:
         """Adds the gradient of one micro-batch."""
 
-    def step(self) -> Any:
+    def step(self) -> object:
         """Ends a micro-batch; at an accumulation boundary updates the weights."""
 
     def get_data_types(self) -> tuple[torch.dtype, torch.dtype]:
