@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
-from data_prep.readers import source_files
 from data_prep.spec.sections import Spec
 from data_prep.vocabulary.train import given_vocabulary
 from smoe_ds.errors import DataError
@@ -24,7 +23,7 @@ def check_files(spec: Spec, base: Path) -> None:
         DataError: a line for each kind of problem with the files, all or the first ten; or the vocabulary is none, or
             lacks a language.
     """
-    files = [(p.pair, base / name) for p in spec.pairs for source in p.sources for name in source_files(source)]
+    files = [(p.pair, base / name) for p in spec.pairs for source in p.sources for name in source.files()]
     if spec.sentencepiece.model is not None:
         files.append(("sentencepiece.model", base / spec.sentencepiece.model))
     problems: dict[tuple[str, str], list[str]] = defaultdict(list)

@@ -17,10 +17,11 @@ from data_prep.output.folder import kept
 from data_prep.output.output_place import output_place
 from data_prep.prepare import PIECE_SIZE, prepare
 from data_prep.progress import Progress
+from data_prep.readers import KINDS
 from data_prep.report.report_file import read_report
 from data_prep.report.tensorboard import check_writable, write_tensorboard
 from data_prep.report.text import format_examples, format_report
-from data_prep.spec.load_spec import SECTIONS, SOURCES, find_spec, load_spec
+from data_prep.spec.load_spec import SECTIONS, find_spec, load_spec
 from data_prep.spec.sections import Spec
 from data_prep.stages.pieces import fingerprint
 from data_prep.workers.crew_member import share
@@ -109,8 +110,8 @@ def _describe_keys() -> Iterator[str]:
     yield from _describe_section("", Spec)
     for section, model in SECTIONS.items():
         yield from _describe_section(section, model)
-    for kind, model in SOURCES.items():
-        yield from _describe_section(f"source {kind}", model)
+    for name, kind in KINDS.items():
+        yield from _describe_section(f"source {name}", kind)
     yield "\ncounts of dropped pairs"
     yield from (f"  {name}: {meaning}" for name, meaning in DROP_REASONS.items())
     yield "\ncounts of what is noticed, and kept"

@@ -97,6 +97,9 @@ COMPRESSIONS = (
     ),
 )
 
+SUFFIXES = tuple(kind.suffix for kind in COMPRESSIONS)
+"""Endings of the names of compressed files."""
+
 
 def open_bytes(path: Path) -> BinaryIO:
     """Opens a file for reading, decompressed if its name says so; several members one after the other too.

@@ -7,11 +7,40 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field, field_validator
+
+from data_prep.readers.block import Block
+from data_prep.readers.file_name import FileName
 from data_prep.readers.lines import LineReader
 from data_prep.readers.notes import Notes
 from data_prep.readers.sides import Side, SidePair, Unusable, side_of
+from data_prep.readers.source import Reading, Source, in_blocks, two_different
 from smoe_ds.config.nearest import nearest
 from smoe_ds.errors import DataError
+
+
+class JsonLinesSource(Source):
+    """One file, plain or compressed, with a JSON object a line."""
+
+    jsonl: FileName = Field(description="The file.")
+    keys: list[str] | None = Field(
+        None,
+        description="Keys of the pair's first and second language, a dot leading into an object: "
+        "[translation.en, translation.nso]; null: the pair's own codes.",
+    )
+
+    @field_validator("keys")
+    @classmethod
+    def _two_keys(cls, keys: list[str] | None) -> list[str] | None:
+        return two_different("keys", keys, "[translation.en, translation.nso]")
+
+    def files(self) -> tuple[str, ...]:
+        return (self.jsonl,)
+
+    def blocks(self, paths: Sequence[Path], reading: Reading) -> Iterator[Block]:
+        return in_blocks(
+            read_jsonl(paths[0], self.keys or reading.languages, reading.notes, refuse_invalid=reading.refuse_invalid)
+        )
 
 
 def read_jsonl(path: Path, keys: Sequence[str], notes: Notes, *, refuse_invalid: bool) -> Iterator[SidePair]:

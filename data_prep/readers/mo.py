@@ -3,14 +3,37 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from pydantic import Field
+
+from data_prep.readers.block import Block
+from data_prep.readers.catalogs import Markup, MessageLanguage, check_msgid, gettext_pairs
+from data_prep.readers.file_name import FileName
 from data_prep.readers.gettext_messages import charset_of, message_pairs
 from data_prep.readers.sides import SidePair, Unusable
+from data_prep.readers.source import Reading, Source, in_blocks
 from smoe_ds.errors import DataError
 
 _MAGIC = 0x950412DE
+
+
+class MoSource(Source):
+    """A compiled gettext catalog; plural forms give a pair each, contexts and untranslated messages are left out."""
+
+    mo: FileName = Field(description="The file.")
+    msgid: MessageLanguage = None
+    markup: Markup = "strip"
+
+    def files(self) -> tuple[str, ...]:
+        return (self.mo,)
+
+    def blocks(self, paths: Sequence[Path], reading: Reading) -> Iterator[Block]:
+        return in_blocks(gettext_pairs(read_mo(paths[0]), self.msgid, self.markup, reading))
+
+    def check(self, languages: tuple[str, str]) -> None:
+        check_msgid(self.msgid, languages)
 
 
 def read_mo(path: Path) -> Iterator[SidePair]:

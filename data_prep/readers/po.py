@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydantic import Field
+
+from data_prep.readers.block import Block
+from data_prep.readers.catalogs import Markup, MessageLanguage, check_msgid, gettext_pairs
+from data_prep.readers.file_name import FileName
 from data_prep.readers.gettext_messages import charset_of, message_pairs
 from data_prep.readers.lines import LineReader
 from data_prep.readers.notes import Notes
 from data_prep.readers.sides import SidePair, Unusable
+from data_prep.readers.source import Reading, Source, in_blocks
 from smoe_ds.errors import DataError
 
 _STATEMENT = re.compile(r'(msgctxt|msgid_plural|msgid|msgstr(?:\[(\d+)\])?)\s+"(.*)"$')
@@ -18,6 +24,23 @@ _CONTINUED = re.compile(r'"(.*)"$')
 _ESCAPE = re.compile(r"((?:\\(?:[0-7]{1,3}|x[0-9A-Fa-f]{2}))+)|\\(.)")
 _BYTE = re.compile(r"\\(?:([0-7]{1,3})|x(..))")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
+
+
+class PoSource(Source):
+    """A gettext catalog in source form; fuzzy, obsolete and untranslated messages are left out."""
+
+    po: FileName = Field(description="The file.")
+    msgid: MessageLanguage = None
+    markup: Markup = "strip"
+
+    def files(self) -> tuple[str, ...]:
+        return (self.po,)
+
+    def blocks(self, paths: Sequence[Path], reading: Reading) -> Iterator[Block]:
+        return in_blocks(gettext_pairs(read_po(paths[0]), self.msgid, self.markup, reading))
+
+    def check(self, languages: tuple[str, str]) -> None:
+        check_msgid(self.msgid, languages)
 
 
 @dataclass

@@ -11,8 +11,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from xml.parsers import expat
 
+from pydantic import Field, field_validator
+
+from data_prep.readers.block import Block
 from data_prep.readers.compressed import open_bytes
+from data_prep.readers.file_name import FileName
 from data_prep.readers.sides import Side, SidePair, Unusable
+from data_prep.readers.source import Reading, Source, in_blocks, two_different
 from smoe_ds.errors import DataError
 
 MAX_TEXT = 1 << 20  # characters of a segment that are kept; a longer one is too long for any filter
@@ -22,6 +27,28 @@ MAX_TOKEN_BYTES = 16 << 20  # of a tag or comment, which the parser holds in mem
 _CHUNK = 1 << 16
 _CODE_ELEMENTS = {"bpt", "ept", "it"}  # the native code of a paired tag, in the middle of words too
 _PLACEHOLDERS = {"ph", "ut"}  # a code that stands alone: a line break, an image
+
+
+class TmxSource(Source):
+    """A translation memory, plain or compressed; several variants in a unit give a pair each, markup is taken out."""
+
+    tmx: FileName = Field(description="The file.")
+    languages: list[str] | None = Field(
+        None,
+        description="The file's codes (xml:lang) of the pair's first and second language, regional variants included: "
+        "en matches en-US; null: the pair's own codes.",
+    )
+
+    @field_validator("languages")
+    @classmethod
+    def _two_languages(cls, languages: list[str] | None) -> list[str] | None:
+        return two_different("languages", languages, "[en, nso]")
+
+    def files(self) -> tuple[str, ...]:
+        return (self.tmx,)
+
+    def blocks(self, paths: Sequence[Path], reading: Reading) -> Iterator[Block]:
+        return in_blocks(read_tmx(paths[0], self.languages or reading.languages))
 
 
 def read_tmx(path: Path, languages: Sequence[str]) -> Iterator[SidePair]:

@@ -9,19 +9,11 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from data_prep.readers import KINDS
 from data_prep.spec.expand_list import expand
 from data_prep.spec.pair_lists import PairList
 from data_prep.spec.sections import Clean, ExpectedLines, HeldOut, PairSpec, SentencePieceSpec, Shards, Spec
-from data_prep.spec.sources import (
-    JsonLinesSource,
-    MediaWikiFiles,
-    MediaWikiSource,
-    MoSource,
-    PoSource,
-    TextPairSource,
-    TmxSource,
-    TsvSource,
-)
+from data_prep.spec.sources import section_in
 from data_prep.spec.yaml_text import number_meant, read_yaml
 from smoe_ds.config.nearest import nearest
 from smoe_ds.config.problems import dotted, found
@@ -36,15 +28,6 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "pairs": PairSpec,
     "expect": ExpectedLines,
     "pair_list": PairList,
-}
-SOURCES: dict[str, type[BaseModel]] = {
-    "text": TextPairSource,
-    "tsv": TsvSource,
-    "tmx": TmxSource,
-    "jsonl": JsonLinesSource,
-    "mo": MoSource,
-    "po": PoSource,
-    "mediawiki": MediaWikiSource,
 }
 
 
@@ -155,11 +138,11 @@ def _place(location: Sequence[str | int]) -> tuple[str, type[BaseModel]]:
     section: type[BaseModel] = Spec
     parts: list[str | int] = []
     for position, part in enumerate(location):
-        is_tag = position > 0 and isinstance(location[position - 1], int) and part in SOURCES
+        is_tag = position > 0 and isinstance(location[position - 1], int) and part in KINDS
         if is_tag:
-            section = SOURCES[str(part)]
+            section = KINDS[str(part)]
             continue
         parts.append(part)
         if position < len(location) - 1:
-            section = SECTIONS.get(str(part), MediaWikiFiles if part == "mediawiki" else section)
+            section = SECTIONS.get(str(part)) or section_in(section, str(part)) or section
     return dotted(parts), section

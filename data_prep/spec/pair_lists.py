@@ -9,7 +9,7 @@ from typing import Literal
 import yaml
 from pydantic import Field
 
-from data_prep.spec.file_name import FileName
+from data_prep.readers.file_name import FileName
 from smoe_ds.config.section import Section
 
 FOLDER = Path(__file__).parent / "pairs"
@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parent / "pairs"
 class PairList(Section):
     """All pairs of a corpus that is known by name, at a place of yours; nothing is downloaded."""
 
-    name: Literal["m4", "m15", "opus100"] = Field(description="The corpus; what it holds is in data_prep/pairs.")
+    name: Literal["m4", "m15", "opus100"] = Field(description="The corpus; what it holds is in data_prep/spec/pairs.")
     root: FileName = Field(description="Folder that it is in.")
     flores: FileName | None = Field(
         None, description="Of m4 and m15: FLORES-200's folder; null: flores200_dataset inside root."

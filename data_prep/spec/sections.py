@@ -8,9 +8,10 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from data_prep.languages.codes import are_one
-from data_prep.spec.file_name import FileName
+from data_prep.readers.file_name import FileName
+from data_prep.readers.source import Source
 from data_prep.spec.pair_lists import PairList
-from data_prep.spec.sources import MoSource, PoSource, Source, Sources
+from data_prep.spec.sources import Sources
 from smoe_ds.config.section import Section
 
 LANGUAGE = re.compile(r"[A-Za-z][A-Za-z0-9_]{1,31}")
@@ -81,8 +82,7 @@ class PairSpec(Section):
                 f"pair {self.pair} has no text; give it train, or test or valid if it is only to be scored"
             )
         for source in self.sources:
-            if isinstance(source, (MoSource, PoSource)) and source.msgid not in (None, *self.languages):
-                raise ValueError(f"msgid {source.msgid!r} is no language of the pair {self.pair}")
+            source.check(self.languages)
         return self
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -200,6 +200,17 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         verify_file(folder, entry)
         weights.update(load_file(folder / entry.name))
     return weights
+
+
+def write_state(folder: Path, content: Mapping[str, Any]) -> FileEntry:
+    """Writes ``state.json``: the step, what the trainer keeps or where the weights come from, versions.
+
+    Raises:
+        TypeError: there is something that JSON cannot carry.
+    """
+    text = json.dumps(content, indent=1) + "\n"
+    write_text_durably(folder / STATE, text)
+    return FileEntry(STATE, len(text.encode()), hashlib.sha256(text.encode()).hexdigest())
 
 
 def read_state(folder: Path) -> dict[str, Any]:

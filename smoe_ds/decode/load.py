@@ -240,7 +240,7 @@ def load_translator(
 
 
 def load_weights(model: Transformer, weights: Mapping[str, Tensor], source: Path) -> None:
-    """Copy weights into a model that has exactly these parameters.
+    """Copies weights into a model that has exactly these parameters.
 
     Raises:
         CheckpointError: names or shapes differ; the message lists the first ones.

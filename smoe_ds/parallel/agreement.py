@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from smoe_ds.errors import SmoeError
 
 if TYPE_CHECKING:
     import torch
-
-T = TypeVar("T")
 
 
 def gather_json(value: Any) -> list[Any]:
@@ -38,6 +37,31 @@ def gather_json(value: Any) -> list[Any]:
     return [json.loads(text) for text in texts]
 
 
+@contextmanager
+def together(error: type[SmoeError], what: str) -> Iterator[None]:
+    """What one rank cannot do ends all: every rank hears of it at the end of the block. A collective.
+
+    The block holds no collective of its own but those that end in agreement. What it raises beside `SmoeError` and
+    OSError is a defect: it is not told, and ends its rank as it would without this.
+
+    Args:
+        error: class of the error that is raised.
+        what: what is attempted in the block, the beginning of the message.
+
+    Raises:
+        SmoeError: of class `error`, on all ranks, if the block raised on any; or the block's own error, if all ranks
+            had agreed on it already.
+    """
+    problem = None
+    try:
+        yield
+    except (SmoeError, OSError) as raised:
+        if isinstance(raised, SmoeError) and raised.agreed:
+            raise
+        problem = str(raised)
+    agree(problem, error, what)
+
+
 def agree(problem: str | None, error: type[SmoeError], what: str) -> None:
     """Raises on all ranks if any rank has a problem. A collective.
 
@@ -57,26 +81,6 @@ def agree(problem: str | None, error: type[SmoeError], what: str) -> None:
     raised = error(f"{what} failed: {'; '.join(texts)}")
     raised.agreed = True
     raise raised
-
-
-def together(act: Callable[[], T], error: type[SmoeError], what: str) -> T:
-    """Does something on every rank; what one rank cannot do is an error of all. A collective.
-
-    Args:
-        act: what each rank does, without waiting for others.
-        error: class of the error that is raised.
-        what: what is attempted, the beginning of the message.
-
-    Returns:
-        What `act` gave.
-    """
-    problem, result = None, None
-    try:
-        result = act()
-    except (SmoeError, OSError) as failed:
-        problem = str(failed)
-    agree(problem, error, what)
-    return cast(T, result)
 
 
 def _name(ranks: list[int]) -> str:

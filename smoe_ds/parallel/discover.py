@@ -11,11 +11,11 @@ import os
 from collections.abc import Mapping
 
 from smoe_ds.errors import LaunchError
+from smoe_ds.launch_variables import MPI_RANK_VARIABLES, is_slurm_step, number_in
 from smoe_ds.parallel.env import Env
 from smoe_ds.parallel.mpi import world_of_mpi4py
 from smoe_ds.parallel.nodelist import expand_counts, expand_nodelist
 from smoe_ds.parallel.promises import check_promises
-from smoe_ds.parallel.variables import MPI_RANK_VARIABLES, is_slurm_step, number_in
 
 _LOOPBACK = "127.0.0.1"
 _FIRST_PORT, _PORTS = 15000, 15000  # below the range from which Linux hands out ephemeral ports

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import subprocess
 from pathlib import Path
 from typing import Any
+
+from smoe_ds.versions import installed_versions
 
 _PACKAGES = ("smoe_ds", "torch", "deepspeed", "sentencepiece", "sacrebleu", "safetensors", "numpy")
 
 
 def environment(world_size: int) -> dict[str, Any]:
     """Versions, machine, commit and number of ranks, as JSON."""
-    versions = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "not installed as a package"
     return {
-        "versions": versions,
+        "versions": installed_versions(_PACKAGES),
         "python": platform.python_version(),
         "machine": platform.platform(),
         "git_commit": _git_commit(),

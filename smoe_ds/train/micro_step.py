@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from smoe_ds.config.smoe import SmoeConfig
 from smoe_ds.data.batch import Batch
@@ -90,7 +90,13 @@ def token_scale(num_ranks: int, accumulation_steps: int, tgt_tokens: int) -> flo
     return num_ranks * accumulation_steps / tgt_tokens
 
 
-def forward(model: nn.Module, batch: Batch, settings: LossSettings, device: torch.device, scale: float) -> MicroStep:
+def forward(
+    model: Callable[..., tuple[Tensor, list[BlockStats]]],
+    batch: Batch,
+    settings: LossSettings,
+    device: torch.device,
+    scale: float,
+) -> MicroStep:
     """Forward pass and loss of one micro-batch.
 
     Args:

@@ -21,13 +21,10 @@ def open_corpus(path: Path) -> Corpus:
     Raises:
         DataError: manifest or tokenizer are missing or damaged; on all ranks if on one.
     """
-
-    def read() -> Corpus:
+    with together(DataError, "opening the corpus"):
         corpus = Corpus(path, verify=False)
         _ = corpus.tokenizer  # loaded and compared with the manifest here, where all ranks hear of a problem
-        return corpus
-
-    return together(read, DataError, "opening the corpus")
+    return corpus
 
 
 def trained_directions(run: RunConfig, corpus: Corpus) -> tuple[str, ...]:
@@ -57,9 +54,8 @@ def open_validation(run: RunConfig, corpus: Corpus, env: Env) -> dict[str, Valid
     Raises:
         DataError: they cannot be read; on all ranks if on one.
     """
-
-    def read() -> dict[str, ValidationBatches]:
-        batches = {}
+    batches = {}
+    with together(DataError, "opening the validation text"):
         for direction in trained_directions(run, corpus):
             if len(sentences := corpus.sentences("valid", direction)):
                 batches[direction] = ValidationBatches(
@@ -72,9 +68,7 @@ def open_validation(run: RunConfig, corpus: Corpus, env: Env) -> dict[str, Valid
                     max_batches=run.smoe.train.validate_batches,
                 )
                 batches[direction].check()
-        return batches
-
-    return together(read, DataError, "opening the validation text")
+    return batches
 
 
 def _language_ids(corpus: Corpus) -> dict[str, int]:

@@ -26,19 +26,14 @@ def check_folder(folder: RunFolder, run: RunConfig, rank: int, *, resume: bool) 
     Raises:
         CheckpointError: it may not; on all ranks.
     """
-
-    def check() -> None:
-        if rank:
-            return
-        if resume:
+    with together(CheckpointError, "opening the run folder"):
+        if rank == 0 and resume:
             check_continues(folder, run)
-        elif folder.saved():
+        elif rank == 0 and folder.saved():
             raise CheckpointError(
                 f"{folder.checkpoints} already holds checkpoints; continue with --resume auto, "
                 "or choose another smoe.train.output_dir"
             )
-
-    together(check, CheckpointError, "opening the run folder")
 
 
 def write_folder(folder: RunFolder, run: RunConfig, tokenizer: Path, progress: Progress, env: Env) -> list[Listener]:
@@ -57,13 +52,11 @@ def write_folder(folder: RunFolder, run: RunConfig, tokenizer: Path, progress: P
     Raises:
         CheckpointError: the folder cannot be written; on all ranks.
     """
-
-    def write() -> list[Listener]:
+    with together(CheckpointError, "writing the run folder"):
         try:
             if env.rank == 0:
                 write_record(folder, run, tokenizer, env.world_size)
-            return open_listeners(folder, progress, env.rank)
+            listeners = open_listeners(folder, progress, env.rank)
         except OSError as error:
             raise CheckpointError(f"{error}; choose another smoe.train.output_dir") from error
-
-    return together(write, CheckpointError, "writing the run folder")
+    return listeners

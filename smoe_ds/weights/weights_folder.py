@@ -7,8 +7,6 @@ OUT/checkpoints/step_N/state.json                where the weights come from (``
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
 import json
 import os
 import shutil
@@ -18,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from smoe_ds.checkpoints import format as fmt
 from smoe_ds.checkpoints.commit import commit_folder, discard_folder, sync_folder, temporary_folder, write_text_durably
-from smoe_ds.checkpoints.part_file import FileEntry, PartFile
+from smoe_ds.checkpoints.part_file import PartFile
 from smoe_ds.errors import CheckpointError
 from smoe_ds.run.folder import RunFolder
+from smoe_ds.versions import installed_versions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,9 +89,7 @@ def _write_checkpoint(
     except BaseException:
         part.abandon()
         raise
-    text = as_text({"step": step, "extra": {}, "origin": origin, "versions": versions()})
-    write_text_durably(folder / fmt.STATE, text)
-    state = FileEntry(fmt.STATE, len(text.encode()), hashlib.sha256(text.encode()).hexdigest())
+    state = fmt.write_state(folder, {"step": step, "extra": {}, "origin": origin, "versions": versions()})
     fmt.write_manifest(folder, step, [weights, state])
 
 
@@ -108,13 +105,7 @@ def check_free(folder: Path) -> None:
 
 def versions() -> dict[str, str]:
     """Versions of the packages that wrote a file of weights."""
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed as a package"
-    return found
+    return installed_versions(_PACKAGES)
 
 
 def copy_durably(source: Path, target: Path) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from data_prep.readers import read_source
 from data_prep.readers.notes import Notes
+from data_prep.readers.source import Reading, read_source
 from data_prep.spec.sections import Spec
 from smoe_ds.errors import DataError
 
@@ -70,8 +70,8 @@ def mo_file(messages: list[tuple[str, str]], order: str = "<", charset: str = "U
 def read(folder: Path, source: dict[str, Any], pair: str = "eng-msa", pivot: str = "eng") -> list[tuple[Any, Any]]:
     spec = Spec.model_validate({"output": "x", "pivot": pivot, "pairs": [{"pair": pair, "train": [source]}]})
     first = spec.pairs[0]
-    key_language = spec.key_language(first)
-    blocks = read_source(first.train[0], first, key_language, folder, Notes(), refuse_invalid=False)
+    reading = Reading(first.languages, spec.key_language(first), Notes(), refuse_invalid=False)
+    blocks = read_source(first.train[0], folder, reading)
     return [found for block in blocks for found in block.pairs()]
 
 

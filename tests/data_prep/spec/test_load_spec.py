@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from data_prep.readers import source_files
+from data_prep.readers import KINDS
 from data_prep.spec.load_spec import load_spec
 from data_prep.spec.sections import Spec
 from smoe_ds.errors import ConfigError
@@ -32,9 +32,7 @@ def test_the_example_spells_out_the_defaults() -> None:
     text = EXAMPLE.read_text(encoding="utf-8")
     for section in ("held_out", "clean", "sentencepiece", "shards"):
         assert all(f"{key}:" in text for key in type(getattr(spec, section)).model_fields), section
-    assert {type(source).__name__ for source in spec.pairs[0].train} == {
-        "TextPairSource", "TsvSource", "TmxSource", "JsonLinesSource", "MoSource", "PoSource", "MediaWikiSource",
-    }  # fmt: skip
+    assert {type(source) for source in spec.pairs[0].train} == set(KINDS.values())
 
 
 def test_languages_and_key_language(tmp_path: Path) -> None:
@@ -192,7 +190,7 @@ pairs:
 """
     spec = load_spec(write(tmp_path, text))
     assert (spec.output, spec.sentencepiece.model) == ("/scratch/out", "/home/me/t.model")
-    assert [name for source in spec.pairs[0].sources for name in source_files(source)] == [
+    assert [name for source in spec.pairs[0].sources for name in source.files()] == [
         "/home/me/a", "/scratch/b", "/scratch/c", "/home/me/d", "/home/me/e", "/home/me/f", "/home/me/g", "/home/me/h",
         "/scratch/i", "a~/$UNSET/US$",
     ]  # fmt: skip
