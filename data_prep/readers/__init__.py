@@ -58,7 +58,7 @@ def read_source(
         pair: the pair it belongs to.
         key_language: language of gettext's message ids where the source does not say.
         base: folder that relative paths are relative to.
-        notes: what was mended or is invalid, added to.
+        notes: what was fixed or is invalid, added to.
         refuse_invalid: refuse a file at its first line that is not UTF-8, instead of yielding it as unusable.
 
     Raises:

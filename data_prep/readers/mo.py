@@ -42,7 +42,7 @@ def read_mo(path: Path) -> Iterator[SidePair]:
 def _entries(path: Path, data: bytes) -> list[tuple[bytes, bytes]]:
     order = next((order for order in "<>" if data[:4] == struct.pack(f"{order}I", _MAGIC)), None)
     if order is None:
-        raise DataError(f"{path}: is no compiled gettext catalog (.mo): starts with {data[:4]!r}")
+        raise DataError(f"{path}: is not a compiled gettext catalog (.mo): starts with {data[:4]!r}")
     try:
         _, count, ids, translations = struct.unpack_from(f"{order}4I", data, 4)
         return [

@@ -92,7 +92,7 @@ class _Parser:
         self._fed += len(data)
         if self._fed - self._expat.CurrentByteIndex > MAX_TOKEN_BYTES:
             raise self._error(
-                f"a tag or comment of more than {MAX_TOKEN_BYTES >> 20} MiB", "it is no translation memory"
+                f"a tag or comment of more than {MAX_TOKEN_BYTES >> 20} MiB", "it is not a translation memory"
             )
 
     def finish(self) -> None:
@@ -109,7 +109,7 @@ class _Parser:
             self._expat.Parse(data, final)
         except expat.ExpatError as error:
             raise self._error(
-                f"no well-formed XML ({expat.ErrorString(error.code)})", "mend or export it again"
+                f"not well-formed XML ({expat.ErrorString(error.code)})", "fix or export it again"
             ) from error
         except (LookupError, ValueError) as error:  # an encoding that Python does not know, or of several bytes
             raise self._error(f"cannot be decoded ({error})", "convert the file to UTF-8") from error
@@ -128,9 +128,9 @@ class _Parser:
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         if not self._elements and name != "tmx":
-            raise self._error(f"root element is {name}", "expected tmx; it is no translation memory")
+            raise self._error(f"root element is {name}", "expected tmx; it is not a translation memory")
         if len(self._elements) >= MAX_DEPTH:
-            raise self._error(f"more than {MAX_DEPTH} elements within each other", "it is no translation memory")
+            raise self._error(f"more than {MAX_DEPTH} nested elements", "it is not a translation memory")
         self._elements.append(name)
         if self._text is not None:
             self._hidden += name in _CODE_ELEMENTS | _PLACEHOLDERS

@@ -20,7 +20,7 @@ def read_tsv(
         path: the file, plain or compressed.
         columns: numbers, from 0, of the two columns; None where every line has exactly two.
         header: leave out the first line.
-        notes: what was mended or is invalid, added to.
+        notes: what was fixed or is invalid, added to.
         refuse_invalid: see `LineReader`.
 
     Raises:
@@ -41,7 +41,7 @@ def read_tsv(
         elif len(fields) <= max(first, second) or (columns is None and len(fields) != 2):
             raise DataError(
                 f"{path}: line {reader.num_lines} has {len(fields)} columns, expected {expected}, divided by tabs; "
-                "mend the line or set 'columns'"
+                "fix the line or set 'columns'"
             )
         else:
             yield fields[first], fields[second]

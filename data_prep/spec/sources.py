@@ -22,20 +22,20 @@ KIND_OF_KEY = {
 
 
 class TextPairSource(Section):
-    """Two files, plain, .gz, .xz, .bz2 or .zst; line N of one is the translation of line N of the other."""
+    """Two files, plain, .gz, .xz, .bz2 or .zst. Line N of one is the translation of line N of the other."""
 
     src: FileName = Field(description="File of the pair's first language.")
     tgt: FileName = Field(description="File of the pair's second language.")
 
 
 class TsvSource(Section):
-    """One file, plain or compressed, a sentence pair a line, the columns divided by single tabs; no quoting."""
+    """One file, plain or compressed, with a sentence pair a line. Single tabs separate the columns; no quoting."""
 
     tsv: FileName = Field(description="The file.")
     columns: list[int] | None = Field(
-        None, description="Columns, from 0, of the pair's first and second language; null: exactly two columns."
+        None, description="Columns of the first and second language, counted from 0. null: there are exactly two."
     )
-    header: bool = Field(False, description="The first line names the columns and is no sentence pair.")
+    header: bool = Field(False, description="Whether the first line has the names of the columns.")
 
     @field_validator("columns")
     @classmethod
@@ -46,13 +46,13 @@ class TsvSource(Section):
 
 
 class TmxSource(Section):
-    """A translation memory, plain or compressed; several variants in a unit give a pair each, markup is taken out."""
+    """A translation memory, plain or compressed. Each variant in a unit gives a pair; markup is removed."""
 
     tmx: FileName = Field(description="The file.")
     languages: list[str] | None = Field(
         None,
-        description="The file's codes (xml:lang) of the pair's first and second language, regional variants included: "
-        "en matches en-US; null: the pair's own codes.",
+        description="The codes (xml:lang) that the file uses for the first and second language. en also matches en-US. "
+        "null: the pair's own codes.",
     )
 
     @field_validator("languages")
@@ -67,8 +67,8 @@ class JsonLinesSource(Section):
     jsonl: FileName = Field(description="The file.")
     keys: list[str] | None = Field(
         None,
-        description="Keys of the pair's first and second language, a dot leading into an object: "
-        "[translation.en, translation.nso]; null: the pair's own codes.",
+        description="Keys of the first and second language. A dot leads into an object: "
+        "[translation.en, translation.nso]. null: the pair's own codes.",
     )
 
     @field_validator("keys")
@@ -84,7 +84,7 @@ def _two_different(name: str, values: list[str] | None, example: str) -> list[st
 
 
 class MoSource(Section):
-    """A compiled gettext catalog; plural forms give a pair each, contexts and untranslated messages are left out."""
+    """A compiled gettext catalog. Each plural form gives a pair; contexts and untranslated messages are left out."""
 
     mo: FileName = Field(description="The file.")
     msgid: str | None = Field(None, description="Language of the message ids; null: the pivot, or the first language.")
@@ -92,7 +92,7 @@ class MoSource(Section):
 
 
 class PoSource(Section):
-    """A gettext catalog in source form; fuzzy, obsolete and untranslated messages are left out."""
+    """A gettext catalog in source form. Fuzzy, obsolete and untranslated messages are left out."""
 
     po: FileName = Field(description="The file.")
     msgid: str | None = Field(None, description="Language of the message ids; null: the pivot, or the first language.")

@@ -75,7 +75,7 @@ def verdict(lines: Sequence[Line]) -> str:
     if not crosses:
         return f"go: nothing stands in the way{also}"
     names = ", ".join(dict.fromkeys(line.check for line in crosses))
-    return f"no go: {len(crosses)} to mend ({names}){also}"
+    return f"no go: {len(crosses)} to fix ({names}){also}"
 
 
 def may_go(lines: Sequence[Line]) -> bool:

@@ -141,6 +141,6 @@ def _cannot(folder: Path, error: OSError) -> Finding:
     return Finding(
         FAILED,
         f"{folder}: cannot be written: {error.strerror or error}",
-        "free space, mend its permissions or quota, or choose another smoe.train.output_dir",
+        "free space, fix its permissions or quota, or choose another smoe.train.output_dir",
         scope="host",
     )

@@ -59,7 +59,7 @@ def _verdict(context: Context, folder: Path, name: str, tokens: list[Any], seen:
         yield Finding(
             FAILED,
             f"{folder}: no token could be written by {_named(unwritten, hosts)}",
-            "mend what the run folder's line says there",
+            "fix what the run folder's line says there",
             scope="run",
         )
     if apart:

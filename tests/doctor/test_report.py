@@ -100,7 +100,7 @@ def test_in_a_file() -> None:
     assert remedy.startswith("                → lower it")
     assert tick == " ✓              host n1: fits"
     assert (note, advice) == (" ! clocks       off", "                → synchronise")
-    assert last == "no go: 1 to mend (memory), 1 to know of"
+    assert last == "no go: 1 to fix (memory), 1 to know of"
 
 
 def test_without_unicode() -> None:

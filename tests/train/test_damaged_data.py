@@ -1,4 +1,4 @@
-"""A shard that is damaged on one host: all ranks stop, the place is named, and the run goes on once it is mended."""
+"""A shard that is damaged on one host: all ranks stop, the place is named, and the run goes on once it is fixed."""
 
 from __future__ import annotations
 
