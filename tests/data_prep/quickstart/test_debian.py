@@ -136,7 +136,7 @@ def test_nothing_on_offer_is_an_error_that_is_not_remembered(repository: Path, t
 
 def test_damaged_list_of_packages_is_named(tmp_path: Path) -> None:
     (tmp_path / "packages.json").write_text('{"packages": ')
-    with pytest.raises(DataError, match=r"packages\.json: not the list of packages"):
+    with pytest.raises(DataError, match=r"packages\.json: not a list of packages"):
         PackageStore(tmp_path).fetch(["mediawiki"])
 
 

@@ -171,7 +171,7 @@ def test_overrides(tmp_path: Path) -> None:
         ("=3", "expected KEY=VALUE"),
         ("output.x=3", "output is not a section; sections are held_out, clean, sentencepiece, shards, pair_list$"),
         ("pairs.0.pair=x", "pairs is a list, and --set cannot change its entries; change them in the file"),
-        ("pairs[0].pair=x", "pairs is a list, whose entries"),
+        ("pairs[0].pair=x", "pairs is a list, and --set cannot"),
         ("seed=[", "value is not YAML"),
         ("sentencepiece.vocabsize=3", r"sentencepiece.vocabsize: unknown key; did you mean vocab_size\?"),
     ):
