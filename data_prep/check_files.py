@@ -39,14 +39,14 @@ def _problem(path: Path, base: Path) -> tuple[str, str] | None:
     """What is wrong with a file, and what to do about it."""
     try:
         if path.is_dir():
-            return "a folder and no file", "name the file in it"
+            return "a folder, not a file", "name the file in it"
         if path.exists() and not path.is_file():
-            return "a pipe or a device and no file", "text is read more than once: write it to a file"
+            return "not a file but a pipe or a device", "text is read more than once: write it to a file"
         path.open("rb").close()
     except (FileNotFoundError, NotADirectoryError):
-        return "no such file", f"relative paths are relative to {base}"
+        return "no such file", f"relative paths start from {base}"
     except OSError as error:
-        return f"cannot be read ({error.strerror})", "mend the permissions of the file or of a folder it is in"
+        return f"cannot be read ({error.strerror})", "fix the permissions of the file or of a folder it is in"
     return None
 
 

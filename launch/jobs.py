@@ -78,7 +78,7 @@ def train_job(
     ]
     data, run = (Path(path).absolute() for path in (config.smoe.data.path, config.smoe.train.output_dir))
     if not data.is_dir():
-        notes.append(f"{data}: is not there yet; it has to be when the job starts (smoe.data.path)")
+        notes.append(f"{data}: does not exist yet; it must when the job starts (smoe.data.path)")
     patience = round(config.smoe.train.death_deadline) + 60
     return Job(
         what=f"Trains {run_file.name} on {resources.tasks} ranks.",
@@ -88,7 +88,7 @@ def train_job(
         signal="USR1",
         srun=[
             f"--mpi=none --kill-on-bad-exit=0 --wait={patience}"
-            " # ranks end with one that dies, and say which: srun waits for that"
+            " # if a rank dies, the others stop by themselves and say which it was: srun waits for that"
         ],
         values=_train_values(run),
         folders=[run_file.absolute().parent, data, run],
@@ -124,7 +124,7 @@ def evaluate_job(run: Path, overrides: Sequence[str], resources: Resources, argu
     words, args = _words("evaluate", [str(run.absolute()), *_sets(overrides), *arguments], evaluate)
     folder = RunFolder.containing(run.absolute())
     if folder is None:
-        raise LaunchError(f"{run}: holds no config.json; name a run folder, a checkpoint in it or an exported model")
+        raise LaunchError(f"{run}: has no config.json; name a run folder, a checkpoint in it or an exported model")
     data = args.data or Path(load_run(folder.config, overrides).smoe.data.path)
     output = (args.output or folder.scores).absolute()
     return Job(
@@ -133,7 +133,9 @@ def evaluate_job(run: Path, overrides: Sequence[str], resources: Resources, argu
         logs=RunFolder(output.parent).logs,
         body="once",
         signal=None,
-        srun=["--mpi=none --kill-on-bad-exit=1 # no part of a table: the others end with a task that fails"],
+        srun=[
+            "--mpi=none --kill-on-bad-exit=1 # if a task fails, the others end too: a table is complete or not there"
+        ],
         values={},
         folders=[folder.path.absolute(), data.absolute(), output.parent],
     )

@@ -27,28 +27,28 @@ DROP_REASONS = {
     "invalid_utf8": "a side is not valid UTF-8",
     "empty": "a side is empty or invisible",
     "too_long": "a side exceeds max_words or max_characters",
-    "control_characters": "a side holds NUL or control characters, with control_characters: drop",
-    "too_short": "fewer than min_words words on the pivot's side",
-    "no_letters": "a side has no letter, only numbers, punctuation or symbols, with no_letters: drop",
+    "control_characters": "a side has NUL or other control characters, and control_characters is drop",
+    "too_short": "the pivot's side has fewer than min_words words",
+    "no_letters": "a side has only numbers, punctuation or symbols, and no_letters is drop",
     "length_ratio": "one side is more than max_ratio times as long as the other",
-    "copy": "both sides are equal, with copies: drop",
-    "wrong_script": "too few letters of a side are in a script of its language, with wrong_script: drop",
-    "duplicate": "the same two sentences occurred before, here or in an earlier pair as duplicates_across says",
-    "near_duplicate": "occurred before but for case, punctuation, spacing, width of letters and numbers",
-    "held_out": "a side equals a held-out sentence of any pair, but for case, punctuation, spacing and width",
-    "too_many_pieces": "a side exceeds max_pieces SentencePiece pieces, or has none",
+    "copy": "both sides are equal, and copies is drop",
+    "wrong_script": "a side has too few letters in a script of its language, and wrong_script is drop",
+    "duplicate": "the same two sentences occurred before, where duplicates_across looks for them",
+    "near_duplicate": "differs from an earlier pair only in case, punctuation, spacing, width of letters and numbers",
+    "held_out": "a side is a held-out sentence of some pair, apart from case, punctuation, spacing and width",
+    "too_many_pieces": "a side has more than max_pieces SentencePiece pieces, or none",
 }
 """Every reason to drop a pair, in the order the filters run; a pair counts under the first that applies."""
 
 NOTICES = {
-    "byte_order_mark": "UTF-8 byte order marks removed at the start of files",
+    "byte_order_mark": "UTF-8 byte order marks that were removed at the start of files",
     "crlf": "lines that ended in CRLF",
-    "control_characters": "pairs with NUL or control characters, removed",
+    "control_characters": "pairs from which NUL or other control characters were removed",
     "copies": "pairs with equal sides",
     "duplicates": "pairs that occurred before",
     "near_duplicates": "pairs that occurred before in nearly the same form",
     "other_script": "pairs with a side that has too few letters in a script of its language",
-    "swapped": "pairs whose sides look exchanged, by the words of the rest of the text or of other texts",
+    "swapped": "pairs whose sides look exchanged, judging by the words of all the text",
 }
 """What is counted without dropping anything."""
 

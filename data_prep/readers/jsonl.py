@@ -25,8 +25,8 @@ class JsonLinesSource(Source):
     jsonl: FileName = Field(description="The file.")
     keys: list[str] | None = Field(
         None,
-        description="Keys of the pair's first and second language, a dot leading into an object: "
-        "[translation.en, translation.nso]; null: the pair's own codes.",
+        description="Keys of the first and second language. A dot leads into an object: "
+        "[translation.en, translation.nso]. null: the pair's own codes.",
     )
 
     @field_validator("keys")
@@ -49,7 +49,7 @@ def read_jsonl(path: Path, keys: Sequence[str], notes: Notes, *, refuse_invalid:
     Args:
         path: the file, plain or compressed.
         keys: the two keys; a dot leads into an object, as in ``translation.en``.
-        notes: what was mended or is invalid, added to.
+        notes: what was fixed or is invalid, added to.
         refuse_invalid: see `LineReader`.
 
     Raises:
@@ -73,11 +73,11 @@ def _object(line: str, place: str) -> dict[str, Any]:
     try:
         content = json.loads(line)
     except json.JSONDecodeError as error:
-        raise DataError(f"{place}: no JSON ({error.msg}, column {error.colno}); mend or remove the line") from error
+        raise DataError(f"{place}: not JSON ({error.msg}, column {error.colno}); fix or remove the line") from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets in brackets
-        raise DataError(f"{place}: JSON that cannot be read ({error}); mend or remove the line") from error
+        raise DataError(f"{place}: JSON that cannot be read ({error}); fix or remove the line") from error
     if not isinstance(content, dict):
-        raise DataError(f"{place}: holds a JSON {type(content).__name__}, expected an object such as {{...}}")
+        raise DataError(f"{place}: has a JSON {type(content).__name__}, expected an object such as {{...}}")
     return content
 
 
@@ -86,7 +86,7 @@ def _side(content: dict[str, Any], path: Sequence[str], place: str) -> Side:
     for depth, name in enumerate(path):
         key = ".".join(path[: depth + 1])
         if not isinstance(value, dict):
-            raise DataError(f"{place}: {'.'.join(path[:depth])} is no object, so there is no {key}; set 'keys'")
+            raise DataError(f"{place}: {'.'.join(path[:depth])} is not an object, so there is no {key}; set 'keys'")
         if name not in value:
             near = nearest(name, value)
             here = [".".join([*path[:depth], other]) for other in ([near] if near else list(value)[:10])]
@@ -96,5 +96,5 @@ def _side(content: dict[str, Any], path: Sequence[str], place: str) -> Side:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise DataError(f"{place}: {'.'.join(path)} is no text but {type(value).__name__}; set 'keys'")
+        raise DataError(f"{place}: {'.'.join(path)} is not text but {type(value).__name__}; set 'keys'")
     return side_of(value)

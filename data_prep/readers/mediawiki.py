@@ -60,8 +60,8 @@ def _messages(path: Path) -> dict[str, str]:
         raise DataError(f"{path}: not UTF-8: byte offset {error.start}; convert the file to UTF-8") from error
     except json.JSONDecodeError as error:
         raise DataError(
-            f"{path}: line {error.lineno}: no JSON ({error.msg}); expected an object of messages"
+            f"{path}: line {error.lineno}: not JSON ({error.msg}); expected an object of messages"
         ) from error
     if not isinstance(content, dict):
-        raise DataError(f"{path}: holds a JSON {type(content).__name__}, expected an object of messages by key")
+        raise DataError(f"{path}: is a JSON {type(content).__name__}, expected an object of messages by key")
     return {key: text for key, text in content.items() if isinstance(text, str) and not key.startswith("@")}

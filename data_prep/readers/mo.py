@@ -20,7 +20,7 @@ _MAGIC = 0x950412DE
 
 
 class MoSource(Source):
-    """A compiled gettext catalog; plural forms give a pair each, contexts and untranslated messages are left out."""
+    """A compiled gettext catalog. Each plural form gives a pair; contexts and untranslated messages are left out."""
 
     mo: FileName = Field(description="The file.")
     msgid: MessageLanguage = None
@@ -65,7 +65,7 @@ def read_mo(path: Path) -> Iterator[SidePair]:
 def _entries(path: Path, data: bytes) -> list[tuple[bytes, bytes]]:
     order = next((order for order in "<>" if data[:4] == struct.pack(f"{order}I", _MAGIC)), None)
     if order is None:
-        raise DataError(f"{path}: is no compiled gettext catalog (.mo): starts with {data[:4]!r}")
+        raise DataError(f"{path}: is not a compiled gettext catalog (.mo): starts with {data[:4]!r}")
     try:
         _, count, ids, translations = struct.unpack_from(f"{order}4I", data, 4)
         return [

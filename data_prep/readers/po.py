@@ -27,7 +27,7 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v
 
 
 class PoSource(Source):
-    """A gettext catalog in source form; fuzzy, obsolete and untranslated messages are left out."""
+    """A gettext catalog in source form. Fuzzy, obsolete and untranslated messages are left out."""
 
     po: FileName = Field(description="The file.")
     msgid: MessageLanguage = None
@@ -60,7 +60,7 @@ def read_po(path: Path) -> Iterator[SidePair]:
     """Yields (message id, translation) without fuzzy, obsolete and untranslated messages.
 
     Raises:
-        DataError: the file cannot be read, is not in UTF-8, or a line is no gettext statement.
+        DataError: the file cannot be read, is not in UTF-8, or a line is not a gettext statement.
     """
     reader = LineReader(path, Notes(), refuse_invalid=True)
     message, last = _Message(), ""
@@ -88,7 +88,7 @@ def _add_line(message: _Message, last: str, text: str, place: str) -> str:
             return last
     except UnicodeDecodeError as error:
         raise DataError(f"{place} has escaped bytes that are not UTF-8: {text[:60]!r}; convert the catalog") from error
-    raise DataError(f"{place} is no gettext statement: {text[:60]!r}; check the file with msgfmt")
+    raise DataError(f"{place} is not a gettext statement: {text[:60]!r}; check the file with msgfmt")
 
 
 def _finished(message: _Message, path: Path) -> Iterator[SidePair]:

@@ -18,7 +18,7 @@ from smoe_ds.errors import DataError
 
 
 class TextPairSource(Source):
-    """Two files, plain, .gz, .xz, .bz2 or .zst; line N of one is the translation of line N of the other."""
+    """Two files, plain, .gz, .xz, .bz2 or .zst. Line N of one is the translation of line N of the other."""
 
     src: FileName = Field(description="File of the pair's first language.")
     tgt: FileName = Field(description="File of the pair's second language.")

@@ -30,13 +30,13 @@ _PLACEHOLDERS = {"ph", "ut"}  # a code that stands alone: a line break, an image
 
 
 class TmxSource(Source):
-    """A translation memory, plain or compressed; several variants in a unit give a pair each, markup is taken out."""
+    """A translation memory, plain or compressed. Each variant in a unit gives a pair; markup is removed."""
 
     tmx: FileName = Field(description="The file.")
     languages: list[str] | None = Field(
         None,
-        description="The file's codes (xml:lang) of the pair's first and second language, regional variants included: "
-        "en matches en-US; null: the pair's own codes.",
+        description="The codes (xml:lang) that the file uses for the first and second language. en also matches en-US. "
+        "null: the pair's own codes.",
     )
 
     @field_validator("languages")
@@ -119,7 +119,7 @@ class _Parser:
         self._fed += len(data)
         if self._fed - self._expat.CurrentByteIndex > MAX_TOKEN_BYTES:
             raise self._error(
-                f"a tag or comment of more than {MAX_TOKEN_BYTES >> 20} MiB", "it is no translation memory"
+                f"a tag or comment of more than {MAX_TOKEN_BYTES >> 20} MiB", "it is not a translation memory"
             )
 
     def finish(self) -> None:
@@ -136,7 +136,7 @@ class _Parser:
             self._expat.Parse(data, final)
         except expat.ExpatError as error:
             raise self._error(
-                f"no well-formed XML ({expat.ErrorString(error.code)})", "mend or export it again"
+                f"not well-formed XML ({expat.ErrorString(error.code)})", "fix or export it again"
             ) from error
         except (LookupError, ValueError) as error:  # an encoding that Python does not know, or of several bytes
             raise self._error(f"cannot be decoded ({error})", "convert the file to UTF-8") from error
@@ -155,9 +155,9 @@ class _Parser:
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         if not self._elements and name != "tmx":
-            raise self._error(f"root element is {name}", "expected tmx; it is no translation memory")
+            raise self._error(f"root element is {name}", "expected tmx; it is not a translation memory")
         if len(self._elements) >= MAX_DEPTH:
-            raise self._error(f"more than {MAX_DEPTH} elements within each other", "it is no translation memory")
+            raise self._error(f"more than {MAX_DEPTH} nested elements", "it is not a translation memory")
         self._elements.append(name)
         if self._text is not None:
             self._hidden += name in _CODE_ELEMENTS | _PLACEHOLDERS

@@ -17,13 +17,13 @@ from smoe_ds.errors import DataError
 
 
 class TsvSource(Source):
-    """One file, plain or compressed, a sentence pair a line, the columns divided by single tabs; no quoting."""
+    """One file, plain or compressed, with a sentence pair a line. Single tabs separate the columns; no quoting."""
 
     tsv: FileName = Field(description="The file.")
     columns: list[int] | None = Field(
-        None, description="Columns, from 0, of the pair's first and second language; null: exactly two columns."
+        None, description="Columns of the first and second language, counted from 0. null: there are exactly two."
     )
-    header: bool = Field(False, description="The first line names the columns and is no sentence pair.")
+    header: bool = Field(False, description="Whether the first line has the names of the columns.")
 
     @field_validator("columns")
     @classmethod
@@ -50,7 +50,7 @@ def read_tsv(
         path: the file, plain or compressed.
         columns: numbers, from 0, of the two columns; None where every line has exactly two.
         header: leave out the first line.
-        notes: what was mended or is invalid, added to.
+        notes: what was fixed or is invalid, added to.
         refuse_invalid: see `LineReader`.
 
     Raises:
@@ -71,7 +71,7 @@ def read_tsv(
         elif len(fields) <= max(first, second) or (columns is None and len(fields) != 2):
             raise DataError(
                 f"{path}: line {reader.num_lines} has {len(fields)} columns, expected {expected}, divided by tabs; "
-                "mend the line or set 'columns'"
+                "fix the line or set 'columns'"
             )
         else:
             yield fields[first], fields[second]

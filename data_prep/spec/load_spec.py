@@ -54,7 +54,7 @@ def load_spec(path: Path, overrides: Sequence[str] = (), base: Path | None = Non
         base: folder that its relative paths are relative to; None: the file's.
 
     Raises:
-        ConfigError: the file is missing or no YAML, or a key or value is wrong; all problems at once.
+        ConfigError: the file is missing or not YAML, or a key or value is wrong; all problems at once.
         DataError: files of its pair list are missing.
     """
     try:
@@ -62,7 +62,7 @@ def load_spec(path: Path, overrides: Sequence[str] = (), base: Path | None = Non
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; expected {_expected(path)}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: no YAML: {error}") from error
+        raise ConfigError(f"{path}: not YAML: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(
             f"{path}: expected keys such as output and pairs, {found(content)}; see data_prep/example.yaml"
@@ -70,7 +70,7 @@ def load_spec(path: Path, overrides: Sequence[str] = (), base: Path | None = Non
     for override in overrides:
         _apply(content, override)
     if "left_out" in content:
-        raise ConfigError(f"{path}: left_out: is filled in for pair_list and cannot be given; remove it")
+        raise ConfigError(f"{path}: left_out: is filled in by the program; remove it")
     spec = _validated(content, path)
     if spec.pair_list is None:
         return spec
@@ -105,11 +105,11 @@ def _apply(content: dict[str, Any], override: str) -> None:
         content = content[name]
         if isinstance(content, list):
             raise ConfigError(
-                f"--set {override}: {name} is a list, whose entries --set does not reach; write them into the file"
+                f"--set {override}: {name} is a list, and --set cannot change its entries; change them in the file"
             )
         if not isinstance(content, dict):
             sections = [name for name in SECTIONS if name in Spec.model_fields and name != "pairs"]
-            raise ConfigError(f"--set {override}: {name} is no section; sections are {', '.join(sections)}")
+            raise ConfigError(f"--set {override}: {name} is not a section; sections are {', '.join(sections)}")
     content[path[-1]] = read_yaml(value, f"--set {override}: value is")
 
 

@@ -68,8 +68,8 @@ class Workers:
                 last = time.monotonic()
             elif time.monotonic() - last > self._deadline:
                 raise NoAnswerError(
-                    f"no process has finished anything for {self._deadline:.0f} s; {len(self._tasks)} pieces are out, "
-                    f"the oldest: {_in_words(next(iter(self._tasks.values())))}; is one of them dead?"
+                    f"no process has finished anything for {self._deadline:.0f} s; {len(self._tasks)} pieces are in "
+                    f"work, the oldest: {_in_words(next(iter(self._tasks.values())))}; is one of them dead?"
                 )
             for future in done:
                 key = self._tasks.pop(future)
@@ -85,7 +85,7 @@ def _named(key: Any) -> Iterator[None]:
         yield
     except BrokenProcessPool as error:
         raise DataError(
-            f"a worker process died (killed, perhaps because memory ran out), at the latest during: {_in_words(key)}; "
+            f"a worker process died (killed, perhaps because memory ran out), probably during: {_in_words(key)}; "
             "finished pieces are kept; run the same command again, with fewer --workers if memory is short"
         ) from error
 

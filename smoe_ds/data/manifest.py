@@ -58,7 +58,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except NotADirectoryError as error:
         raise DataError(f"{folder}: is a file; name the folder that `python -m data_prep SPEC.yaml` wrote") from error
     except OSError as error:
-        remedy = "mend its permissions or its disk; nothing is known to be wrong with the corpus"
+        remedy = "fix its permissions or its disk; nothing is known to be wrong with the corpus"
         raise DataError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
     digest = _DIGEST.match(data)
     if digest is None:

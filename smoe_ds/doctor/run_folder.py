@@ -42,7 +42,7 @@ def check_run_folder(context: Context) -> Iterator[Finding]:
         yield Finding(
             NOTE,
             f"{folder}: the clock of its file system is off this host's by {{late:seconds}}",
-            "synchronise the clocks of hosts and file server (NTP); what is told by the age of files is told wrong",
+            "synchronise the clocks of hosts and file server (NTP); ages of files are wrong",
             {"late": late},
             scope="host",
         )
@@ -88,7 +88,7 @@ def space_finding(need: float, free: float, files: int, free_files: int | None, 
         return Finding(
             FAILED,
             f"{folder}: {{files:count}} files for {what}, {{left:count}} inodes free",
-            "remove files there (many small ones), or choose another smoe.train.output_dir",
+            "remove files there, best many small ones, or choose another smoe.train.output_dir",
             {"files": files, "left": free_files},
             scope="host",
         )
@@ -129,7 +129,7 @@ def _try_out(folder: Path, name: str, context: Context) -> float:
         finally:
             os.close(descriptor)
         if renamed.read_bytes() != content:
-            raise OSError(0, "reading gives other bytes than were written", str(renamed))
+            raise OSError(0, "the bytes read are not those written", str(renamed))
         written = renamed.stat().st_mtime
         return written - min(max(written, before), after)
     finally:
@@ -141,6 +141,6 @@ def _cannot(folder: Path, error: OSError) -> Finding:
     return Finding(
         FAILED,
         f"{folder}: cannot be written: {error.strerror or error}",
-        "free space, mend its permissions or quota, or choose another smoe.train.output_dir",
+        "free space, fix its permissions or quota, or choose another smoe.train.output_dir",
         scope="host",
     )

@@ -42,7 +42,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
 
     def no_locks() -> None:
-        print(f"note: {folder}: this file system keeps no locks; start no second run in it", file=sys.stderr)
+        print(f"note: {folder}: this file system has no locks; do not start a second run in it", file=sys.stderr)
 
     path = RunFolder(folder).lock
     with ExitStack() as stack:

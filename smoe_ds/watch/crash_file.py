@@ -91,6 +91,6 @@ def crash_text(folder: Path, failure: Failure, world_size: int, resume: str) -> 
     lines += [
         f"smoe-ds: rank {failure.rank} of {world_size} failed first (process {failure.pid} on {failure.host}), "
         f"{failure.doing} for {failure.seconds:.0f} s: {failure.message}",
-        f"smoe-ds: see {folder / CRASH}; go on from the last checkpoint with: {resume}",
+        f"smoe-ds: see {folder / CRASH}; continue from the last checkpoint with: {resume}",
     ]
     return "\n".join(lines) + "\n"

@@ -90,7 +90,7 @@ class Heartbeat:
         """Which ranks have not been started, or on which hosts all are; for the error of ranks that cannot meet."""
         task = self._task
         if task is None:
-            return "nothing is known of who has come"
+            return "it is not known which ranks came"
         return roll_call(Path(task.alive), task.rank, task.world_size, task.deadline)
 
     def __enter__(self) -> Heartbeat:

@@ -24,7 +24,7 @@ def roll_call(alive: Path, rank: int, world_size: int, recent: float) -> str:
     try:
         now = beat_file(alive, rank).stat().st_mtime
     except OSError:
-        return "nothing is known of who has come"
+        return "it is not known which ranks came"
     for other in range(world_size):
         path = beat_file(alive, other)
         try:

@@ -113,7 +113,7 @@ class Watcher:
         if self._gone:
             self._fail(
                 "vanished",
-                "the process ended without a word: killed (SIGKILL, out of memory) or crashed in native code",
+                "the process ended without an error message: killed (SIGKILL, out of memory) or crashed in native code",
             )
         elif self._quiet >= task.patience:
             self._fail("silent", f"no sign of life for {self._quiet:.0f} s, process state {_state(task.pid)}")

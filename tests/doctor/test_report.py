@@ -100,7 +100,7 @@ def test_in_a_file() -> None:
     assert remedy.startswith("                → lower it")
     assert tick == " ✓              host n1: fits"
     assert (note, advice) == (" ! clocks       off", "                → synchronise")
-    assert last == "no go: 1 to mend (memory), 1 to know of"
+    assert last == "no go: 1 to fix (memory), 1 to know about"
 
 
 def test_without_unicode() -> None:
@@ -123,4 +123,4 @@ def test_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_verdict() -> None:
     assert not may_go(LINES) and may_go(LINES[1:])
     assert verdict(LINES[1:2]) == "go: nothing stands in the way"
-    assert verdict(LINES[1:]) == "go: nothing stands in the way, 1 to know of"
+    assert verdict(LINES[1:]) == "go: nothing stands in the way, 1 to know about"

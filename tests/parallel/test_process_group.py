@@ -91,7 +91,7 @@ def _with_port_taken(rank: int, world_size: int) -> str:
 def test_a_port_that_is_taken_is_told_at_once() -> None:
     (message,) = run_ranks(_with_port_taken, 1, init=False)
     assert re.fullmatch(
-        r"rank 0 of 1 \(started by environment\): port \d+ of \S+ is taken by another program; set MASTER_PORT to a "
-        "free one, the same for all ranks",
+        r"rank 0 of 1 \(started by environment\): port \d+ of \S+ is in use by another program; set MASTER_PORT to a "
+        "free port, the same for all ranks",
         message,
     )

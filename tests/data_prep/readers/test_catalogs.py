@@ -89,11 +89,11 @@ def test_po(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('msgid "a"\nmsgstr "b"\nrubbish\n', r"a.po: line 3 is no gettext statement: 'rubbish'"),
+        ('msgid "a"\nmsgstr "b"\nrubbish\n', r"a.po: line 3 is not a gettext statement: 'rubbish'"),
         ('msgid ""\nmsgstr "Content-Type: text/plain; charset=EUC-JP\\n"\n', "header says charset=EUC-JP; convert"),
         (r'msgid "\351t\351"', "line 1 has escaped bytes that are not UTF-8"),
-        ('"stray"\n', "line 1 is no gettext statement"),
-        ('msgid "a"\nmsgstr "b"\n# c\n"stray"\n', "line 4 is no gettext statement"),
+        ('"stray"\n', "line 1 is not a gettext statement"),
+        ('msgid "a"\nmsgstr "b"\n# c\n"stray"\n', "line 4 is not a gettext statement"),
     ],
 )
 def test_damaged_po(tmp_path: Path, text: str, message: str) -> None:
@@ -135,7 +135,7 @@ def test_damaged_mo(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=f"a.mo: truncated: its tables lie beyond its {cut} bytes"):
             read(tmp_path, {"mo": "a.mo"})
     (tmp_path / "a.mo").write_bytes(b"PK\3\4 no catalog")
-    with pytest.raises(DataError, match=r"a.mo: is no compiled gettext catalog"):
+    with pytest.raises(DataError, match=r"a.mo: is not a compiled gettext catalog"):
         read(tmp_path, {"mo": "a.mo"})
     (tmp_path / "a.mo").write_bytes(data.replace(b"charset=UTF-8", b"charset=UTF-9"))
     with pytest.raises(DataError, match=r"unknown encoding 'UTF-9'"):
@@ -167,10 +167,10 @@ def test_mediawiki_joins_by_key(tmp_path: Path) -> None:
     files = {"mediawiki": {"src": "en.json", "tgt": "ms.json"}}
     assert read(tmp_path, files) == [("One", "Satu"), ("Two", "Dua")]
     (tmp_path / "ms.json").write_text('{\n"a": }')
-    with pytest.raises(DataError, match=r"ms.json: line 2: no JSON"):
+    with pytest.raises(DataError, match=r"ms.json: line 2: not JSON"):
         read(tmp_path, files)
     (tmp_path / "ms.json").write_text("[1]")
-    with pytest.raises(DataError, match=r"holds a JSON list, expected an object"):
+    with pytest.raises(DataError, match=r"is a JSON list, expected an object"):
         read(tmp_path, files)
     (tmp_path / "ms.json").write_bytes(b'{"a": "\xe9"}')
     with pytest.raises(DataError, match=r"ms.json: not UTF-8: byte offset 7"):

@@ -98,7 +98,7 @@ def test_the_name_and_the_content_must_agree(tmp_path: Path, suffix: str) -> Non
         open_bytes(other)
     errors = {
         b"plain\n": rf"is named \{suffix}, but is not a {name} file; rename",
-        b"": f"is empty, which no {name} file is; copy",
+        b"": f"is empty, so it is not a {name} file; copy",
     }
     for content, error in errors.items():
         (tmp_path / f"b{suffix}").write_bytes(content)
