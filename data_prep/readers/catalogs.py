@@ -45,4 +45,4 @@ def check_msgid(msgid: MessageLanguage, languages: tuple[str, str]) -> None:
         ValueError: the pair lacks it.
     """
     if msgid not in (None, *languages):
-        raise ValueError(f"msgid {msgid!r} is no language of the pair {'-'.join(languages)}")
+        raise ValueError(f"msgid {msgid!r} is not a language of the pair {'-'.join(languages)}")
