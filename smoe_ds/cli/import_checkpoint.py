@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from smoe_ds.cli.arguments import add_run_arguments
+from smoe_ds.cli.arguments import add_output_run, add_run_arguments
+from smoe_ds.cli.messages import note
 
-HELP = "take over the weights of a checkpoint that DeepSpeed saved"
+HELP = "import the weights of a checkpoint that DeepSpeed itself saved"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
+    parser.epilog = "Only the weights are imported: not Adam's state, the position in the data, or the loss scale."
     parser.add_argument(
-        "checkpoint", type=Path, metavar="CHECKPOINT", help="folder that engine.save_checkpoint was given"
+        "checkpoint", type=Path, metavar="CHECKPOINT", help="folder that was given to engine.save_checkpoint"
     )
     add_run_arguments(parser)
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="new run folder, as of average")
+    add_output_run(parser)
     parser.add_argument(
         "--trust",
         action="store_true",
-        help="the files are pickled, and reading a pickle can run any program put into it: say that you trust them",
+        help="say that you trust the files: they are pickled, and reading a pickle can run any program hidden in it",
     )
-    parser.add_argument("--tag", help="which checkpoint in the folder; default: the one in the file latest")
     parser.add_argument(
-        "--tokenizer", type=Path, metavar="FILE", help="default: the vocabulary of the corpus in smoe.data.path"
+        "--tag", help="which checkpoint in the folder (default: the one that the folder's file latest names)"
+    )
+    parser.add_argument(
+        "--tokenizer",
+        type=Path,
+        metavar="FILE",
+        help="SentencePiece model the weights were trained with (default: that of the corpus in smoe.data.path)",
     )
 
 
@@ -65,10 +71,6 @@ def run(args: argparse.Namespace) -> int:
         lambda name: found.weights[name].contiguous(),
         origin,
     )
-    note = "" if found.precision == "float32" else f", rounded to {found.precision} by the engine that saved them"
-    print(
-        f"smoe-ds import: the weights of {folder}, step {found.step}{note}, are in {args.output}; Adam's state, data "
-        "position and loss scale are not taken over",
-        file=sys.stderr,
-    )
+    rounded = "" if found.precision == "float32" else f", rounded to {found.precision} by the engine that saved them"
+    note("import", f"wrote the weights of {folder}, step {found.step}{rounded}, to {args.output}")
     return 0

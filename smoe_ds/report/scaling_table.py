@@ -13,6 +13,7 @@ from pathlib import Path
 
 from smoe_ds.config import load_run
 from smoe_ds.planning.paper_tables import VOCAB_SIZE
+from smoe_ds.report.tables import Column, Table
 from smoe_ds.scaling.collectives import Topology
 from smoe_ds.scaling.constants import Constants, choose_constants
 from smoe_ds.scaling.predict import Prediction, predict
@@ -76,11 +77,20 @@ def markdown(configs: Path) -> Iterator[str]:
     for number, cluster in enumerate(CLUSTERS):
         if number:
             yield ""
-        yield f"| GPUs: {cluster.device.upper()}, {cluster.ports} x {cluster.link} a host | {' | '.join(RECIPES)} |"
-        yield "|---" * (len(RECIPES) + 1) + "|"
-        for gpus in GPUS:
-            cells = [cell(fastest(configs, recipe, cluster, gpus)) for recipe in RECIPES.values()]
-            yield f"| {gpus:,} | {' | '.join(cells)} |"
+        yield from cluster_table(configs, cluster).markdown().splitlines()
+
+
+def cluster_table(configs: Path, cluster: Cluster) -> Table:
+    """A row for each number of GPUs, a column for each recipe."""
+    gpus = f"GPUs: {cluster.device.upper()}, {cluster.ports} x {cluster.link} a host"
+    columns = (Column(gpus, "gpus", "left", ","), *(Column(name, name, "left") for name in RECIPES))
+    return Table(
+        columns,
+        tuple(
+            (number, *(cell(fastest(configs, recipe, cluster, number)) for recipe in RECIPES.values()))
+            for number in GPUS
+        ),
+    )
 
 
 if __name__ == "__main__":

@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 
 import pytest
+from smoe_ds.doctor.report import Report, may_go, verdict
 
 from smoe_ds.doctor.finding import FAILED, NOTE, OK, SKIPPED, Finding, words
 from smoe_ds.doctor.merge import Line, merge
-from smoe_ds.doctor.report import Report, may_go, verdict
 
 HOSTS = ["n1", "n1", "n2", "n2"]
 
