@@ -1,6 +1,6 @@
 """``smoe-ds COMMAND``: finds the command, runs it, turns errors into one line and an exit code.
 
-Exit codes: 0 done; 1 an error that is ours; 2 an error the user can mend; 130 interrupted; a command may return others.
+Exit codes: 0 done; 1 an error that is ours; 2 an error the user can fix; 130 interrupted; a command may return others.
 """
 
 from __future__ import annotations

@@ -28,9 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="links between hosts (ib-hdr, ib-edr, ethernet-10g) and within one (nvlink4, pcie3), separated by commas; "
         "describe another link in a JSON file",
     )
-    scale.add_argument(
-        "--ports", type=int, metavar="N", help="network ports of each host that the link is counted for (default: 1)"
-    )
+    scale.add_argument("--ports", type=int, metavar="N", help="network ports of each host (default: 1)")
     scale.add_argument(
         "--device",
         metavar="NAME",

@@ -29,7 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--from",
         dest="source",
         metavar="LANG",
-        help="language of the input; only used to warn you if the model was not trained on this direction",
+        help="language of the input; the model does not need it, but you are warned if it was not trained on this "
+        "direction",
     )
     parser.add_argument("--input", type=Path, metavar="FILE", help="file to read (default: stdin)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="file to write (default: stdout)")

@@ -87,11 +87,11 @@ def verdict(lines: Sequence[Line]) -> str:
     """Whether to go, in a sentence."""
     crosses = [line for line in lines if line.mark == FAILED]
     notes = sum(line.mark == NOTE for line in lines)
-    also = f", {notes} to know of" if notes else ""
+    also = f", {notes} note{'s' if notes > 1 else ''}" if notes else ""
     if not crosses:
         return f"go: nothing stands in the way{also}"
     names = ", ".join(dict.fromkeys(line.check for line in crosses))
-    return f"no go: {len(crosses)} to mend ({names}){also}"
+    return f"no go: {len(crosses)} to fix ({names}){also}"
 
 
 def _can_print(stream: TextIO, text: str) -> bool:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from smoe_ds.config import load_run
 from smoe_ds.planning.paper_tables import VOCAB_SIZE
-from smoe_ds.report.tables import Column, Table
 from smoe_ds.scaling.collectives import Topology
 from smoe_ds.scaling.constants import Constants, choose_constants
 from smoe_ds.scaling.predict import Prediction, predict
@@ -77,20 +76,11 @@ def markdown(configs: Path) -> Iterator[str]:
     for number, cluster in enumerate(CLUSTERS):
         if number:
             yield ""
-        yield from cluster_table(configs, cluster).markdown().splitlines()
-
-
-def cluster_table(configs: Path, cluster: Cluster) -> Table:
-    """A row for each number of GPUs, a column for each recipe."""
-    gpus = f"GPUs: {cluster.device.upper()}, {cluster.ports} x {cluster.link} a host"
-    columns = (Column(gpus, "gpus", "left", ","), *(Column(name, name, "left") for name in RECIPES))
-    return Table(
-        columns,
-        tuple(
-            (number, *(cell(fastest(configs, recipe, cluster, number)) for recipe in RECIPES.values()))
-            for number in GPUS
-        ),
-    )
+        yield f"| GPUs: {cluster.device.upper()}, {cluster.ports} x {cluster.link} a host | {' | '.join(RECIPES)} |"
+        yield "|---" * (len(RECIPES) + 1) + "|"
+        for gpus in GPUS:
+            cells = [cell(fastest(configs, recipe, cluster, gpus)) for recipe in RECIPES.values()]
+            yield f"| {gpus:,} | {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":
