@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smoe_ds.cli.arguments import add_local_rank, add_run_arguments
+from smoe_ds.cli.files import write_text
 from smoe_ds.cli.messages import note
 from smoe_ds.errors import ConfigError
 
@@ -75,12 +76,8 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _write(file: Path, constants: Constants) -> None:
-    from smoe_ds.checkpoints.commit import write_text_durably
     from smoe_ds.report.scaling import constants_lines, worst_fit_text
 
-    try:
-        write_text_durably(file, json.dumps(constants.as_json(), indent=1) + "\n")
-    except OSError as error:
-        raise ConfigError(f"--output {file}: cannot be written: {error.strerror}; choose another") from error
+    write_text(file, json.dumps(constants.as_json(), indent=1) + "\n")
     print("\n".join(constants_lines(constants)))
     note("calibrate", f"wrote {file}; {worst_fit_text(constants)}")

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smoe_ds.cli.arguments import add_directions, add_model_arguments
+from smoe_ds.cli.files import make_folder, write_text
 from smoe_ds.cli.messages import note
 from smoe_ds.cli.open_model import joined, open_run, rank_device, read_texts
 from smoe_ds.cli.values import positive
 
 if TYPE_CHECKING:
-    from smoe_ds.evaluate.scores import Evaluation
     from smoe_ds.parallel.env import Env
 
 HELP = "translate held-out text and score it with BLEU and chrF++"
@@ -70,6 +70,7 @@ def _run(args: argparse.Namespace, env: Env) -> int:
     from smoe_ds.evaluate.evaluate_model import Task, evaluate_model, evaluation_of
     from smoe_ds.evaluate.metrics import Metrics
     from smoe_ds.report.scores import scores_page
+    from smoe_ds.weights.weights_folder import as_text
 
     model = open_run(args, rank_device(args, env))
     metrics = Metrics(args.tokenize)
@@ -87,33 +88,17 @@ def _run(args: argparse.Namespace, env: Env) -> int:
     if env.rank > 0:
         return 0
     evaluation = evaluation_of(task, results, args.samples)
-    _write(output, evaluation)
+    write_text(output, as_text(evaluation.as_json()))
     print(scores_page(evaluation).text(), flush=True)
     note("evaluate", f"wrote the scores to {output} and the translations to {translations}")
     return 0
 
 
 def _places(output: Path) -> tuple[Path, Path]:
-    """File and folder, made before the work begins, so that a place that cannot be written costs no time."""
+    """The file for the scores and the folder for the translations."""
     from smoe_ds.errors import DataError
     from smoe_ds.evaluate.evaluation import TRANSLATIONS
 
     if output.is_dir():
         raise DataError(f"--output {output}: is a folder; name a file, e.g. {output / 'scores.json'}")
-    folder = output.parent / TRANSLATIONS
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be created: {error.strerror}; choose another place with --output") from error
-    return output, folder
-
-
-def _write(path: Path, evaluation: Evaluation) -> None:
-    from smoe_ds.checkpoints.commit import write_text_durably
-    from smoe_ds.errors import DataError
-    from smoe_ds.weights.weights_folder import as_text
-
-    try:
-        write_text_durably(path, as_text(evaluation.as_json()))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error.strerror}; choose another place with --output") from error
+    return output, make_folder(output.parent / TRANSLATIONS)

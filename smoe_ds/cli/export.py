@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smoe_ds.cli.arguments import DTYPES, add_checkpoint, add_device, add_directions, add_overrides
+from smoe_ds.cli.files import write_text
 from smoe_ds.cli.messages import note
 from smoe_ds.cli.values import positive, share
 
@@ -109,10 +110,9 @@ def _export(trained: TrainedModel, args: argparse.Namespace, pruning: Pruning | 
 
 def _report(args: argparse.Namespace, cost: PruningCost) -> None:
     """Table on stdout, the same as JSON in the export."""
-    from smoe_ds.checkpoints.commit import write_text_durably
     from smoe_ds.report.pruning import cost_table
     from smoe_ds.weights.weights_folder import as_text
 
     print(cost_table(cost).text())
-    write_text_durably(args.output / SCORES, as_text(cost.as_json()))
+    write_text(args.output / SCORES, as_text(cost.as_json()))
     note("export", f"wrote the scores to {args.output / SCORES}")

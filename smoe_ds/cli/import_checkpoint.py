@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from smoe_ds.cli.arguments import add_output_run, add_run_arguments
 from smoe_ds.cli.messages import note
+
+if TYPE_CHECKING:
+    from smoe_ds.config.run import RunConfig
+    from smoe_ds.data.tokenizer import Tokenizer
+    from smoe_ds.weights.deepspeed_files import DeepSpeedWeights
 
 HELP = "import the weights of a checkpoint that DeepSpeed itself saved"
 
@@ -39,8 +45,6 @@ def run(args: argparse.Namespace) -> int:
     """Reads, checks against the run's model, writes."""
     from smoe_ds.checkpoints.weights_reader import misfit
     from smoe_ds.config import load_run
-    from smoe_ds.data.corpus import Corpus
-    from smoe_ds.data.tokenizer import Tokenizer
     from smoe_ds.decode.shape import model_shape
     from smoe_ds.errors import CheckpointError
     from smoe_ds.weights.deepspeed_files import find_checkpoint, read_deepspeed_checkpoint
@@ -49,9 +53,7 @@ def run(args: argparse.Namespace) -> int:
     check_free(args.output)
     config = load_run(args.run_file, args.overrides)
     folder = find_checkpoint(args.checkpoint, args.tag)
-    tokenizer = (
-        Tokenizer(args.tokenizer) if args.tokenizer else Corpus(Path(config.smoe.data.path), verify=False).tokenizer
-    )
+    tokenizer = _tokenizer(args.tokenizer, config)
     shape = model_shape(config.smoe, tokenizer.vocab_size)
     found = read_deepspeed_checkpoint(folder, trust=args.trust)
     if problem := misfit(shape.shapes, {name: tuple(weight.shape) for name, weight in found.weights.items()}):
@@ -71,6 +73,21 @@ def run(args: argparse.Namespace) -> int:
         lambda name: found.weights[name].contiguous(),
         origin,
     )
-    rounded = "" if found.precision == "float32" else f", rounded to {found.precision} by the engine that saved them"
-    note("import", f"wrote the weights of {folder}, step {found.step}{rounded}, to {args.output}")
+    _say(args.output, folder, found)
     return 0
+
+
+def _tokenizer(file: Path | None, config: RunConfig) -> Tokenizer:
+    from smoe_ds.data.corpus import Corpus
+    from smoe_ds.data.tokenizer import Tokenizer
+
+    return Tokenizer(file) if file else Corpus(Path(config.smoe.data.path), verify=False).tokenizer
+
+
+def _say(output: Path, folder: Path, found: DeepSpeedWeights) -> None:
+    rounded = "" if found.precision == "float32" else f", rounded to {found.precision} by the engine that saved them"
+    note(
+        "import",
+        f"wrote the weights of {folder}, step {found.step}{rounded}, to {output}; Adam's state, the position in the "
+        "data and the loss scale are not imported",
+    )

@@ -66,6 +66,9 @@ def run(args: argparse.Namespace) -> int:
         {"made_by": "smoe-ds upcycle", "source": dense.source(checkpoint), "noise": args.noise},
     )
     before, after = (sum(weight.numel() for weight in of.values()) for of in (found, weights))
-    size = f"strata {smoe.moe.strata}, {after:,} parameters made from {before:,}"
-    note("upcycle", f"wrote {size}, to {args.output}; train it with smoe.train.init_from={args.output}")
+    note(
+        "upcycle",
+        f"wrote a model with strata {smoe.moe.strata} and {after:,} parameters (the dense one has {before:,}) to "
+        f"{args.output}; to train it, set smoe.train.init_from={args.output}",
+    )
     return 0
