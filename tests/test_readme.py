@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from smoe_ds.cli.main import COMMANDS
+from smoe_ds.cli.commands import COMMANDS, command_module
 from smoe_ds.config import load_run
 from smoe_ds.config.describe import describe_keys
 from tests.helpers.environment import ROOT
@@ -35,8 +35,6 @@ def test_every_command_is_in_the_table() -> None:
 def test_commands_parse() -> None:
     """Every smoe-ds line of the shell examples is understood by its command's own parser."""
     import argparse
-
-    from smoe_ds.cli.main import command_module
 
     lines = [line.split("#")[0].split(" < ")[0] for block in blocks("bash") for line in block.splitlines()]
     parsed = 0

@@ -42,3 +42,10 @@ def gpu_of(local_rank: int, num_visible: int) -> int:
             "host"
         )
     return local_rank
+
+
+def compute_capability(device: torch.device) -> tuple[int, int] | None:
+    """A GPU's generation, e.g. (7, 0) of a V100; None for a processor."""
+    import torch
+
+    return torch.cuda.get_device_capability(device) if device.type == "cuda" else None

@@ -58,7 +58,7 @@ def test_it_is_refused_without_trust_and_taken_with_it(
     assert list(tmp_path.iterdir()) == []
 
     assert import_(checkpoint, tmp_path / "out", "--trust") == 0
-    assert "step 0, are in" in capsys.readouterr().err
+    assert f"step 0, to {tmp_path / 'out'}; Adam's state" in capsys.readouterr().err
     run = TrainedRun(tmp_path / "out", device="cpu")
     translator = run.translator(run.checkpoint())
     expected = dict(run.untrained_model().named_parameters())

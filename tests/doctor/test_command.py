@@ -129,7 +129,7 @@ def test_another_version_in_one_rank(run_file: Path, tmp_path: Path) -> None:
     code, printed = doctor(str(run_file), launcher=launcher)
     assert code != 0
     assert "safetensors 0.0.1, others" in printed or "safetensors 0.8.0, others 0.0.1" in printed
-    assert "no go: 1 to fix (versions), 1 to know about" in printed
+    assert "no go: 1 to fix (versions), 1 note" in printed
 
 
 def test_an_op_that_does_not_compile(run_file: Path, tmp_path: Path) -> None:

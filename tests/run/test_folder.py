@@ -30,7 +30,7 @@ OTHER_THINGS = {
     ("smoe_ds/doctor/checks.py", "checkpoints"): "a check's title",
     ("smoe_ds/doctor/versions.py", "tensorboard"): "a package",
     ("smoe_ds/evaluate/spread.py", "translations"): "a key of JSON",
-    ("smoe_ds/cli/evaluate.py", "translations"): "a key of JSON",
+    ("smoe_ds/evaluate/scores.py", "translations"): "a key of JSON",
     ("smoe_ds/weights/deepspeed_files.py", "latest"): "a file of DeepSpeed's",
     ("launch/jobs.py", "STOPPED"): "a placeholder of a template",
     ("launch/script.py", "logs"): "what an error is about",

@@ -9,7 +9,7 @@ import pytest
 
 from smoe_ds.config import RunConfig, load_run
 from smoe_ds.errors import ConfigError
-from smoe_ds.report.scaling import prediction_text, table
+from smoe_ds.report.scaling import prediction_text, predictions_page
 from smoe_ds.report.scaling_table import markdown
 from smoe_ds.scaling.collectives import Topology
 from smoe_ds.scaling.constants import Constant, Constants, assumed_constants, choose_constants
@@ -56,7 +56,7 @@ def test_every_combination_answers_or_says_why_not(recipe: str, engine: str, ep_
                 assert found.fits
             else:
                 assert all(part in found[1] for part in expected) and expected
-    assert "predicted" in table(run, constants_of(run.precision), shared)
+    assert "predicted" in predictions_page(run, constants_of(run.precision), shared).text()
 
 
 def test_more_devices_never_need_more_memory_or_time_for_the_same_batch() -> None:
@@ -81,7 +81,7 @@ def test_a_device_that_is_too_small_is_marked() -> None:
     run = run_of("m15")
     small = replace(constants_of("fp16"), memory_bytes=2**31)
     found = predict_all(run, 32_000, small, [Topology(1, 8), Topology(4, 8), Topology(8, 8)])
-    text = table(run, small, found)
+    text = predictions_page(run, small, found).text()
     assert text.count(" !") == 2
     assert "! more than the device has" in text
     assert re.search(r"^64 GPUs: .*m15.json: train_batch_size: 32 micro-batches", text, flags=re.MULTILINE)
