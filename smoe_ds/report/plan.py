@@ -36,7 +36,9 @@ def plan_page(name: str, run: RunConfig, plan: Plan, vocab_source: str) -> Page:
         blocks.append(_exchange(plan))
     tokens = f"{run.smoe.data.max_tokens:,}"
     heading = f"memory per device, a full micro-batch of {tokens} tokens (estimate)"
-    blocks.append(_bytes(heading, {kind: size for kind, size in plan.memory.items() if size}, _MEMORY_NOTES))
+    experts = {} if moe.is_dense else {"activations": f"experts computed by the {plan.expert_backend} backend"}
+    sizes = {kind: size for kind, size in plan.memory.items() if size}
+    blocks.append(_bytes(heading, sizes, _MEMORY_NOTES | experts))
     if plan.host_memory:
         blocks.append(_bytes("memory on the host per rank (offload)", plan.host_memory, {}))
     return Page(tuple(blocks))

@@ -26,8 +26,9 @@ PLAN = Plan(
     tokens_per_stratum=[1.0, 0.25],
     placement={"ep_size": 8, "per_stratum": [1.0, 4 / 3], "mean": 1.0667},
     exchange_bytes_per_step=840 * 2**20,
-    memory={"weights": 2**30, "update": 2**20, "activations": 0, "total": 3 * 2**30},
+    memory={"weights": 2**30, "update": 2**20, "activations": 2**21, "total": 3 * 2**30},
     host_memory={},
+    expert_backend="loop",
 )
 HEAD = [
     "m15.json: strata [4, 12], top_k 2, 16 rank(s), ep_size 8, ZeRO 1, fp16",
@@ -62,6 +63,7 @@ def test_experts_spread_over_ranks() -> None:
         "memory per device, a full micro-batch of 8,192 tokens (estimate)",
         "  weights                             1.00 GiB",
         "  update                              1.00 MiB  not beside the three above",
+        "  activations                         2.00 MiB  experts computed by the loop backend",
         "  total                               3.00 GiB  backward pass or update, whichever is larger",
     ]
 
