@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -15,6 +14,7 @@ from smoe_ds.data.stream import StepBatches
 from smoe_ds.engine.adapter import build_model
 from smoe_ds.engine.build import build_engine, gradient_norm, loss_scale, set_learning_rate, step_was_skipped
 from smoe_ds.engine.checkpoint import load_checkpoint, save_checkpoint
+from smoe_ds.engine.protocol import Engine
 from smoe_ds.errors import DataError, SmoeError
 from smoe_ds.model.compilation import compile_dense_parts
 from smoe_ds.moe.balancing import BiasBalancer
@@ -271,7 +271,7 @@ class Trainer:
             step=progress.step, not_finite=progress.skipped_steps, spikes=progress.skipped_spikes, why=why
         )
 
-    def _build_engine(self) -> Any:
+    def _build_engine(self) -> Engine:
         model = build_model(
             self.smoe.model,
             self.smoe.moe,
