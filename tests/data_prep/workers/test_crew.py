@@ -15,12 +15,12 @@ from typing import Any
 
 import psutil
 import pytest
-from tests.data_prep.test_mpi import hashes_of
 
 from data_prep.workers.crew import Crew, Meeting, crew_folder
 from data_prep.workers.crew_member import _work
 from data_prep.workers.pool import Workers
 from smoe_ds.errors import DataError
+from tests.data_prep.workers.test_mpi import hashes_of
 from tests.helpers.environment import ROOT, own_environment
 from tests.helpers.prepared import prepare_spec, small_spec, write_lines, write_spec
 
