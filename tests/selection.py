@@ -57,9 +57,10 @@ def mark(items: Sequence[pytest.Item]) -> None:
     """Marks tests as slow and as alone."""
     slow = tuple(name for names in SLOW.values() for name in names)
     alone = tuple(name for names in ALONE.values() for name in names)
-    sizes = grid_sizes(items)
+    grid = {item: None for item in items if is_named(item, GRIDS)}
+    sides = grid_sides(list(grid))
     for item in items:
-        if is_named(item, slow) or (is_named(item, GRIDS) and not on_diagonal(item, sizes)):
+        if is_named(item, slow) or (item in grid and not on_diagonal(item, sides)):
             item.add_marker("slow")
         if is_named(item, alone) or item.get_closest_marker("netns") or item.get_closest_marker("slurm"):
             item.add_marker("alone")
@@ -70,33 +71,36 @@ def is_named(item: pytest.Item, names: Sequence[str]) -> bool:
     return any(item.nodeid == name or item.nodeid.startswith((f"{name}/", f"{name}::", f"{name}[")) for name in names)
 
 
-Sizes = dict[tuple[str, str], int]
+Sides = dict[tuple[str, str], list[str]]
 
 
-def grid_sizes(items: Sequence[pytest.Item]) -> Sizes:
-    """Number of values by function and parameter."""
-    sizes: Sizes = {}
+def grid_sides(items: Sequence[pytest.Item]) -> Sides:
+    """The values of each ``parametrize`` of each function, in the order of the cases."""
+    sides: Sides = {}
     for item in items:
-        for parameter, index in _indices(item).items():
-            key = (_function(item), parameter)
-            sizes[key] = max(sizes.get(key, 0), index + 1)
-    return sizes
+        for parameters, value in _place(item).items():
+            values = sides.setdefault((_function(item), parameters), [])
+            if value not in values:
+                values.append(value)
+    return sides
 
 
-def on_diagonal(item: pytest.Item, sizes: Sizes) -> bool:
-    """Whether the case is one of (0, 0, ...), (1, 1, ...) and so on to the end of the longest side.
+def on_diagonal(item: pytest.Item, sides: Sides) -> bool:
+    """Whether the case is the first one of all sides, the second one of all, and so on to the end of the longest.
 
-    Shorter sides begin again from 0.
+    Shorter sides begin again.
     """
-    indices = _indices(item)
-    sides = {parameter: sizes[_function(item), parameter] for parameter in indices}
-    longest = max(sides.values(), default=0)
-    return any(all(n % sides[parameter] == index for parameter, index in indices.items()) for n in range(longest))
+    place = {parameters: sides[_function(item), parameters] for parameters in _place(item)}
+    longest = max(map(len, place.values()), default=0)
+    return any(_place(item) == {name: side[n % len(side)] for name, side in place.items()} for n in range(longest))
 
 
-def _indices(item: pytest.Item) -> dict[str, int]:
-    call = getattr(item, "callspec", None)
-    return dict(call.indices) if call else {}
+def _place(item: pytest.Item) -> dict[str, str]:
+    """The values of a case by the parameters that are set together."""
+    names = [mark.args[0] for mark in item.iter_markers("parametrize")]
+    given = getattr(item, "callspec", None)
+    lists = [name.replace(",", " ").split() if isinstance(name, str) else list(name) for name in names]
+    return {" ".join(ones): repr([given.params[one] for one in ones]) for ones in lists if given}
 
 
 def _function(item: pytest.Item) -> str:

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -41,7 +42,7 @@ def _hang_on_one(rank: int, world_size: int) -> int:
 
 
 def _missing_at_the_start(rank: int, world_size: int) -> tuple[set[str], int]:
-    loaded, threads = set(sys.modules), len(os.listdir("/proc/self/task"))
+    loaded, threads = set(sys.modules), len(list(Path("/proc/self/task").iterdir()))
     from tests.helpers.preloaded import MODULES
 
     return set(MODULES) - loaded, threads
