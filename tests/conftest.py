@@ -6,10 +6,38 @@ from pathlib import Path
 
 import pytest
 
+from smoe_ds.data.corpus import Corpus
+from smoe_ds.decode.load import load_translator
+from smoe_ds.decode.translator import Translator
 from tests.helpers.prepared import small_corpus
+from tests.helpers.random_run import random_run
+from tests.selection import (  # noqa: F401 - pytest finds its hooks by their names here
+    pytest_addoption,
+    pytest_collection_modifyitems,
+    pytest_configure,
+    pytest_report_header,
+)
 
 
 @pytest.fixture(scope="session")
-def corpus_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     """One small corpus for all tests; nobody writes into it."""
-    return small_corpus(tmp_path_factory.mktemp("corpus")).path
+    return small_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="session")
+def corpus_folder(corpus: Corpus) -> Path:
+    """Where the small corpus is."""
+    return corpus.path
+
+
+@pytest.fixture(scope="session")
+def run_dir(tmp_path_factory: pytest.TempPathFactory, corpus: Corpus) -> Path:
+    """A run with random weights, as one that was trained: checkpoints 1 (best), 2 and 3 (last)."""
+    return random_run(tmp_path_factory.mktemp("run"), corpus, steps=(1, 2, 3))
+
+
+@pytest.fixture(scope="session")
+def translator(run_dir: Path) -> Translator:
+    """Of the run with random weights."""
+    return load_translator(run_dir, device="cpu")

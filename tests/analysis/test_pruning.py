@@ -18,7 +18,8 @@ from smoe_ds.decode.translator import Translator
 from smoe_ds.errors import ConfigError, DataError
 from smoe_ds.moe.layer import StratifiedMoE
 from smoe_ds.moe.placement import Placement
-from tests.helpers.naive_route import naive_route
+from tests.helpers.layers import loop_of
+from tests.helpers.naive_moe import Settings
 from tests.helpers.prepared import small_corpus
 from tests.helpers.random_run import random_run
 
@@ -52,11 +53,11 @@ def test_counts_are_the_loop_s(tmp_path: Path, corpus: Corpus) -> None:
         for batch in batches:
             translator.model(batch.src, batch.tgt_in)
         for block, x_BTD, padding_BT in seen:
-            for x_D, padding in zip(x_BTD.flatten(0, 1), padding_BT.flatten().tolist(), strict=True):
-                for chosen in [] if padding else naive_route(block, x_D)[1]:
-                    first[block.name][chosen[0]] += 1
-                    for e in chosen:
-                        every[block.name][e] += 1
+            loop = loop_of(block, Settings(strata=[2, 3, 3]), x_BTD.flatten(0, 1), padding_BT.flatten().tolist())
+            for chosen in (chosen for passes in loop.choices for chosen in passes):
+                first[block.name][chosen[0]] += 1
+                for e in chosen:
+                    every[block.name][e] += 1
     for name, counts in use["eng-nso"].items():
         assert counts.first_E.tolist() == first[name]
         assert counts.all_E.tolist() == every[name]

@@ -7,15 +7,9 @@ from pathlib import Path
 import pytest
 
 from smoe_ds.data.corpus import Corpus
-from tests.helpers.prepared import small_corpus
 from tests.helpers.random_run import random_run
 from tests.helpers.ranks import run_ranks
 from tests.helpers.small_run import small_run, train_on_rank, write_run
-
-
-@pytest.fixture(scope="session")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    return small_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from smoe_ds.checkpoints.format import read_state
 from smoe_ds.cli.main import main
 from smoe_ds.data.corpus import Corpus
 from smoe_ds.decode.load import TrainedRun
+from tests.helpers.engines import engine_of_run
 from tests.helpers.ranks import run_ranks
 from tests.helpers.small_run import small_run, write_run
 
@@ -20,18 +21,11 @@ pytestmark = pytest.mark.multirank
 
 def save(rank: int, world_size: int, run_file: str, folder: str) -> None:
     """An engine of the run, fresh, saved by DeepSpeed itself."""
-    import deepspeed
+    from smoe_ds.config import load_run
 
-    from smoe_ds.config import finalize_deepspeed, load_run
-    from smoe_ds.engine.adapter import build_model
-    from smoe_ds.engine.build import build_engine
-
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed("gloo", auto_mpi_discovery=False, verbose=False)
     run = load_run(run_file)
     vocab_size = Corpus(Path(run.smoe.data.path), verify=False).tokenizer.vocab_size
-    model = build_model(run.smoe.model, run.smoe.moe, vocab_size, seed=run.smoe.train.seed, rank=rank)
-    build_engine(model, finalize_deepspeed(run, world_size, "cpu")).save_checkpoint(folder, tag="begin")
+    engine_of_run(run, vocab_size, rank, world_size).save_checkpoint(folder, tag="begin")
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from torch import Tensor
 from smoe_ds.moe import StratifiedMoE
 from smoe_ds.moe.expert_parallel import ExpertParallelDispatcher, sum_over_ranks
 from smoe_ds.moe.losses import load_balancing_loss, router_z_loss
+from tests.helpers.layers import noisy_layer
 from tests.helpers.ranks import run_ranks
 
 D, F, N = 6, 10, 17
@@ -22,12 +23,8 @@ CASES = [
 def make_layer(
     strata: list[int], capacity_factor: float | None, ep_size: int = 1, ep_rank: int = 0, chunks: int = 1
 ) -> StratifiedMoE:
-    settings = {"second_expert": "argmax", "capacity_factor": capacity_factor, "exchange_chunks": chunks, "seed": 3}
-    layer = StratifiedMoE(D, F, strata, ep_size=ep_size, ep_rank=ep_rank, **settings).double()
-    for name, p in layer.named_parameters():
-        generator = torch.Generator().manual_seed(len(name) + sum(map(ord, name)))
-        p.data += 0.3 * torch.randn(p.shape, generator=generator, dtype=p.dtype)
-    return layer
+    settings = {"capacity_factor": capacity_factor, "exchange_chunks": chunks}
+    return noisy_layer(D, F, strata, ep_size=ep_size, ep_rank=ep_rank, **settings)
 
 
 def make_input(rank: int, empty_rank: int | None) -> tuple[Tensor, Tensor]:

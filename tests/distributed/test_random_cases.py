@@ -13,6 +13,7 @@ from torch import Tensor
 
 from smoe_ds.moe import StratifiedMoE
 from smoe_ds.moe.expert_parallel import ExpertParallelDispatcher
+from tests.helpers.layers import noisy_layer
 from tests.helpers.ranks import run_ranks
 
 D, F = 6, 10
@@ -38,11 +39,7 @@ def make_layer(case: Case, ep_size: int = 1, ep_rank: int = 0) -> StratifiedMoE:
     strata = [*case["strata"][:-1], case["strata"][-1] + -sum(case["strata"]) % 4]
     names = ("capacity_factor", "norm", "activation", "exchange_chunks", "top_k")
     options = {name: case[name] for name in names}
-    layer = StratifiedMoE(D, F, strata, second_expert="argmax", ep_size=ep_size, ep_rank=ep_rank, **options).double()
-    for name, parameter in layer.named_parameters():
-        generator = torch.Generator().manual_seed(sum(map(ord, name)))
-        parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
-    return layer
+    return noisy_layer(D, F, strata, ep_size=ep_size, ep_rank=ep_rank, **options)
 
 
 def make_input(case: Case, rank: int) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ from smoe_ds.data.batch import Batch, empty_batch
 from smoe_ds.model.transformer import Transformer
 from smoe_ds.moe.losses import auxiliary_losses
 from smoe_ds.train.micro_step import LossSettings, forward, seed_micro_batch, token_scale
+from tests.helpers.engines import join_gloo
 from tests.helpers.ranks import run_ranks
 
 MICRO_BATCHES, STEPS, VOCAB, LR = 4, 5, 29, 1e-3
@@ -113,14 +114,11 @@ def engine_config(stage: int, world_size: int) -> dict[str, Any]:
 
 def on_ranks(rank: int, world_size: int, runs: list) -> list[tuple]:
     """Every run: losses of the steps, parameters by name, whether a stratum was empty here but not everywhere."""
-    import deepspeed
-
     from smoe_ds.engine.adapter import build_model
     from smoe_ds.engine.build import build_engine
     from smoe_ds.moe.expert_parallel import sum_over_ranks
 
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed("gloo", auto_mpi_discovery=False, verbose=False)
+    join_gloo()
     results = []
     for moe, dropout, stage in runs:
         model = build_model(sizes(dropout), moe, VOCAB, seed=3, rank=rank)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from smoe_ds.moe.losses import load_balancing_loss
+from tests.helpers.engines import join_gloo
 from tests.helpers.ranks import run_ranks
 
 pytestmark = pytest.mark.multirank
@@ -43,8 +44,7 @@ def make_engine(ep_size: int, stage: int, beside: bool, seed: int) -> Any:
     import deepspeed
     from deepspeed.moe.utils import split_params_into_different_moe_groups_for_optimizer
 
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed("gloo", auto_mpi_discovery=False, verbose=False)
+    join_gloo()
     torch.manual_seed(seed)
     model = Model(ep_size, beside)
     parameters: Any = {"params": list(model.parameters()), "name": "all"}

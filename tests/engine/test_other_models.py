@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.helpers.engines import join_gloo
 from tests.helpers.environment import ROOT
 from tests.helpers.ranks import run_ranks
 
@@ -33,8 +34,7 @@ def train(
     import deepspeed
     from deepspeed.moe.utils import split_params_into_different_moe_groups_for_optimizer
 
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed("gloo", auto_mpi_discovery=False, verbose=False)
+    join_gloo()
     names: dict[str, Any] = {}
     exec(example(), names)
     torch.manual_seed(0)

@@ -11,6 +11,7 @@ import torch
 from smoe_ds.checkpoints.background_hash import WAITING
 from smoe_ds.checkpoints.part_file import PartFile
 from smoe_ds.engine.state import PIECE
+from tests.helpers.engines import join_gloo
 from tests.helpers.environment import ROOT
 from tests.helpers.ranks import run_ranks
 
@@ -32,14 +33,11 @@ class _Wide(torch.nn.Module):
 
 def _peak_of_a_save(rank: int, world_size: int, root: str, stage: int) -> tuple[int, int]:
     """Most memory held during a save beyond that before it, and what the files need [bytes]."""
-    import deepspeed
-
     from smoe_ds.engine.build import build_engine
     from smoe_ds.engine.checkpoint import save_checkpoint
     from smoe_ds.engine.fragments import ensure_moments
 
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed("gloo", auto_mpi_discovery=False, verbose=False)
+    join_gloo()
     config: dict[str, Any] = {
         "train_batch_size": world_size,
         "steps_per_print": None,

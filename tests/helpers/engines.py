@@ -9,6 +9,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from smoe_ds.config import RunConfig
+
 MICRO_BATCHES = 4  # per step, over all ranks
 VOCAB = 23
 
@@ -30,17 +32,33 @@ class Setup:
     native_adam: bool = False
 
 
-def make_engine(rank: int, world_size: int, setup: Setup) -> Any:
-    """An engine over a two-layer translation model; torch.distributed is initialised already."""
+def join_gloo() -> None:
+    """Hands the process group that the rank has to DeepSpeed, which compiles nothing for it."""
     import deepspeed
 
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed("gloo", auto_mpi_discovery=False, verbose=False)
+
+
+def engine_of_run(run: RunConfig, vocab_size: int, rank: int, world_size: int) -> Any:
+    """The engine of a run, micro-batches shared out over the ranks."""
+    from smoe_ds.config import finalize_deepspeed
+    from smoe_ds.engine.adapter import build_model
+    from smoe_ds.engine.build import build_engine
+
+    join_gloo()
+    model = build_model(run.smoe.model, run.smoe.moe, vocab_size, seed=run.smoe.train.seed, rank=rank)
+    return build_engine(model, finalize_deepspeed(run, world_size, "cpu"))
+
+
+def make_engine(rank: int, world_size: int, setup: Setup) -> Any:
+    """An engine over a two-layer translation model; torch.distributed is initialised already."""
     from smoe_ds.config.model import ModelConfig
     from smoe_ds.config.moe import MoeConfig
     from smoe_ds.engine.adapter import build_model
     from smoe_ds.engine.build import build_engine
 
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed("gloo", auto_mpi_discovery=False, verbose=False)
+    join_gloo()
     sizes = ModelConfig(
         d_model=10, d_ffn=7, num_heads=2, encoder_layers=2, decoder_layers=2, dropout=0.0, attention_dropout=0.0
     )

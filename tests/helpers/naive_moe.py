@@ -1,5 +1,8 @@
 """The stratified block as a loop over tokens, written from the paper and the sources of its options: the oracle.
 
+It knows weights by their names and settings by their values, and never asks a layer how it behaves: what a layer was
+given and forgot shows as a difference.
+
 Random options draw their noise as the layer documents it: per stratum, for its tokens in order, jitter [T, D], then the
 draw of the second expert [T, E], output masking [T, K], dropout by (choice, token) [K * T, D]; after the first stratum
 the shared expert's dropout [T, D] and CMR's gate dropout [T, 1]. Seeded alike, loop and layer see the same noise.
@@ -8,46 +11,89 @@ the shared expert's dropout [T, D] and CMR's gate dropout [T, 1]. Seeded alike, 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from smoe_ds.moe import StratifiedMoE
+Weights = Mapping[str, Tensor]
+_NORM_EPSILON = 1e-5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a block is told to do, with the defaults that its documentation promises."""
+
+    strata: Sequence[int]
+    top_k: int = 2
+    activation: str = "relu"
+    dropout: float = 0.0
+    norm: str = "paper"
+    combine_weights: str = "after_drop"
+    second_expert: str = "sample"
+    capacity_factor: float | None = 2.0
+    capacity_order: str = "position"
+    stacked: bool = False
+    expert_output_masking: float = 0.0
+    shared_expert: str = "none"
+    cmr_gate_dropout: float = 0.1
+    jitter: float = 0.0
+    gating_dropout: float = 0.0
+    gating_dropout_mode: str = "skip"
+    bias_balancing: float = 0.0
+
+    def stratum_of(self, expert: int) -> int:
+        """The stratum that holds an expert, by its number in the whole block."""
+        return next(i for i in range(len(self.strata)) if expert < sum(self.strata[: i + 1]))
 
 
 @dataclass
 class NaiveResult:
+    """What the loop found.
+
+    Attributes:
+        y: output [N, D].
+        balance_loss: mean over the strata.
+        requested_capacity: passes of each position.
+        num_dropped: choices that found no room.
+        choices: of each position, the experts chosen in each of its passes, best first, by their numbers in the block.
+        tokens_per_stratum: tokens that entered each stratum.
+        z_loss: mean over the strata.
+        cmr_gate_sum: sum of CMR's gate over the tokens; None without CMR.
+    """
+
     y: Tensor
     balance_loss: Tensor
     requested_capacity: list[int]
     num_dropped: int
+    choices: list[list[list[int]]]
     tokens_per_stratum: list[int] = field(default_factory=list)
     z_loss: Tensor = field(default_factory=lambda: torch.zeros(()))
     cmr_gate_sum: Tensor | None = None
 
 
-def _layer_norm(x: Tensor, norm: torch.nn.LayerNorm) -> Tensor:
+def _layer_norm(x: Tensor, weights: Weights, name: str) -> Tensor:
     mean = x.mean()
     variance = ((x - mean) ** 2).mean()
-    return (x - mean) / torch.sqrt(variance + norm.eps) * norm.weight + norm.bias
+    return (x - mean) / torch.sqrt(variance + _NORM_EPSILON) * weights[f"{name}.weight"] + weights[f"{name}.bias"]
 
 
-def _ffn(expert: torch.nn.Module, h: Tensor) -> Tensor:
-    inner = expert.w1 @ h + expert.b1
-    if expert.activation == "relu":
+def _ffn(h: Tensor, weights: Weights, name: str, activation: str) -> Tensor:
+    inner = weights[f"{name}.w1"] @ h + weights[f"{name}.b1"]
+    if activation == "relu":
         inner = inner.clamp(min=0)
-    elif expert.activation == "gelu":
+    elif activation == "gelu":
         inner = inner * 0.5 * (1 + torch.erf(inner / math.sqrt(2)))
     else:
-        inner = inner * torch.sigmoid(inner) * (expert.w3 @ h + expert.b3)
-    return expert.w2 @ inner + expert.b2
+        inner = inner * torch.sigmoid(inner) * (weights[f"{name}.w3"] @ h + weights[f"{name}.b3"])
+    return weights[f"{name}.w2"] @ inner + weights[f"{name}.b2"]
 
 
-def _capacity(layer: StratifiedMoE, num_tokens: int, num_visible: int) -> float:
-    if not layer.training or layer.capacity_factor is None:
+def _capacity(settings: Settings, training: bool, num_tokens: int, num_visible: int) -> float:
+    if not training or settings.capacity_factor is None:
         return math.inf
-    return math.ceil(layer.capacity_factor * num_tokens / num_visible)
+    return math.ceil(settings.capacity_factor * num_tokens / num_visible)
 
 
 def _ranking(scores: Tensor, noise: Tensor | None, top_k: int) -> list[int]:
@@ -58,14 +104,14 @@ def _ranking(scores: Tensor, noise: Tensor | None, top_k: int) -> list[int]:
     return [by_score[0], *rest[: top_k - 1]]
 
 
-def _kept(layer: StratifiedMoE, active: list[int], chosen: dict, probs: dict, capacity: float) -> dict[int, list[bool]]:
+def _kept(settings: Settings, active: list[int], chosen: dict, probs: dict, capacity: float) -> dict[int, list[bool]]:
     """Whether each choice of each token finds room."""
     order = active
-    if layer.capacity_order == "probability" and capacity != math.inf:
+    if settings.capacity_order == "probability" and capacity != math.inf:
         order = sorted(active, key=lambda n: -probs[n][chosen[n][0]].item())  # stable: ties by position
     used: dict[int, int] = {}
     kept: dict[int, list[bool]] = {n: [] for n in active}
-    for choice in range(layer.top_k):
+    for choice in range(settings.top_k):
         for n in order:
             e = chosen[n][choice]
             kept[n].append(used.get(e, 0) < capacity)
@@ -73,25 +119,25 @@ def _kept(layer: StratifiedMoE, active: list[int], chosen: dict, probs: dict, ca
     return kept
 
 
-def _total(layer: StratifiedMoE, probs: Tensor, chosen: list[int], kept: list[bool]) -> Tensor:
+def _total(settings: Settings, probs: Tensor, chosen: list[int], kept: list[bool]) -> Tensor:
     """What the probabilities of the choices are divided by."""
-    if len(chosen) == 1 or layer.combine_weights == "raw":
+    if settings.top_k == 1 or settings.combine_weights == "raw":
         return torch.ones((), dtype=probs.dtype)
-    counted = [e for e, keep in zip(chosen, kept, strict=True) if keep or layer.combine_weights == "before_drop"]
+    counted = [e for e, keep in zip(chosen, kept, strict=True) if keep or settings.combine_weights == "before_drop"]
     return sum((probs[e] for e in counted), torch.zeros((), dtype=probs.dtype))
 
 
-def _output_noise(layer: StratifiedMoE, T: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def _output_noise(settings: Settings, training: bool, T: int, D: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """What outputs are multiplied by: per token and choice (masking), and per choice, token and element (dropout)."""
-    K, D = layer.top_k, layer.d_model
+    K, masking, dropout = settings.top_k, settings.expert_output_masking, settings.dropout
     factor_TK = torch.ones(T, K, dtype=dtype)
-    if layer.expert_output_masking:
-        factor_TK *= 1 - layer.expert_output_masking
-        if layer.training:
-            factor_TK = torch.empty(T, K, dtype=dtype).bernoulli_(1 - layer.expert_output_masking)
+    if masking:
+        factor_TK *= 1 - masking
+        if training:
+            factor_TK = torch.empty(T, K, dtype=dtype).bernoulli_(1 - masking)
     drop_PD = torch.ones(K * T, D, dtype=dtype)
-    if layer.training and layer.dropout:
-        drop_PD = torch.empty(K * T, D, dtype=torch.bool).bernoulli_(1 - layer.dropout).to(dtype) / (1 - layer.dropout)
+    if training and dropout:
+        drop_PD = torch.empty(K * T, D, dtype=torch.bool).bernoulli_(1 - dropout).to(dtype) / (1 - dropout)
     return factor_TK, drop_PD
 
 
@@ -108,92 +154,111 @@ def _losses(
     return loss, z_loss
 
 
-def naive_stratified_moe(layer: StratifiedMoE, x_ND: Tensor, padding_N: list[bool]) -> NaiveResult:
-    """Same result as ``layer`` on one rank, token by token.
+def naive_stratified_moe(
+    weights: Weights,
+    settings: Settings,
+    x_ND: Tensor,
+    padding_N: Sequence[bool] | None = None,
+    *,
+    training: bool = False,
+    removed: Collection[int] = (),
+) -> NaiveResult:
+    """What a block on one rank must compute, token by token.
 
     Args:
-        layer: supplies weights and settings; its own forward is not used.
+        weights: parameters and balancing biases by their names in the block, e.g. ``experts.3.w1``.
+        settings: what the block was told to do.
         x_ND: [N, D].
-        padding_N: True where a position is padding.
+        padding_N: True where a position is padding; None: nowhere.
+        training: whether noise is drawn and experts have a capacity.
+        removed: experts that no gate may choose, by their numbers in the block.
     """
-    strata, dtype, D, K = layer.placement.strata, x_ND.dtype, x_ND.shape[1], layer.top_k
+    strata, dtype, D, K = settings.strata, x_ND.dtype, x_ND.shape[1], settings.top_k
+    padding_N = [False] * len(x_ND) if padding_N is None else padding_N
     tokens = [n for n, is_padding in enumerate(padding_N) if not is_padding]
-    if layer.training and layer.gating_dropout > 0 and torch.rand(()).item() < layer.gating_dropout:
-        tokens = [] if layer.gating_dropout_mode == "skip" else tokens
+    if training and settings.gating_dropout > 0 and torch.rand(()).item() < settings.gating_dropout:
+        tokens = [] if settings.gating_dropout_mode == "skip" else tokens
     x = {n: x_ND[n] for n in range(len(padding_N))}
     carried: dict[int, Tensor] = {}
     next_stratum = dict.fromkeys(tokens, 0)
-    passes = [0] * len(padding_N)
+    choices: list[list[list[int]]] = [[] for _ in padding_N]
     losses, z_losses, num_dropped, sizes, gate_sum = [], [], 0, [], None
     for i in range(len(strata)):
         first = sum(strata[:i])
-        num_visible = strata[i] if layer.stacked else sum(strata[i:])
+        visible = range(first, first + strata[i] if settings.stacked else sum(strata))
+        experts = [e for e in visible if e not in removed]  # from here on, an expert is a place in this list
+        rows = [e - first for e in experts]
         active = [n for n in tokens if next_stratum[n] == i]
         T = len(active)
         row = {n: t for t, n in enumerate(active)}
         sizes.append(T)
-        h = {n: carried[n] if layer.stacked and i > 0 else _layer_norm(x[n], layer.norms[i]) for n in active}
+        h = {n: carried[n] if settings.stacked and i > 0 else _layer_norm(x[n], weights, f"norms.{i}") for n in active}
         gate_input = dict(h)
-        if layer.training and layer.jitter:
-            factor = torch.empty(T, D, dtype=dtype).uniform_(1 - layer.jitter, 1 + layer.jitter)
+        if training and settings.jitter:
+            factor = torch.empty(T, D, dtype=dtype).uniform_(1 - settings.jitter, 1 + settings.jitter)
             gate_input = {n: h[n] * factor[row[n]] for n in active}
-        logits = {n: layer.gates[i] @ gate_input[n] for n in active}
+        logits = {n: weights[f"gates.{i}"][rows] @ gate_input[n] for n in active}
         probs = {n: torch.exp(logits[n]) / torch.exp(logits[n]).sum() for n in active}
-        bias = layer.bias_balancing * layer.bias_steps()[i].to(dtype) if layer.bias_balancing else 0.0
+        bias: Tensor | float = 0.0
+        if settings.bias_balancing:
+            bias = settings.bias_balancing * weights[f"balance_steps_{i}"][rows].to(dtype)
         noise = None
-        if layer.training and layer.second_expert == "sample" and K > 1:
-            noise = torch.empty(T, num_visible, dtype=dtype).exponential_()
+        if training and settings.second_expert == "sample" and K > 1:
+            noise = torch.empty(T, len(experts), dtype=dtype).exponential_()
         chosen = {n: _ranking(probs[n].detach() + bias, None if noise is None else noise[row[n]], K) for n in active}
-        kept = _kept(layer, active, chosen, probs, _capacity(layer, T, num_visible))
+        kept = _kept(settings, active, chosen, probs, _capacity(settings, training, T, len(experts)))
         num_dropped += sum(not keep for n in active for keep in kept[n])
-        factor_TK, drop_PD = _output_noise(layer, T, dtype)
+        factor_TK, drop_PD = _output_noise(settings, training, T, D, dtype)
         y = {}
         for n in active:
-            total = _total(layer, probs[n], chosen[n], kept[n])
+            total = _total(settings, probs[n], chosen[n], kept[n])
             y[n] = torch.zeros_like(h[n])
             for k, e in enumerate(chosen[n]):
                 if kept[n][k]:
-                    out = _ffn(layer.experts[str(first + e)], h[n]) * drop_PD[k * T + row[n]]
+                    out = _ffn(h[n], weights, f"experts.{experts[e]}", settings.activation) * drop_PD[k * T + row[n]]
                     y[n] = y[n] + factor_TK[row[n], k] * probs[n][e] / total * out
-        if i == 0 and layer.shared is not None:
-            y, gate_sum = _shared(layer, h, y, active)
+        if i == 0 and settings.shared_expert != "none":
+            y, gate_sum = _shared(weights, settings, training, h, y, active)
         for n in active:
-            passes[n] += 1
-            next_stratum[n] = i + 1 if layer.stacked else layer.placement.stratum_of(first + chosen[n][0]) + 1
-            if layer.stacked and i < len(strata) - 1:
+            choices[n].append([experts[e] for e in chosen[n]])
+            next_stratum[n] = i + 1 if settings.stacked else settings.stratum_of(experts[chosen[n][0]]) + 1
+            if settings.stacked and i < len(strata) - 1:
                 carried[n] = y[n]
             else:
-                x[n] = (h[n] if layer.norm == "released" and i > 0 and not layer.stacked else x[n]) + y[n]
-        loss, z_loss = _losses(active, chosen, probs, logits, num_visible, dtype)
+                x[n] = (h[n] if settings.norm == "released" and i > 0 and not settings.stacked else x[n]) + y[n]
+        loss, z_loss = _losses(active, chosen, probs, logits, len(experts), dtype)
         losses.append(loss)
         z_losses.append(z_loss)
-    if layer.norm == "released":
-        x = {n: _layer_norm(value, layer.output_norm) for n, value in x.items()}
+    if settings.norm == "released":
+        x = {n: _layer_norm(value, weights, "output_norm") for n, value in x.items()}
     return NaiveResult(
         torch.stack([x[n] for n in range(len(padding_N))]) if x else x_ND,
         sum(losses) / len(strata),
-        passes,
+        [len(passes) for passes in choices],
         num_dropped,
+        choices,
         sizes,
         sum(z_losses) / len(strata),
         gate_sum,
     )
 
 
-def _shared(layer: StratifiedMoE, h: dict, y: dict, active: list[int]) -> tuple[dict, Tensor | None]:
+def _shared(
+    weights: Weights, settings: Settings, training: bool, h: dict, y: dict, active: list[int]
+) -> tuple[dict, Tensor | None]:
     """The first stratum's output with that of the shared expert; the sum of CMR's gate."""
-    T, D = len(active), layer.d_model
-    dtype = layer.gates[0].dtype
+    weight = weights["gates.0"]
+    T, D, dtype = len(active), weight.shape[1], weight.dtype
     scale = torch.ones(T, D, dtype=dtype)
-    if layer.training and layer.dropout:
-        scale = torch.empty(T, D, dtype=dtype).bernoulli_(1 - layer.dropout) / (1 - layer.dropout)
-    shared = {n: _ffn(layer.shared, h[n]) * scale[t] for t, n in enumerate(active)}
-    if layer.cmr_gate is None:
+    if training and settings.dropout:
+        scale = torch.empty(T, D, dtype=dtype).bernoulli_(1 - settings.dropout) / (1 - settings.dropout)
+    shared = {n: _ffn(h[n], weights, "shared", settings.activation) * scale[t] for t, n in enumerate(active)}
+    if settings.shared_expert == "add":
         return {n: y[n] + shared[n] for n in active}, None
-    gates = {n: torch.sigmoid(layer.cmr_gate.weight[0] @ h[n] + layer.cmr_gate.bias[0]) for n in active}
+    gates = {n: torch.sigmoid(weights["cmr_gate.weight"][0] @ h[n] + weights["cmr_gate.bias"][0]) for n in active}
     open_T = torch.ones(T, dtype=dtype)
-    if layer.training and layer.cmr_gate_dropout:
-        open_T = torch.empty(T, 1, dtype=dtype).bernoulli_(1 - layer.cmr_gate_dropout)[:, 0]
+    if training and settings.cmr_gate_dropout:
+        open_T = torch.empty(T, 1, dtype=dtype).bernoulli_(1 - settings.cmr_gate_dropout)[:, 0]
     mixed = {}
     for t, n in enumerate(active):
         g = gates[n] * open_T[t]

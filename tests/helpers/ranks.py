@@ -1,7 +1,7 @@
 """Runs a module-level function in N real processes that talk over gloo on this machine.
 
-The processes are forked from one server that has imported torch and DeepSpeed already, so a start costs tenths of a
-second instead of the two seconds those imports take in every process.
+The processes are forked from one server that has imported torch, DeepSpeed and the trainer already, so a start costs
+tenths of a second instead of the seconds those imports take in every process.
 """
 
 from __future__ import annotations
@@ -23,9 +23,7 @@ from pathlib import Path
 from typing import Any
 
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "TOKENIZERS_PARALLELISM": "false"}
-# DeepSpeed imports its Muon, and with it the whole of torch.compile, when an engine is built: 3 to 5 s in each process.
-_LATE_IMPORTS = ["deepspeed.moe.layer", "deepspeed.runtime.zero.muon.original_muon"]
-_PRELOAD = ["torch", "torch.distributed", "deepspeed", *_LATE_IMPORTS]
+_PRELOAD = ["tests.helpers.preloaded"]
 _GRACE = 1.0  # seconds in which the other ranks may still tell what they saw after one failed
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -37,6 +39,20 @@ def _hang_on_one(rank: int, world_size: int) -> int:
     if rank == 0:
         time.sleep(60)
     return os.getpid()
+
+
+def _missing_at_the_start(rank: int, world_size: int) -> tuple[set[str], int]:
+    loaded, threads = set(sys.modules), len(list(Path("/proc/self/task").iterdir()))
+    from tests.helpers.preloaded import MODULES
+
+    return set(MODULES) - loaded, threads
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+def test_ranks_are_forked_from_a_server_without_threads_that_has_imported_what_they_need():
+    ((missing, threads),) = run_ranks(_missing_at_the_start, 1, init=False)
+    assert missing == set()
+    assert threads <= 2  # its own, and that of the timeout
 
 
 def test_results_come_in_rank_order():

@@ -11,6 +11,7 @@ from smoe_ds.model.feed_forward import moe_factory
 from smoe_ds.model.loss import translation_loss
 from smoe_ds.model.transformer import Transformer
 from smoe_ds.moe.losses import load_balancing_loss
+from tests.helpers.layers import add_noise
 
 V = 30
 CONFIG = ModelConfig(
@@ -22,9 +23,7 @@ DENSE = MoeConfig(strata=[])
 
 def make_model(moe: MoeConfig = MOE) -> Transformer:
     model = Transformer(CONFIG, moe, V, seed=7).double()
-    generator = torch.Generator().manual_seed(5)
-    for p in model.parameters():  # weights large enough that routing and attention are far from uniform
-        p.data += 0.2 * torch.randn(p.shape, generator=generator, dtype=p.dtype)
+    add_noise(model, 0.2)  # weights large enough that routing and attention are far from uniform
     return model
 
 

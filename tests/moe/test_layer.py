@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from smoe_ds.moe import StratifiedMoE
 from smoe_ds.moe.losses import load_balancing_loss
-from tests.helpers.naive_moe import naive_stratified_moe
+from tests.helpers.layers import Twins, noisy_layer
 
 STRATA = [[8], [4, 4], [4, 4, 8], [2, 2, 2, 2], [3, 5]]
 D, F, N = 6, 10, 23
@@ -19,11 +19,11 @@ TOLERANCE = 1e-12
 
 
 def make_layer(strata: list[int], top_k: int = 2, **settings: object) -> StratifiedMoE:
-    layer = StratifiedMoE(D, F, strata, top_k, second_expert="argmax", seed=3, **settings).double()
-    generator = torch.Generator().manual_seed(5)
-    for p in layer.parameters():  # biases and LayerNorms away from 0 and 1, gates far from uniform
-        p.data += 0.3 * torch.randn(p.shape, generator=generator, dtype=p.dtype)
-    return layer
+    return noisy_layer(D, F, strata, top_k, **settings)
+
+
+def make_twins(strata: list[int], top_k: int = 2, **settings: object) -> Twins:
+    return Twins(D, F, strata, top_k, **settings)
 
 
 def make_input(seed: int = 0, n: int = N) -> Tensor:
@@ -37,10 +37,11 @@ def results_and_gradients(layer: StratifiedMoE, x: Tensor, y: Tensor, loss: Tens
     return [y, loss, *(torch.zeros_like(p) if g is None else g for p, g in zip(inputs, grads, strict=True))]
 
 
-def assert_equals_naive(layer: StratifiedMoE, x: Tensor, padding: list[bool]) -> None:
+def assert_equals_naive(twins: Twins, x: Tensor, padding: list[bool]) -> None:
+    layer = twins.layer
     y, stats = layer(x.view(1, *x.shape), torch.tensor(padding).view(1, -1))
     fast = results_and_gradients(layer, x, y[0], load_balancing_loss([stats]))
-    naive = naive_stratified_moe(layer, x, padding)
+    naive = twins.loop(x, padding)
     slow = results_and_gradients(layer, x, naive.y, naive.balance_loss)
     for got, expected in zip(fast, slow, strict=True):
         torch.testing.assert_close(got, expected, rtol=TOLERANCE, atol=TOLERANCE)
@@ -54,9 +55,9 @@ def assert_equals_naive(layer: StratifiedMoE, x: Tensor, padding: list[bool]) ->
 @pytest.mark.parametrize("top_k", [1, 2])
 @pytest.mark.parametrize("strata", STRATA, ids=str)
 def test_equals_per_token_loop(strata: list[int], top_k: int, capacity_factor: float | None) -> None:
-    layer = make_layer(strata, top_k, capacity_factor=capacity_factor)
+    twins = make_twins(strata, top_k, capacity_factor=capacity_factor)
     padding = [n % 5 == 3 for n in range(N)]
-    assert_equals_naive(layer, make_input().requires_grad_(), padding)
+    assert_equals_naive(twins, make_input().requires_grad_(), padding)
 
 
 @pytest.mark.parametrize(
@@ -64,32 +65,33 @@ def test_equals_per_token_loop(strata: list[int], top_k: int, capacity_factor: f
 )
 @pytest.mark.parametrize("top_k", [1, 2])
 def test_settings_equal_per_token_loop(norm: str, weights: str, top_k: int) -> None:
-    layer = make_layer([3, 2, 3], top_k, norm=norm, combine_weights=weights, capacity_factor=0.7)
-    assert_equals_naive(layer, make_input(1).requires_grad_(), [n in (0, 7, 8) for n in range(N)])
+    twins = make_twins([3, 2, 3], top_k, norm=norm, combine_weights=weights, capacity_factor=0.7)
+    assert_equals_naive(twins, make_input(1).requires_grad_(), [n in (0, 7, 8) for n in range(N)])
 
 
 def test_capacity_drops_rows_in_training_only() -> None:
-    layer = make_layer([4, 4], capacity_factor=0.3)
-    x = make_input()
+    twins = make_twins([4, 4], capacity_factor=0.3)
+    layer, x = twins.layer, make_input()
     dropped_training = sum(s.num_dropped for s in layer(x)[1].strata)
     layer.eval()
     _, stats = layer(x)
     assert dropped_training > 0
     assert sum(s.num_dropped for s in stats.strata) == 0
-    assert_equals_naive(layer, x.requires_grad_(), [False] * N)
+    assert_equals_naive(twins, x.requires_grad_(), [False] * N)
 
 
 @pytest.mark.parametrize("jump", [0, 1, 2])
 def test_empty_strata(jump: int) -> None:
     """All tokens choose one stratum first, so that the ones jumped over stay empty."""
-    layer = make_layer([2, 3, 2])
+    twins = make_twins([2, 3, 2])
+    layer = twins.layer
     layer.gates[0].data.zero_()
     layer.norms[0].weight.data.zero_()  # h equals the bias for every token
     layer.norms[0].bias.data.fill_(1.0)
     first = layer.placement.first_expert(jump)
     layer.gates[0].data[first] = 1.0
     x = make_input(2).requires_grad_()
-    assert_equals_naive(layer, x, [False] * N)
+    assert_equals_naive(twins, x, [False] * N)
     counts = [s.num_tokens for s in layer(x)[1].strata]
     assert counts[1:jump] == [0] * (max(jump, 1) - 1)
     assert counts[0] == N
@@ -153,9 +155,8 @@ def test_number_of_tokens_spares_a_wait_and_changes_nothing() -> None:
 
 
 def test_second_expert_is_drawn_in_training_only() -> None:
-    layer = make_layer([8], capacity_factor=None)
-    layer.second_expert = "sample"
-    x = make_input()
+    twins = make_twins([8], capacity_factor=None, second_expert="sample")
+    layer, x = twins.layer, make_input()
     torch.manual_seed(1)
     drawn = [layer(x)[0] for _ in range(2)]
     assert not torch.equal(*drawn)
@@ -163,7 +164,7 @@ def test_second_expert_is_drawn_in_training_only() -> None:
     torch.testing.assert_close(layer(x)[0], drawn[0], rtol=0, atol=0)
     layer.eval()
     assert torch.equal(layer(x)[0], layer(x)[0])
-    assert_equals_naive(layer, x.requires_grad_(), [False] * N)
+    assert_equals_naive(twins, x.requires_grad_(), [False] * N)
 
 
 def test_gate_gradient_reaches_every_gate_from_the_task_loss() -> None:

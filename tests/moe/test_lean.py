@@ -8,16 +8,13 @@ from torch import Tensor
 
 from smoe_ds.moe import StratifiedMoE
 from smoe_ds.moe.losses import load_balancing_loss
+from tests.helpers.layers import noisy_layer
 
 D, F, T = 16, 32, 40
 
 
 def make_layer(backend: str, dtype: torch.dtype = torch.float64, **options: object) -> StratifiedMoE:
-    layer = StratifiedMoE(D, F, [2, 3], expert_backend=backend, second_expert="argmax", **options).to(dtype)
-    generator = torch.Generator().manual_seed(0)
-    for parameter in layer.parameters():
-        parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator).to(dtype)
-    return layer
+    return noisy_layer(D, F, [2, 3], expert_backend=backend, dtype=dtype, noise=0.1, **options)
 
 
 def run(layer: StratifiedMoE, inputs: list[Tensor], x: Tensor) -> list[Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from smoe_ds.moe import StratifiedMoE
 from smoe_ds.moe.losses import cmr_budget_loss, load_balancing_loss, router_z_loss
-from tests.helpers.naive_moe import naive_stratified_moe
+from tests.helpers.layers import Twins, noisy_layer
 
 D, F = 6, 10
 OPTIONS: dict[str, dict] = {
@@ -36,13 +36,13 @@ OPTIONS: dict[str, dict] = {
 
 
 def make_layer(strata: list[int], **options: object) -> StratifiedMoE:
-    layer = StratifiedMoE(D, F, strata, **{"second_expert": "argmax", "seed": 3, **options}).double()
-    generator = torch.Generator().manual_seed(5)
-    for p in layer.parameters():
-        p.data += 0.3 * torch.randn(p.shape, generator=generator, dtype=p.dtype)
-    for steps in layer.bias_steps():
-        steps += torch.randint(-9, 9, steps.shape, generator=generator)
-    return layer
+    return noisy_layer(D, F, strata, **options)
+
+
+def make_twins(strata: list[int], training: bool, **options: object) -> Twins:
+    twins = Twins(D, F, strata, **options)
+    twins.layer.train(training)
+    return twins
 
 
 def gradients(layer: StratifiedMoE, x: Tensor, y: Tensor, *losses: Tensor) -> list[Tensor]:
@@ -53,11 +53,12 @@ def gradients(layer: StratifiedMoE, x: Tensor, y: Tensor, *losses: Tensor) -> li
     return [torch.zeros_like(p) if g is None else g for p, g in zip(inputs, grads, strict=True)]
 
 
-def assert_equals_naive(layer: StratifiedMoE, x: Tensor, padding: list[bool], seed: int = 7) -> None:
+def assert_equals_naive(twins: Twins, x: Tensor, padding: list[bool], seed: int = 7) -> None:
+    layer = twins.layer
     torch.manual_seed(seed)
     y, stats = layer(x, torch.tensor(padding, dtype=torch.bool))
     torch.manual_seed(seed)
-    naive = naive_stratified_moe(layer, x, padding)
+    naive = twins.loop(x, padding)
     budget = torch.zeros((), dtype=x.dtype)
     naive_budget = budget
     if stats.cmr_gate_sum is not None:
@@ -84,9 +85,9 @@ def make_input(n: int, seed: int = 0) -> Tensor:
 @pytest.mark.parametrize("backend", ["loop", "lean"])
 @pytest.mark.parametrize("name", OPTIONS)
 def test_option_equals_per_token_loop(name: str, backend: str, strata: list[int], training: bool) -> None:
-    layer = make_layer(strata, expert_backend=backend, **OPTIONS[name]).train(training)
+    twins = make_twins(strata, training, expert_backend=backend, **OPTIONS[name])
     for seed in range(2):
-        assert_equals_naive(layer, make_input(19, seed), [n % 5 == 3 for n in range(19)], seed)
+        assert_equals_naive(twins, make_input(19, seed), [n % 5 == 3 for n in range(19)], seed)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -118,10 +119,10 @@ def test_option_equals_per_token_loop(name: str, backend: str, strata: list[int]
 def test_combinations_equal_per_token_loop(
     strata: list[int], num_tokens: int, padded: int, top_k: int, training: bool, settings_: dict
 ) -> None:
-    layer = make_layer(strata, top_k=top_k, **settings_).train(training)
+    twins = make_twins(strata, training, top_k=top_k, **settings_)
     padding = [True] * padded + [False] * num_tokens
     if padding:
-        assert_equals_naive(layer, make_input(len(padding)), padding)
+        assert_equals_naive(twins, make_input(len(padding)), padding)
 
 
 @pytest.mark.parametrize("backend", ["loop", "lean"])

@@ -9,6 +9,7 @@ import torch
 
 from tests.benchmarks.held import held as held_by_kind
 from tests.benchmarks.held import live_bytes
+from tests.helpers.engines import engine_of_run
 from tests.helpers.environment import ROOT
 from tests.helpers.ranks import run_ranks
 
@@ -44,28 +45,17 @@ CASES: list[tuple[int, int, dict]] = [
 
 def measure(rank: int, world_size: int, settings: list[str]) -> tuple[Any, int, int, dict[str, dict[str, int]]]:
     """The plan; bytes held between steps and at the peak of a step; with ZeRO the former by memory and kind."""
-    import deepspeed
-
     from smoe_ds.config import load_run
-    from smoe_ds.engine.adapter import build_model
-    from smoe_ds.engine.build import build_engine
     from smoe_ds.moe.backends import Accelerator
     from smoe_ds.planning.plan import make_plan
     from tests.benchmarks.measure import peak_memory
 
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed("gloo", auto_mpi_discovery=False, verbose=False)
     run = load_run(CONFIG, settings)
     before = live_bytes()
-    model = build_model(run.smoe.model, run.smoe.moe, VOCAB, seed=1, rank=rank)
-    accumulation = run.train_batch_size // world_size
-    engine = build_engine(
-        model,
-        run.deepspeed | {"train_micro_batch_size_per_gpu": 1, "gradient_accumulation_steps": accumulation},
-    )
+    engine = engine_of_run(run, VOCAB, rank, world_size)
 
     def step() -> None:
-        for _ in range(accumulation):
+        for _ in range(engine.gradient_accumulation_steps()):
             tokens = torch.randint(4, VOCAB, (2, 16))
             logits, _ = engine(tokens, tokens)
             loss = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), tokens.flatten())

@@ -16,6 +16,7 @@ from smoe_ds.scaling.collectives import Topology
 from smoe_ds.scaling.constants import choose_constants
 from smoe_ds.scaling.step_time import reduced_bytes, step_time
 from tests.benchmarks.exchange import Counter
+from tests.helpers.engines import engine_of_run
 from tests.helpers.environment import ROOT
 from tests.helpers.ranks import run_ranks
 
@@ -77,16 +78,7 @@ def step_once(rank: int, world_size: int, settings: list[str]) -> tuple[dict[str
     """Bytes that this rank hands to sums and gathers over more than one rank in a step, small ones left out."""
     import deepspeed
 
-    from smoe_ds.engine.adapter import build_model
-    from smoe_ds.engine.build import build_engine
-
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed("gloo", auto_mpi_discovery=False, verbose=False)
-    run = run_of(*settings)
-    model = build_model(run.smoe.model, run.smoe.moe, VOCAB, seed=1, rank=rank)
-    accumulation = run.train_batch_size // world_size
-    sizes = {"train_micro_batch_size_per_gpu": 1, "gradient_accumulation_steps": accumulation}
-    engine = build_engine(model, run.deepspeed | sizes)
+    engine = engine_of_run(run_of(*settings), VOCAB, rank, world_size)
     summed: dict[str, int] = {"all": 0, "some": 0}
     gathered: dict[str, int] = {"all": 0, "some": 0}
     reduce, gather = dist.all_reduce, deepspeed.comm.comm.cdb.all_gather_function
@@ -107,7 +99,7 @@ def step_once(rank: int, world_size: int, settings: list[str]) -> tuple[dict[str
 
     dist.all_reduce = all_reduce
     deepspeed.comm.comm.cdb.all_gather_function = all_gather
-    for _ in range(accumulation):
+    for _ in range(engine.gradient_accumulation_steps()):
         tokens = torch.randint(4, VOCAB, (4, 16))
         logits, _ = engine(tokens, tokens)
         engine.backward(torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens.flatten()))

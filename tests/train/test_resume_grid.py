@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.engines import join_gloo
 from tests.helpers.ranks import run_ranks
 from tests.helpers.small_run import small_run, write_run
 
@@ -43,15 +44,13 @@ def make_run(folder: Path, corpus: Path, setup: dict[str, Any]) -> dict[str, Any
 
 def fit_all(rank: int, world_size: int, files: list[str]) -> list[int]:
     """Trains run after run in this process."""
-    import deepspeed
     import torch
 
     from smoe_ds.config.load import load_run
     from smoe_ds.parallel.discover import discover
     from smoe_ds.train.trainer import Trainer
 
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # nothing is compiled
-    deepspeed.init_distributed("gloo", auto_mpi_discovery=False, verbose=False)
+    join_gloo()
     codes = []
     for file in files:
         trainer = Trainer(load_run(file), discover(), torch.device("cpu"))

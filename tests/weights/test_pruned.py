@@ -13,7 +13,8 @@ from smoe_ds.errors import CheckpointError
 from smoe_ds.model.feed_forward import moe_factory
 from smoe_ds.moe.layer import StratifiedMoE
 from smoe_ds.weights.pruned import placement_of, prune_weights, pruned_factory, remaining_strata, renumbered
-from tests.helpers.naive_route import naive_route
+from tests.helpers.layers import add_noise, loop_of
+from tests.helpers.naive_moe import Settings
 
 MODEL = ModelConfig(d_model=8, d_ffn=12, num_heads=2)
 
@@ -21,11 +22,7 @@ MODEL = ModelConfig(d_model=8, d_ffn=12, num_heads=2)
 def noisy_block(moe: MoeConfig, seed: int) -> StratifiedMoE:
     """In float64, with weights that all matter, biases of balancing too."""
     block = moe_factory(MODEL, moe, seed)("block").double().eval()
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in block.parameters():
-        parameter.data += 0.7 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-    for steps in block.bias_steps():
-        steps += torch.randint(-20, 20, steps.shape, generator=generator)
+    add_noise(block, 0.7, seed, steps=20)
     return block
 
 
@@ -63,8 +60,8 @@ def test_pruned_block_is_the_loop_that_may_not_choose_them(settings: dict[str, A
         with torch.no_grad():
             y_ND, _ = without(block, moe, removed)(x_ND)
             whole_ND, _ = block(x_ND)
-            routes = [naive_route(block, x_D, removed) for x_D in x_ND]
-        torch.testing.assert_close(y_ND, torch.stack([y for y, _ in routes]), rtol=1e-12, atol=1e-12)
+            loop = loop_of(block, Settings(**settings), x_ND, removed=removed)
+        torch.testing.assert_close(y_ND, loop.y, rtol=1e-12, atol=1e-12)
         assert torch.allclose(y_ND, whole_ND, rtol=1e-12, atol=1e-12) is (not removed)
 
 
