@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from data_prep.readers.compressed import SUFFIXES
 from data_prep.readers.notes import Notes
 from data_prep.readers.sides import SidePair, Unusable
 from data_prep.readers.source import Reading, read_source
