@@ -189,6 +189,13 @@ class SentencePieceSpec(Section):
         0.9999, ge=0.98, le=1, description="Share of the sample's characters that get a piece; the rest is bytes."
     )
     model_type: Literal["unigram", "bpe"] = Field("unigram", description="SentencePiece algorithm.")
+    normalization: Literal["nfc", "nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf", "identity"] = Field(
+        "nfc",
+        description="What the model changes in text before it looks for pieces. nfc: nothing a reader sees, only "
+        "composition and white space. The others are SentencePiece's: all but identity replace compatibility "
+        "characters (full-width punctuation, superscripts, ligatures), nmt_ also zero-width joiners, _cf also folds "
+        "case, and no translation can hold what they replace. A given model keeps its own rule.",
+    )
     num_threads: int = Field(
         4, ge=1, le=64, description="Threads of the training; another number may change the model."
     )

@@ -29,7 +29,12 @@ _SPLITS = ("train", "valid", "test")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's own commands."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=type(parser))
-    check = _action(actions, "check", "compare every byte of every file with the manifest; exit code 2 for any damage")
+    check = _action(
+        actions,
+        "check",
+        "compare every byte of every file with the manifest, exit code 2 for any damage; "
+        "then held-out text with what its ids give back",
+    )
     check.add_argument(
         "--threads", type=positive, metavar="N", help="files read at a time (default: one per processor)"
     )
@@ -61,8 +66,11 @@ def _action(actions: argparse._SubParsersAction[Any], name: str, text: str) -> a
 
 
 def _check(args: argparse.Namespace) -> int:
+    from smoe_ds.data.corpus import Corpus
     from smoe_ds.data.manifest import read_manifest, shard_files
+    from smoe_ds.data.round_trip import held_out_round_trip
     from smoe_ds.data.verify import find_damage
+    from smoe_ds.report.round_trip import round_trip_text
 
     manifest = read_manifest(args.folder)
     sizes = [entry["bytes"] for _, entry in shard_files(manifest)]
@@ -77,6 +85,8 @@ def _check(args: argparse.Namespace) -> int:
         )
     pairs = sum(entry["sentences"] for split in manifest["splits"].values() for entry in split.values())
     print(f"{args.folder}: {len(sizes):,} files, {sum(sizes):,} bytes, {pairs:,} sentence pairs: all as written")
+    corpus = Corpus(args.folder, verify=False)
+    print(round_trip_text(corpus.tokenizer.normalization, held_out_round_trip(corpus)))
     return 0
 
 

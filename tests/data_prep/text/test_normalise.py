@@ -19,7 +19,10 @@ from data_prep.text.normalise import digest, key, near_key, tidy
         ("\u200b\u200e \u00ad", ("", False)),
         ("half \ud83d of a pair", ("half of a pair", True)),
         ("می‌خواهم 👨‍👩‍👧", ("می‌خواهم 👨‍👩‍👧", False)),
-        ("Cafe\u0301 ﬁ", ("Cafe\u0301 ﬁ", False)),
+        ("Cafe\u0301 ﬁ 10³ ½ Ⅷ ！", ("Café ﬁ 10³ ½ Ⅷ ！", False)),
+        ("ড় ড\u09bc \u1109\u1161\u11a8 \u212b", ("ড\u09bc ড\u09bc 삭 Å", False)),
+        ("e\0\u0301", ("é", True)),
+        ("\ufa19 \u2329a\u232a \U0002f800", ("\ufa19 \u2329a\u232a \U0002f800", False)),
     ],
 )
 def test_tidy(text: str, expected: tuple[str, bool]) -> None:

@@ -21,7 +21,7 @@ def naive(tokenizer: Tokenizer, sentences: list[str]) -> dict[str, float]:
     """The same figures, by looking at text and pieces one by one."""
     vocabulary = tokenizer.vocabulary()
     pieces = [vocabulary[index] for text in sentences for index in tokenizer.encode(text)]
-    characters = sum(len(" ".join(unicodedata.normalize("NFKC", text).split())) for text in sentences)
+    characters = sum(len(" ".join(unicodedata.normalize("NFC", text).split())) for text in sentences)
     spelled = bytes(int(piece[1:-1], 16) for piece, kind in pieces if kind == "byte")
     in_bytes = len(spelled.decode("utf-8"))
     used = {piece for piece, kind in pieces if kind == "normal"}
