@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from data_prep.languages.scripts import script_name, script_number, unusual
-from data_prep.text.normalise import digest, key, near_key, tidy
+from data_prep.text.normalise import compose, digest, key, near_key, tidy
 
 
 @pytest.mark.parametrize(
@@ -77,6 +79,19 @@ def test_nearly_the_same_sentence(first: str, second: str) -> None:
 )
 def test_not_nearly_the_same_sentence(first: str, second: str) -> None:
     assert near_key(key(first)) != near_key(key(second))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.text(
+        st.one_of(
+            st.sampled_from("aé\u0301\u0323ড়\u09bcক\u1109\u1161\u11a8Å\u212a\ufa19神\u2329İſ ;\u037e"), st.characters()
+        )
+    )
+)
+def test_composing_changes_no_key(text: str) -> None:
+    assert key(compose(text)) == key(text)
+    assert compose(compose(text)) == compose(text)
 
 
 def test_scripts() -> None:
