@@ -53,12 +53,12 @@ def warnings_of(report: Mapping[str, Any], vocabulary: Mapping[str, Any]) -> Ite
 def _changed(vocabulary: Mapping[str, Any]) -> Iterator[str]:
     """The languages that the vocabulary re-spells, those with the largest share first."""
     shares = {language: figures["changed"] / figures["compared"]
-              for language, figures in vocabulary.get("languages", {}).items() if figures.get("changed")}  # fmt: skip
+              for language, figures in vocabulary.get("languages", {}).items() if figures["changed"]}  # fmt: skip
     if not shares:
         return
     order = sorted(shares, key=lambda language: -shares[language])
     shown = ", ".join(f"{language} {shares[language]:.2%}" for language in order[:_SHOWN_LANGUAGES])
-    more = f" and {len(order) - _SHOWN_LANGUAGES} more languages" if len(order) > _SHOWN_LANGUAGES else ""
+    more = f" and {len(order) - _SHOWN_LANGUAGES} more" if len(order) > _SHOWN_LANGUAGES else ""
     before, after = vocabulary["languages"][order[0]]["changed_examples"][0]
     yield (
         f"vocabulary: changes sentences, of {shown}{more}, e.g. “{before}” into “{after}”, and no translation can hold "
@@ -116,7 +116,7 @@ def vocabulary_rows(vocabulary: Mapping[str, Any]) -> list[list[str]]:
 
 def _come_back(figures: Mapping[str, Any]) -> str:
     """Share of the sentences that the vocabulary gives back as they are; never rounded up to all of them."""
-    compared, changed = figures.get("compared", 0), figures.get("changed", 0)
+    compared, changed = figures["compared"], figures["changed"]
     if not compared:
         return "-"
     return f"{10_000 * (compared - changed) // compared / 100:.2f}%"
@@ -131,10 +131,9 @@ def format_report(manifest: Mapping[str, Any]) -> str:
         for name, number in counts["noticed"].items()
     ]
     tables = ["\n".join(_aligned(rows)) for rows in (report_rows(manifest), vocabulary_rows(manifest["vocabulary"]))]
-    rule = manifest["vocabulary"].get("normalization")
-    rules = [f"normalization of the vocabulary: {rule}"] if rule is not None else []
+    rule = f"normalization of the vocabulary: {manifest['vocabulary']['normalization']}"
     warnings = [f"warning: {text}" for text in manifest["warnings"]]
-    return "\n".join([tables[0], *noticed, "", tables[1], *rules, *warnings])
+    return "\n".join([tables[0], *noticed, "", tables[1], rule, *warnings])
 
 
 def format_examples(report: Mapping[str, Any]) -> str:
@@ -152,7 +151,7 @@ def format_examples(report: Mapping[str, Any]) -> str:
                 lines.append(f"{pair} {split}: {reason}: {number:,} dropped ({DROP_REASONS[reason]}), e.g.")
                 lines += [f"  {src}  |||  {tgt}" for src, tgt in found]
     for language, figures in report["vocabulary"]["languages"].items():
-        if figures.get("changed"):
+        if figures["changed"]:
             of = f"{figures['changed']:,} of {figures['compared']:,}"
             lines.append(f"{language}: {of} sentences do not come back from the vocabulary as they are, e.g.")
             lines += [f"  {before}  |||  {after}" for before, after in figures["changed_examples"]]

@@ -76,7 +76,6 @@ def test_nearly_all_is_not_all() -> None:
     for compared, changed, shown in ((10**6, 1, "99.99%"), (10**6, 0, "100.00%"), (0, 0, "-"), (3, 1, "66.66%")):
         entry = {"languages": {"x": {**figures, "compared": compared, "changed": changed}}}
         assert vocabulary_rows(entry)[1][-1] == shown
-    assert vocabulary_rows({"languages": {"x": figures}})[1][-1] == "-", "of a corpus made before it was counted"
 
 
 def test_the_check_says_it_of_held_out_text(changing: Corpus, capsys: pytest.CaptureFixture[str]) -> None:
