@@ -18,6 +18,7 @@ _DROPPED_SHARES = {
     "copy": 0.5,
 }
 _MIN_COVERAGE = 0.99
+_SHOWN_LANGUAGES = 5
 
 
 def warnings_of(report: Mapping[str, Any], vocabulary: Mapping[str, Any]) -> Iterator[str]:
@@ -25,7 +26,8 @@ def warnings_of(report: Mapping[str, Any], vocabulary: Mapping[str, Any]) -> Ite
 
     Args:
         report: counts by pair and split.
-        vocabulary: ``requested`` and ``pieces``, and ``languages`` with the figures of `coverage`.
+        vocabulary: ``requested`` and ``pieces``, ``normalization``, and ``languages`` with the figures of `coverage`
+            and of the round trip.
     """
     for pair, splits in report.items():
         for split, counts in splits.items():
@@ -45,6 +47,23 @@ def warnings_of(report: Mapping[str, Any], vocabulary: Mapping[str, Any]) -> Ite
                 f"vocabulary: {1 - share:.1%} of the characters of {language} are spelled in bytes; raise "
                 "sentencepiece.character_coverage, vocab_size or temperature"
             )
+    yield from _changed(vocabulary)
+
+
+def _changed(vocabulary: Mapping[str, Any]) -> Iterator[str]:
+    """The languages that the vocabulary re-spells, those with the largest share first."""
+    shares = {language: figures["changed"] / figures["compared"]
+              for language, figures in vocabulary.get("languages", {}).items() if figures["changed"]}  # fmt: skip
+    if not shares:
+        return
+    order = sorted(shares, key=lambda language: -shares[language])
+    shown = ", ".join(f"{language} {shares[language]:.2%}" for language in order[:_SHOWN_LANGUAGES])
+    more = f" and {len(order) - _SHOWN_LANGUAGES} more" if len(order) > _SHOWN_LANGUAGES else ""
+    before, after = vocabulary["languages"][order[0]]["changed_examples"][0]
+    yield (
+        f"vocabulary: changes sentences, of {shown}{more}, e.g. “{before}” into “{after}”, and no translation can hold "
+        f"what it changes; its normalization is {vocabulary['normalization']}, nfc keeps all that a reader sees"
+    )
 
 
 def _unusual_shares(where: str, counts: Mapping[str, Any]) -> Iterator[str]:
@@ -78,7 +97,8 @@ def report_rows(manifest: Mapping[str, Any]) -> list[list[str]]:
 
 def vocabulary_rows(vocabulary: Mapping[str, Any]) -> list[list[str]]:
     """How the vocabulary suits each language, as a table with a header."""
-    table = [["language", "text", "chars/token", "tokens/sentence", "chars covered", "tokens covered", "pieces used"]]
+    table = [["language", "text", "chars/token", "tokens/sentence", "chars covered", "tokens covered", "pieces used",
+              "come back"]]  # fmt: skip
     for language, figures in vocabulary["languages"].items():
         numbers = [
             "-" if figures[name] is None else form.format(figures[name])
@@ -90,8 +110,16 @@ def vocabulary_rows(vocabulary: Mapping[str, Any]) -> list[list[str]]:
                 ("vocabulary_used", "{:.1%}"),
             )
         ]
-        table.append([language, figures["text"], *numbers])
+        table.append([language, figures["text"], *numbers, _come_back(figures)])
     return table
+
+
+def _come_back(figures: Mapping[str, Any]) -> str:
+    """Share of the sentences that the vocabulary gives back as they are; never rounded up to all of them."""
+    compared, changed = figures["compared"], figures["changed"]
+    if not compared:
+        return "-"
+    return f"{10_000 * (compared - changed) // compared / 100:.2f}%"
 
 
 def format_report(manifest: Mapping[str, Any]) -> str:
@@ -103,11 +131,13 @@ def format_report(manifest: Mapping[str, Any]) -> str:
         for name, number in counts["noticed"].items()
     ]
     tables = ["\n".join(_aligned(rows)) for rows in (report_rows(manifest), vocabulary_rows(manifest["vocabulary"]))]
-    return "\n".join([tables[0], *noticed, "", tables[1], *(f"warning: {text}" for text in manifest["warnings"])])
+    rule = f"normalization of the vocabulary: {manifest['vocabulary']['normalization']}"
+    warnings = [f"warning: {text}" for text in manifest["warnings"]]
+    return "\n".join([tables[0], *noticed, "", tables[1], rule, *warnings])
 
 
 def format_examples(report: Mapping[str, Any]) -> str:
-    """Examples of dropped pairs as text.
+    """Examples of dropped pairs, and of sentences that the vocabulary re-spells, as text.
 
     Args:
         report: content of the report file.
@@ -120,6 +150,11 @@ def format_examples(report: Mapping[str, Any]) -> str:
                 number = counts["dropped"][reason]
                 lines.append(f"{pair} {split}: {reason}: {number:,} dropped ({DROP_REASONS[reason]}), e.g.")
                 lines += [f"  {src}  |||  {tgt}" for src, tgt in found]
+    for language, figures in report["vocabulary"]["languages"].items():
+        if figures["changed"]:
+            of = f"{figures['changed']:,} of {figures['compared']:,}"
+            lines.append(f"{language}: {of} sentences do not come back from the vocabulary as they are, e.g.")
+            lines += [f"  {before}  |||  {after}" for before, after in figures["changed_examples"]]
     return "\n".join(lines)
 
 

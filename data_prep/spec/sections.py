@@ -198,6 +198,13 @@ class SentencePieceSpec(Section):
         description="Share of the sample's characters that get a piece. The rest is spelled in bytes.",
     )
     model_type: Literal["unigram", "bpe"] = Field("unigram", description="SentencePiece algorithm.")
+    normalization: Literal["nfc", "nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf", "identity"] = Field(
+        "nfc",
+        description="What the model changes in text before it looks for pieces. nfc: nothing a reader sees, only "
+        "composition and white space. The others are SentencePiece's: all but identity replace compatibility "
+        "characters (full-width punctuation, superscripts, ligatures), nmt_ also zero-width joiners, _cf also folds "
+        "case, and no translation can hold what they replace. A given model keeps its own rule.",
+    )
     num_threads: int = Field(
         4, ge=1, le=64, description="Threads of the training. Another number may change the model."
     )

@@ -19,7 +19,12 @@ _SPLITS = ("train", "valid", "test")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's own commands."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=type(parser))
-    check = _action(actions, "check", "check every byte against the manifest; the exit code is 2 if anything is wrong")
+    check = _action(
+        actions,
+        "check",
+        "check every byte against the manifest; the exit code is 2 if anything is wrong. Then say which held-out "
+        "sentences the vocabulary spells in another way",
+    )
     check.add_argument(
         "--threads", type=positive, metavar="N", help="files to read at the same time (default: one per processor)"
     )
@@ -44,8 +49,11 @@ def _action(actions: argparse._SubParsersAction[Any], name: str, text: str) -> a
 
 def _check(args: argparse.Namespace) -> int:
     from smoe_ds.data.check_corpus import check_corpus
+    from smoe_ds.data.corpus import Corpus
+    from smoe_ds.data.round_trip import held_out_round_trip
     from smoe_ds.report.corpus import check_text
     from smoe_ds.report.progress import ByteProgress
+    from smoe_ds.report.round_trip import round_trip_text
 
     progress = ByteProgress(sys.stderr)
     found = check_corpus(args.folder, threads=args.threads, progress=progress.add)
@@ -53,6 +61,8 @@ def _check(args: argparse.Namespace) -> int:
     if found.damage:
         raise DataError(check_text(found))
     print(check_text(found))
+    corpus = Corpus(args.folder, verify=False)
+    print(round_trip_text(corpus.tokenizer.normalization, held_out_round_trip(corpus)))
     return 0
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from data_prep.languages.scripts import script_name, script_number, unusual
-from data_prep.text.normalise import digest, key, near_key, tidy
+from data_prep.text.normalise import compose, digest, key, near_key, tidy
 
 
 @pytest.mark.parametrize(
@@ -19,7 +21,10 @@ from data_prep.text.normalise import digest, key, near_key, tidy
         ("\u200b\u200e \u00ad", ("", False)),
         ("half \ud83d of a pair", ("half of a pair", True)),
         ("می‌خواهم 👨‍👩‍👧", ("می‌خواهم 👨‍👩‍👧", False)),
-        ("Cafe\u0301 ﬁ", ("Cafe\u0301 ﬁ", False)),
+        ("Cafe\u0301 ﬁ 10³ ½ Ⅷ ！", ("Café ﬁ 10³ ½ Ⅷ ！", False)),
+        ("ড় ড\u09bc \u1109\u1161\u11a8 \u212b", ("ড\u09bc ড\u09bc 삭 Å", False)),
+        ("e\0\u0301", ("é", True)),
+        ("\ufa19 \u2329a\u232a \U0002f800", ("\ufa19 \u2329a\u232a \U0002f800", False)),
     ],
 )
 def test_tidy(text: str, expected: tuple[str, bool]) -> None:
@@ -74,6 +79,19 @@ def test_nearly_the_same_sentence(first: str, second: str) -> None:
 )
 def test_not_nearly_the_same_sentence(first: str, second: str) -> None:
     assert near_key(key(first)) != near_key(key(second))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.text(
+        st.one_of(
+            st.sampled_from("aé\u0301\u0323ড়\u09bcক\u1109\u1161\u11a8Å\u212a\ufa19神\u2329İſ ;\u037e"), st.characters()
+        )
+    )
+)
+def test_composing_changes_no_key(text: str) -> None:
+    assert key(compose(text)) == key(text)
+    assert compose(compose(text)) == compose(text)
 
 
 def test_scripts() -> None:
