@@ -80,13 +80,16 @@ def _pairs(
     if isinstance(source, TsvSource):
         yield from read_tsv(paths[0], source.columns, source.header, notes, refuse_invalid=refuse_invalid)
     elif isinstance(source, TmxSource):
-        yield from read_tmx(paths[0], source.languages or pair.languages)
+        yield from read_tmx(paths[0], source.languages or pair.languages, notes, refuse_invalid=refuse_invalid)
     elif isinstance(source, JsonLinesSource):
         yield from read_jsonl(paths[0], source.keys or pair.languages, notes, refuse_invalid=refuse_invalid)
     elif isinstance(source, MediaWikiSource):
         yield from _stripped(read_mediawiki(paths[0], paths[1]), source.markup, "clean_mediawiki")
     elif isinstance(source, (MoSource, PoSource)):
-        messages = read_mo(paths[0]) if isinstance(source, MoSource) else read_po(paths[0])
+        if isinstance(source, MoSource):
+            messages = read_mo(paths[0], notes)
+        else:
+            messages = read_po(paths[0], notes, refuse_invalid=refuse_invalid)
         reverse = (source.msgid or key_language) != pair.languages[0]
         for first, second in _stripped(messages, source.markup, "clean_gettext"):
             yield (second, first) if reverse else (first, second)

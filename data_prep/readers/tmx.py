@@ -12,7 +12,9 @@ from pathlib import Path
 from xml.parsers import expat
 
 from data_prep.readers.compressed import open_bytes
+from data_prep.readers.notes import Notes
 from data_prep.readers.sides import Side, SidePair, Unusable
+from data_prep.readers.xml_text import XmlText
 from smoe_ds.errors import DataError
 
 MAX_TEXT = 1 << 20  # characters of a segment that are kept; a longer one is too long for any filter
@@ -24,28 +26,36 @@ _CODE_ELEMENTS = {"bpt", "ept", "it"}  # the native code of a paired tag, in the
 _PLACEHOLDERS = {"ph", "ut"}  # a code that stands alone: a line break, an image
 
 
-def read_tmx(path: Path, languages: Sequence[str]) -> Iterator[SidePair]:
+def read_tmx(path: Path, languages: Sequence[str], notes: Notes, *, refuse_invalid: bool) -> Iterator[SidePair]:
     """Yields the sentence pairs of every unit that has both languages.
 
-    A language matches its regional variants (``en``: ``en-US``, ``EN_gb``), but not the other way round. Where a unit
-    has several variants of a language, each of them goes with each of the other language's. Inline markup is taken
-    out: codes with their content, a placeholder leaving a space; highlighted and unknown elements leave their text.
+    A language matches its regional variants (``en``: ``en-US``, ``EN_gb``), but not the other way round, and never one
+    that the other language names more closely (``zh`` and ``zh-TW``). Where a unit has several variants of a language,
+    each of them goes with each of the other language's. Inline markup is taken out: codes with their content, a
+    placeholder leaving a space; highlighted and unknown elements leave their text. A unit with a character that XML
+    forbids is unusable, and so is one with bytes that are not UTF-8 where the file should be; a variant without a
+    segment has an empty one.
 
     Args:
         path: the file, plain or compressed.
         languages: the pair's languages as the file's ``xml:lang`` writes them.
+        notes: the first unit of each kind that is unusable, added to.
+        refuse_invalid: refuse a file with bytes that are not UTF-8, instead of yielding those units as unusable.
 
     Raises:
         DataError: the file cannot be read, is no well-formed XML, has declarations of its own, or no unit in both
-            languages.
+            languages; or most of its units that are not ASCII are not in its encoding.
     """
-    parser = _Parser(path, languages)
     with open_bytes(path) as file:
-        while chunk := file.read(_CHUNK):
+        chunk = file.read(_CHUNK)
+        parser = _Parser(path, languages, XmlText(chunk[:1024]), refuse_invalid=refuse_invalid)
+        while chunk:
             parser.feed(chunk)
             yield from parser.take()
+            chunk = file.read(_CHUNK)
     parser.finish()
     yield from parser.take()
+    notes.places.extend(f"{path.name}: first {what}" for what in parser.first.values())
     if not parser.num_matching:
         seen = ", ".join(f"{name} ({number})" for name, number in parser.seen.most_common(10)) or "none"
         raise DataError(
@@ -60,17 +70,38 @@ def matches(tag: str, language: str) -> bool:
     return tag == language or tag.startswith(language + "-")
 
 
+def sides_of_tag(tag: str, languages: Sequence[str]) -> list[int]:
+    """Which of the two sides a variant belongs to: of two languages that it matches, the one that says more."""
+    chosen = [side for side, language in enumerate(languages) if matches(tag, language)]
+    subtags = _subtags(tag)
+    for side, language in enumerate(languages):
+        closer = set(_subtags(languages[1 - side])) < set(_subtags(language)) <= set(subtags)
+        if closer and 1 - side in chosen:  # zh-TW says more than zh, of zh-TW and of zh-Hant-TW
+            return [side]
+    return chosen
+
+
+def _subtags(tag: str) -> list[str]:
+    return tag.lower().replace("_", "-").split("-")
+
+
 class _Parser:
     """Collects the sentence pairs that come up while the file is fed.
 
     Attributes:
         num_matching: units so far that have both languages.
         seen: variants so far by their language tag.
+        first: by kind, the first thing that is odd, and its line.
     """
 
-    def __init__(self, path: Path, languages: Sequence[str]) -> None:
+    def __init__(self, path: Path, languages: Sequence[str], text: XmlText, *, refuse_invalid: bool) -> None:
         self.num_matching = 0
         self.seen: Counter[str] = Counter()
+        self.first: dict[str, str] = {}
+        self._readable, self._refuse_invalid = text, refuse_invalid
+        self._num_invalid = self._num_non_ascii = 0  # units
+        self._unit_begin = self._unit_line = 0
+        self._has_segment = False
         self._path, self._languages = path, languages
         self._pairs: deque[SidePair] = deque()
         self._elements: list[str] = []
@@ -78,7 +109,7 @@ class _Parser:
         self._sides: list[list[Side]] = []  # of the unit, those that the variant being read belongs to
         self._text: list[str] | None = None
         self._length = self._hidden = self._fed = 0
-        self._expat = parser = expat.ParserCreate()
+        self._expat = parser = expat.ParserCreate(text.encoding)
         parser.SetParamEntityParsing(expat.XML_PARAM_ENTITY_PARSING_NEVER)
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
@@ -88,8 +119,9 @@ class _Parser:
 
     def feed(self, data: bytes) -> None:
         """Parses a piece of the file."""
-        self._parse(data, False)
-        self._fed += len(data)
+        readable = self._readable.feed(data)
+        self._fed += len(readable)
+        self._parse(readable, False)
         if self._fed - self._expat.CurrentByteIndex > MAX_TOKEN_BYTES:
             raise self._error(
                 f"a tag or comment of more than {MAX_TOKEN_BYTES >> 20} MiB", "it is no translation memory"
@@ -97,7 +129,12 @@ class _Parser:
 
     def finish(self) -> None:
         """Parses the end of the file."""
-        self._parse(b"", True)
+        self._parse(self._readable.feed(b"", final=True), True)
+        if self._num_invalid > 1 and 2 * self._num_invalid > self._num_non_ascii:
+            raise DataError(
+                f"{self._path}: not UTF-8: {self._num_invalid} of {self._num_non_ascii} units with non-ASCII bytes are "
+                f"invalid; convert the file to UTF-8, or declare its encoding in its first line"
+            )
 
     def take(self) -> Iterator[SidePair]:
         """Yields the pairs of the units completed since."""
@@ -136,10 +173,11 @@ class _Parser:
             self._hidden += name in _CODE_ELEMENTS | _PLACEHOLDERS
         elif name == "tu":
             self._unit = ([], [])
+            self._unit_begin, self._unit_line = self._expat.CurrentByteIndex, self._expat.CurrentLineNumber
         elif name == "tuv" and self._unit is not None:
             self._start_variant(attributes)
         elif name == "seg" and self._sides:
-            self._text, self._length = [], 0
+            self._text, self._length, self._has_segment = [], 0, True
 
     def _start_variant(self, attributes: dict[str, str]) -> None:
         tag = attributes.get("xml:lang") or attributes.get("lang")  # TMX 1.4, and before
@@ -148,8 +186,8 @@ class _Parser:
         if tag in self.seen or len(self.seen) < 1000:
             self.seen[tag] += 1
         assert self._unit is not None
-        chosen = [number for number, language in enumerate(self._languages) if matches(tag, language)]
-        self._sides = [self._unit[number] for number in chosen]
+        self._sides = [self._unit[number] for number in sides_of_tag(tag, self._languages)]
+        self._has_segment = False
         if any(len(side) >= MAX_VARIANTS for side in self._sides):
             raise self._error(f"more than {MAX_VARIANTS} variants in {tag} in one unit", "split the unit")
 
@@ -165,12 +203,48 @@ class _Parser:
             if name in _PLACEHOLDERS:
                 self._characters(" ")
         elif name == "tuv":
+            if self._sides and not self._has_segment:
+                self.first.setdefault("segment", f"variant without <seg>: line {self._expat.CurrentLineNumber}")
+            for side in self._sides if not self._has_segment else ():
+                side.append("")
             self._sides = []
         elif name == "tu" and self._unit is not None:
-            first, second = self._unit
-            self.num_matching += bool(first and second)
-            self._pairs.extend((one, other) for one in first for other in second)
+            self._end_unit(*self._unit)
             self._unit = None
+
+    def _end_unit(self, first: list[Side], second: list[Side]) -> None:
+        problem = self._problem_of_unit()
+        if not (first and second):
+            return
+        self.num_matching += 1
+        self._num_non_ascii += problem is Unusable.INVALID_UTF8 or not all(
+            text.isascii() for text in [*first, *second] if isinstance(text, str)
+        )
+        if problem is None:
+            self._pairs.extend((one, other) for one in first for other in second)
+            return
+        self._pairs.append((problem, problem))
+        if problem is Unusable.INVALID_UTF8:
+            self._num_invalid += 1
+            what = "unit that is not UTF-8"
+            if self._refuse_invalid:
+                raise DataError(
+                    f"{self._path}: not UTF-8: the unit at line {self._unit_line}; convert the file, or set "
+                    "clean.invalid_utf8 to drop"
+                )
+        else:
+            what = "unit with a character that XML forbids"
+        self.first.setdefault(problem.value, f"{what}: line {self._unit_line}")
+
+    def _problem_of_unit(self) -> Unusable | None:
+        """What makes the unit that ends here unusable."""
+        found = None
+        kinds = ((self._readable.forbidden, Unusable.FORBIDDEN), (self._readable.invalid, Unusable.INVALID_UTF8))
+        for offsets, problem in kinds:
+            while offsets and offsets[0] < self._expat.CurrentByteIndex:
+                if offsets.popleft() >= self._unit_begin:
+                    found = problem
+        return found
 
     def _characters(self, text: str) -> None:
         if self._text is None or self._hidden:

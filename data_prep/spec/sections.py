@@ -104,7 +104,7 @@ class Clean(Section):
     """Filters. Each counts what it drops; the counts are in the report and in manifest.json.
 
     Validation and test text that the specification gives is never thinned out: only pairs that cannot be used at all
-    are dropped from it (empty, invalid UTF-8, longer than the maximum lengths).
+    are dropped from it (empty, invalid UTF-8, longer than the maximum lengths, the same sentence on both sides).
     """
 
     min_words: int = Field(1, ge=1, description="Fewest words on the pivot's side (no pivot: the first language).")
@@ -125,7 +125,9 @@ class Clean(Section):
     no_letters: Literal["drop", "keep"] = Field(
         "drop", description="Pairs with a side of numbers, punctuation or symbols only."
     )
-    copies: Literal["drop", "keep"] = Field("drop", description="Pairs whose two sides are equal.")
+    copies: Literal["drop", "keep"] = Field(
+        "drop", description="Training pairs whose two sides are equal; they never become validation or test text."
+    )
     wrong_script: Literal["drop", "keep"] = Field(
         "drop",
         description="Pairs with a side that has too few letters in a script its language is written in. Usual scripts "
@@ -141,6 +143,12 @@ class Clean(Section):
     )
     control_characters: Literal["strip", "drop"] = Field(
         "strip", description="NUL and other control characters: taken out of the text, or the pair dropped."
+    )
+    entities: Literal["keep", "unescape", "drop"] = Field(
+        "keep",
+        description="Escaped characters such as &amp;, &#39; and &lt;b&gt;, as Moses' tokenizer and web pages write "
+        "them: left as they are, replaced by the characters themselves (in validation and test text too), or the "
+        "training pair dropped. What is kept is counted in the report.",
     )
     duplicates: Literal["drop", "keep"] = Field(
         "drop", description="Pairs of two sentences that occurred before, in either order; see duplicates_across."

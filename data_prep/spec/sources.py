@@ -52,13 +52,16 @@ class TmxSource(Section):
     languages: list[str] | None = Field(
         None,
         description="The file's codes (xml:lang) of the pair's first and second language, regional variants included: "
-        "en matches en-US; null: the pair's own codes.",
+        "en matches en-US, but in [zh, zh-TW] zh does not match zh-TW; null: the pair's own codes.",
     )
 
     @field_validator("languages")
     @classmethod
     def _two_languages(cls, languages: list[str] | None) -> list[str] | None:
-        return _two_different("languages", languages, "[en, nso]")
+        _two_different("languages", languages, "[en, nso]")
+        if languages is not None and len({name.lower().replace("_", "-") for name in languages}) == 1:
+            raise ValueError(f"languages {languages} are one tag in two spellings; they must differ, e.g. [en, nso]")
+        return languages
 
 
 class JsonLinesSource(Section):

@@ -26,7 +26,7 @@ from typing import Any
 from smoe_ds.data.shards import sha256_of
 from smoe_ds.errors import DataError
 
-PREPARATION_VERSION = 3
+PREPARATION_VERSION = 4
 """Raised when the same specification and text would give another corpus, so that old results are not reused."""
 
 Entry = dict[str, Any]
