@@ -54,7 +54,7 @@ NOTICES = {
     "duplicates": "pairs that occurred before",
     "near_duplicates": "pairs that occurred before in nearly the same form",
     "other_script": "pairs with a side that has too few letters in a script of its language",
-    "swapped": "pairs whose sides look exchanged, by the words of the rest of the text or of other texts",
+    "swapped": "pairs whose sides look exchanged, by the words of the text, of other texts or of the languages",
 }
 """What is counted without dropping anything."""
 

@@ -17,7 +17,8 @@ from data_prep.languages.function_words import function_words
 
 _ENOUGH_LINES, _ENOUGH_WORDS = 50, 20  # less tells nothing
 _MARGIN = 0.2  # real text of 100 pairs: a side is like its language elsewhere by 0.35 to 0.85, the other by 0.1 at most
-_FEW_LINES, _FEW_WORDS = 20, 60  # for function words, which are many in any text
+_FEW_LINES, _FEW_WORDS = 20, 20  # less tells nothing, for function words, which are many in any text
+_DIFFERENT = 3  # of them, that one frequent word may not decide alone
 _SHARE, _TIMES = 0.1, 3.0  # so much more must they be on one side, and so many times as many
 
 
@@ -53,17 +54,17 @@ def by_function_words(pair: str, text: Sides) -> bool | None:
     """Whether the function words of a text's languages are on the other side; None if they do not tell."""
     if text.number < _FEW_LINES or min(int(side.counts.sum()) for side in text.words) < _FEW_WORDS:
         return None
-    right = wrong = 0.0
+    shares = np.zeros(2)  # of their own side, and of the other
+    different = np.zeros(2, int)
     for side, language in enumerate(pair.split("-")):
         buckets = [crc32(word.encode()) % NUM_BUCKETS for word in function_words(language)]
-        right += _share(text.words[side], buckets)
-        wrong += _share(text.words[1 - side], buckets)
-    lower, higher = sorted((right, wrong))
-    return wrong > right if higher - lower > _SHARE and higher > _TIMES * lower else None
-
-
-def _share(words: FrequentWords, buckets: list[int]) -> float:
-    return float(words.counts[np.isin(words.buckets, buckets)].sum() / words.counts.sum())
+        for place, words in enumerate((text.words[side], text.words[1 - side])):
+            found = np.isin(words.buckets, buckets)
+            shares[place] += words.counts[found].sum() / words.counts.sum()
+            different[place] += np.count_nonzero(found)
+    most = int(shares.argmax())
+    tells = shares[most] - shares[1 - most] > _SHARE and shares[most] > _TIMES * shares[1 - most]
+    return most == 1 if tells and different[most] >= _DIFFERENT else None
 
 
 def _evidence(

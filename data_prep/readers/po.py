@@ -51,17 +51,22 @@ def catalog_messages(path: Path, notes: Notes, *, refuse_invalid: bool) -> list[
         data = data.removeprefix(codecs.BOM_UTF8)
         notes.counts["byte_order_mark"] += 1
     _check_encoding(path, data)
+    charset = _charset(path, data)
+    text = data.decode(charset, "surrogateescape")
+    _note_invalid(path, text, charset, notes, refuse_invalid=refuse_invalid)
+    return list(po_messages(text, str(path), charset))
+
+
+def _charset(path: Path, data: bytes) -> str:
+    """The encoding that the header names.
+
+    A header is read in the encoding that it seems to name, because in some a character may end in a backslash.
+    """
     named = _NAMES_CHARSET.search(data)
     charset = charset_of(named[1].decode() if named else "", path)
-    messages = list(po_messages(data.decode(charset, "surrogateescape"), str(path), charset))
-    header = next((message for message in messages if message.is_header), None)
-    if header is not None and codecs.lookup(other := charset_of(header.translations[0], path)) != codecs.lookup(
-        charset
-    ):
-        charset = other  # an unusual way of writing the header
-        messages = list(po_messages(data.decode(charset, "surrogateescape"), str(path), charset))
-    _note_invalid(path, data.decode(charset, "surrogateescape"), charset, notes, refuse_invalid=refuse_invalid)
-    return messages
+    messages = po_messages(data.decode(charset, "surrogateescape"), str(path), charset)
+    header = next((message for message in messages if message.is_header), None)  # often the first, and then no more
+    return charset if header is None else charset_of(header.translations[0], path)
 
 
 def _check_encoding(path: Path, data: bytes) -> None:

@@ -147,10 +147,10 @@ class _Parser:
             yield from self.finish()
         obsolete = comment.startswith("#~")
         inner = comment[2:].strip() if obsolete else comment
-        if inner.startswith(("#,", "#=")):
+        if inner.startswith("#,"):
             if self._last not in ("", "domain"):
                 raise self.error(line, f"has flags inside a message: {comment[:60]!r}")
-            self._fuzzy |= "fuzzy" in re.split(r"[,\s]+", inner[2:])
+            self._fuzzy = "fuzzy" in re.split(r"[,\s]+", inner[2:])
         elif obsolete and inner and not inner.startswith("|"):
             self._fuzzy = False
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.data_prep.test_languages import SENTENCES
 
 from data_prep.cleaning.clean import DROP_REASONS, NEAR, NUM_HASHES, PAIR, SRC_KEY, TGT_KEY, Cleaned, Cleaner
 from data_prep.languages.codes import usual_scripts
@@ -19,6 +18,7 @@ from data_prep.readers.block import Block
 from data_prep.readers.sides import SidePair, Unusable
 from data_prep.spec.sections import Clean
 from data_prep.text.normalise import digest, key, near_key, tidy
+from tests.data_prep.languages.test_codes import SENTENCES
 
 INVALID, LONG = Unusable.INVALID_UTF8, Unusable.TOO_LONG
 EVERYTHING_KEPT: dict[str, Any] = {"no_letters": "keep", "copies": "keep", "wrong_script": "keep", "max_ratio": None}

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from data_prep.readers import read_source, source_files
-from data_prep.readers.compressed import SUFFIXES
 from data_prep.readers.notes import Notes
 from data_prep.readers.sides import SidePair, Unusable
+from data_prep.spec.file_name import COMPRESSED
 from data_prep.spec.sections import PairSpec
 from smoe_ds.errors import DataError
 from tests.helpers.catalogs import compiled_catalog
@@ -47,7 +47,7 @@ def reading(folder: Path, files: dict[str, bytes], source: dict[str, Any], pair:
     return (found for block in blocks for found in block.pairs())
 
 
-@pytest.mark.parametrize("suffix", ["", *SUFFIXES])
+@pytest.mark.parametrize("suffix", ["", *COMPRESSED])
 def test_compressible_kinds(tmp_path: Path, suffix: str) -> None:
     def files(**contents: bytes) -> dict[str, bytes]:
         return {f"{name}{suffix}": COMPRESS[suffix](data) for name, data in contents.items()}
