@@ -50,7 +50,7 @@ def _character(match: re.Match[bytes]) -> str | None:
         text = html.unescape(f"&#{number};")  # 128 to 159 mean those of Windows
         return None if text in ("", "\ufffd") else text
     name = match["name"].decode()
-    if name.lower() in _FREQUENT:
-        return _NAMED[name.lower()]
     is_torn = match["before"] or match["after"]
+    if name.lower() in _FREQUENT:
+        return _NAMED.get(name, _NAMED[name.lower()])
     return None if is_torn else _NAMED.get(name)
