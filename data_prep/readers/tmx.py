@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from xml.parsers import expat
 
@@ -70,7 +71,8 @@ def matches(tag: str, language: str) -> bool:
     return tag == language or tag.startswith(language + "-")
 
 
-def sides_of_tag(tag: str, languages: Sequence[str]) -> list[int]:
+@lru_cache(maxsize=1024)  # a file has few tags and many variants
+def sides_of_tag(tag: str, languages: tuple[str, ...]) -> list[int]:
     """Which of the two sides a variant belongs to: of two languages that it matches, the one that says more."""
     chosen = [side for side, language in enumerate(languages) if matches(tag, language)]
     subtags = _subtags(tag)
@@ -102,7 +104,7 @@ class _Parser:
         self._num_invalid = self._num_non_ascii = 0  # units
         self._unit_begin = self._unit_line = 0
         self._has_segment = False
-        self._path, self._languages = path, languages
+        self._path, self._languages = path, tuple(languages)
         self._pairs: deque[SidePair] = deque()
         self._elements: list[str] = []
         self._unit: tuple[list[Side], list[Side]] | None = None
@@ -186,7 +188,7 @@ class _Parser:
         if tag in self.seen or len(self.seen) < 1000:
             self.seen[tag] += 1
         assert self._unit is not None
-        self._sides = [self._unit[number] for number in sides_of_tag(tag, self._languages)]
+        self._sides = [self._unit[side] for side in sides_of_tag(tag, self._languages)]
         self._has_segment = False
         if any(len(side) >= MAX_VARIANTS for side in self._sides):
             raise self._error(f"more than {MAX_VARIANTS} variants in {tag} in one unit", "split the unit")
