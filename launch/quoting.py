@@ -19,7 +19,9 @@ def check_printable(what: str, text: str) -> str:
     """
     wrong = next((character for character in text if ord(character) < 32 or ord(character) == 127), None)
     if wrong is not None:
-        raise LaunchError(f"{what}: {text!r} has the control character {wrong!r}; a script cannot carry it, remove it")
+        raise LaunchError(
+            f"{what}: {text!r} has the control character {wrong!r}, which a script cannot contain; remove it"
+        )
     return text
 
 

@@ -6,9 +6,9 @@ usage() {
   cat <<'TEXT'
 Usage: bash launch/test.sh [pytest arguments]
 
-Makes a virtual environment (VENV, default .venv in the repository) with the test tools, then runs
+Makes a virtual environment (VENV, default .venv in the repository) with the test tools. Then it runs
 ruff format --check, ruff check, mypy, bash -n and pytest. Arguments go to pytest: bash launch/test.sh tests/moe -x
-Exit status: 0 if all pass. Needs no GPU, no MPI and no SLURM; tests of those skip where they are missing.
+Exit status: 0 if all pass. You need no GPU, no MPI and no SLURM: tests for these are skipped if they are missing.
 TEXT
 }
 

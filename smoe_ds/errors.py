@@ -1,4 +1,4 @@
-"""Errors a user can cause and mend: one line that says where, what was expected, what was found and the remedy.
+"""Errors a user can cause and fix: one line that says where, what was expected, what was found and the remedy.
 
 The command line prints the message and exits with code 2; a traceback appears only with ``--debug``.
 """

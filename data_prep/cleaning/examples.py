@@ -20,7 +20,7 @@ NUM_EXAMPLES = 10
 MAX_CHARACTERS = 200
 _NO_TEXT = {
     Unusable.INVALID_UTF8: "(not UTF-8)",
-    Unusable.TOO_LONG: "(far too long to be read)",
+    Unusable.TOO_LONG: "(far too long to read)",
     Unusable.FORBIDDEN: "(with a character that XML forbids)",
 }
 Ranked = dict[str, list[list[Any]]]

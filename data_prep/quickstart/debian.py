@@ -61,7 +61,7 @@ class PackageStore:
         if len(absent) == len(wanted):
             raise FetchError(f"apt offers none of the packages {', '.join(wanted)}; check /etc/apt/sources.list")
         if absent:
-            print(f"not in this release, done without: {', '.join(absent)}", flush=True)
+            print(f"not in this release, so left out: {', '.join(absent)}", flush=True)
         return [self.folder / self._packages[name]["file"] for name in asked if name in self._packages]
 
     def _read_manifest(self) -> None:
@@ -71,7 +71,9 @@ class PackageStore:
             manifest = json.loads(self._manifest.read_text(encoding="utf-8"))
             self._packages, self._unavailable = dict(manifest["packages"]), list(manifest["unavailable"])
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{self._manifest}: not the list of packages written here ({error}); delete it") from error
+            raise DataError(
+                f"{self._manifest}: not a list of packages written by this program ({error}); delete it"
+            ) from error
 
     def _is_here(self, name: str) -> bool:
         entry = self._packages.get(name)

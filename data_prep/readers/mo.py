@@ -3,16 +3,39 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from pydantic import Field
+
+from data_prep.readers.block import Block
+from data_prep.readers.catalogs import Markup, MessageLanguage, check_msgid, gettext_pairs
+from data_prep.readers.file_name import FileName
 from data_prep.readers.gettext_messages import MessagePairs, charset_of
 from data_prep.readers.notes import Notes
 from data_prep.readers.sides import SidePair, Unusable
+from data_prep.readers.source import Reading, Source, in_blocks
 from smoe_ds.errors import DataError
 
 _MAGIC = 0x950412DE
 _LAST = 0xFFFFFFFF  # in place of a segment's number: the string ends here
+
+
+class MoSource(Source):
+    """A compiled gettext catalog. Plural messages give two pairs; contexts and untranslated messages are left out."""
+
+    mo: FileName = Field(description="The file.")
+    msgid: MessageLanguage = None
+    markup: Markup = "strip"
+
+    def files(self) -> tuple[str, ...]:
+        return (self.mo,)
+
+    def blocks(self, paths: Sequence[Path], reading: Reading) -> Iterator[Block]:
+        return in_blocks(gettext_pairs(read_mo(paths[0], reading.notes), self.msgid, self.markup, reading))
+
+    def check(self, languages: tuple[str, str]) -> None:
+        check_msgid(self.msgid, languages)
 
 
 def read_mo(path: Path, notes: Notes) -> Iterator[SidePair]:
@@ -51,7 +74,7 @@ def _entries(path: Path, data: bytes) -> list[tuple[bytes, bytes]]:
     """All (message id, translation), with contexts and NUL bytes between plural forms."""
     order = next((order for order in "<>" if data[:4] == struct.pack(f"{order}I", _MAGIC)), None)
     if order is None:
-        raise DataError(f"{path}: is no compiled gettext catalog (.mo): starts with {data[:4]!r}")
+        raise DataError(f"{path}: is not a compiled gettext catalog (.mo): starts with {data[:4]!r}")
     try:
         revision, count, ids, translations = struct.unpack_from(f"{order}4I", data, 4)
         if revision >> 16 > 1:

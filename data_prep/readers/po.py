@@ -4,18 +4,42 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from pydantic import Field
+
+from data_prep.readers.block import Block
+from data_prep.readers.catalogs import Markup, MessageLanguage, check_msgid, gettext_pairs
 from data_prep.readers.compressed import open_bytes
+from data_prep.readers.file_name import FileName
 from data_prep.readers.gettext_messages import MessagePairs, charset_of
 from data_prep.readers.notes import Notes
 from data_prep.readers.po_messages import Message, po_messages
 from data_prep.readers.sides import SidePair, is_text
+from data_prep.readers.source import Reading, Source, in_blocks
 from smoe_ds.errors import DataError
 
 MAX_BYTES = 256 << 20  # of a catalog, which is held in memory; the largest in use have 20 MiB
 _NAMES_CHARSET = re.compile(rb'^[^#\n]*Content-Type:[^"\n]*?(charset=[\w.:-]+)', re.IGNORECASE | re.MULTILINE)
+
+
+class PoSource(Source):
+    """A gettext catalog in source form. Plural messages give two pairs; fuzzy, obsolete and untranslated ones none."""
+
+    po: FileName = Field(description="The file.")
+    msgid: MessageLanguage = None
+    markup: Markup = "strip"
+
+    def files(self) -> tuple[str, ...]:
+        return (self.po,)
+
+    def blocks(self, paths: Sequence[Path], reading: Reading) -> Iterator[Block]:
+        messages = read_po(paths[0], reading.notes, refuse_invalid=reading.refuse_invalid)
+        return in_blocks(gettext_pairs(messages, self.msgid, self.markup, reading))
+
+    def check(self, languages: tuple[str, str]) -> None:
+        check_msgid(self.msgid, languages)
 
 
 def read_po(path: Path, notes: Notes, *, refuse_invalid: bool) -> Iterator[SidePair]:
@@ -28,7 +52,7 @@ def read_po(path: Path, notes: Notes, *, refuse_invalid: bool) -> Iterator[SideP
             unusable.
 
     Raises:
-        DataError: the file cannot be read or decoded, or a line is no gettext statement.
+        DataError: the file cannot be read or decoded, or a line is not a gettext statement.
     """
     messages = catalog_messages(path, notes, refuse_invalid=refuse_invalid)
     headers = [message for message in messages if message.is_header]

@@ -60,7 +60,7 @@ def po_messages(text: str, place: str, charset: str) -> Iterator[Message]:
         charset: the encoding of bytes that the text spells as numbers (``\\303\\251``).
 
     Raises:
-        DataError: a line is no gettext statement, or a message is incomplete.
+        DataError: a line is not a gettext statement, or a message is incomplete.
 
     Source: "The Format of PO Files" in the gettext manual; where it is silent, as ``msgfmt`` reads it.
     """
@@ -69,7 +69,7 @@ def po_messages(text: str, place: str, charset: str) -> Iterator[Message]:
     while position < len(text):
         match = _TOKEN.match(text, position)
         if match is None:
-            raise parser.error(line + 1, f"is no gettext statement: {text[position:].splitlines()[0][:60]!r}")
+            raise parser.error(line + 1, f"is not a gettext statement: {text[position:].splitlines()[0][:60]!r}")
         position = match.end()
         line += match.lastgroup == "end"
         yield from parser.take(match, line + 1)
@@ -131,7 +131,7 @@ class _Parser:
 
     def _add_string(self, text: str, line: int) -> None:
         if not self._last:
-            raise self.error(line, f"is no gettext statement, and no text of one: {text[:60]!r}")
+            raise self.error(line, f"is not a gettext statement, and no text of one: {text[:60]!r}")
         text = self._unescaped(text, line)
         message = self._message
         if self._last == "msgstr[]":

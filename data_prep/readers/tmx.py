@@ -12,9 +12,14 @@ from functools import lru_cache
 from pathlib import Path
 from xml.parsers import expat
 
+from pydantic import Field, field_validator
+
+from data_prep.readers.block import Block
 from data_prep.readers.compressed import open_bytes
+from data_prep.readers.file_name import FileName
 from data_prep.readers.notes import Notes
 from data_prep.readers.sides import Side, SidePair, Unusable
+from data_prep.readers.source import Reading, Source, in_blocks, two_different
 from data_prep.readers.xml_text import XmlText
 from smoe_ds.errors import DataError
 
@@ -25,6 +30,31 @@ MAX_TOKEN_BYTES = 16 << 20  # of a tag or comment, which the parser holds in mem
 _CHUNK = 1 << 16
 _CODE_ELEMENTS = {"bpt", "ept", "it"}  # the native code of a paired tag, in the middle of words too
 _PLACEHOLDERS = {"ph", "ut"}  # a code that stands alone: a line break, an image
+
+
+class TmxSource(Source):
+    """A translation memory, plain or compressed. Each variant in a unit gives a pair; markup is removed."""
+
+    tmx: FileName = Field(description="The file.")
+    languages: list[str] | None = Field(
+        None,
+        description="The codes (xml:lang) that the file uses for the first and second language. en also matches en-US, "
+        "but zh not zh-TW in [zh, zh-TW]. null: the pair's own codes.",
+    )
+
+    @field_validator("languages")
+    @classmethod
+    def _two_languages(cls, languages: list[str] | None) -> list[str] | None:
+        if languages is not None and len({"-".join(_subtags(name)) for name in languages}) == 1 < len(languages):
+            raise ValueError(f"languages {languages} are one tag in two spellings; they must differ, e.g. [en, nso]")
+        return two_different("languages", languages, "[en, nso]")
+
+    def files(self) -> tuple[str, ...]:
+        return (self.tmx,)
+
+    def blocks(self, paths: Sequence[Path], reading: Reading) -> Iterator[Block]:
+        languages = self.languages or reading.languages
+        return in_blocks(read_tmx(paths[0], languages, reading.notes, refuse_invalid=reading.refuse_invalid))
 
 
 def read_tmx(path: Path, languages: Sequence[str], notes: Notes, *, refuse_invalid: bool) -> Iterator[SidePair]:
@@ -126,7 +156,7 @@ class _Parser:
         self._parse(readable, False)
         if self._fed - self._expat.CurrentByteIndex > MAX_TOKEN_BYTES:
             raise self._error(
-                f"a tag or comment of more than {MAX_TOKEN_BYTES >> 20} MiB", "it is no translation memory"
+                f"a tag or comment of more than {MAX_TOKEN_BYTES >> 20} MiB", "it is not a translation memory"
             )
 
     def finish(self) -> None:
@@ -148,7 +178,7 @@ class _Parser:
             self._expat.Parse(data, final)
         except expat.ExpatError as error:
             raise self._error(
-                f"no well-formed XML ({expat.ErrorString(error.code)})", "mend or export it again"
+                f"not well-formed XML ({expat.ErrorString(error.code)})", "fix or export it again"
             ) from error
         except (LookupError, ValueError) as error:  # an encoding that Python does not know, or of several bytes
             raise self._error(f"cannot be decoded ({error})", "convert the file to UTF-8") from error
@@ -167,9 +197,9 @@ class _Parser:
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         if not self._elements and name != "tmx":
-            raise self._error(f"root element is {name}", "expected tmx; it is no translation memory")
+            raise self._error(f"root element is {name}", "expected tmx; it is not a translation memory")
         if len(self._elements) >= MAX_DEPTH:
-            raise self._error(f"more than {MAX_DEPTH} elements within each other", "it is no translation memory")
+            raise self._error(f"more than {MAX_DEPTH} nested elements", "it is not a translation memory")
         self._elements.append(name)
         if self._text is not None:
             self._hidden += name in _CODE_ELEMENTS | _PLACEHOLDERS

@@ -35,7 +35,7 @@ def check_writable(folder: Path) -> None:
     try:
         there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         if not there.is_dir():
-            problem = f"{there} is no folder" if there != folder else "is no folder"
+            problem = f"{there} is not a folder" if there != folder else "is not a folder"
         elif not os.access(there, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
             problem = f"nothing can be written in {there}"
     except OSError as error:

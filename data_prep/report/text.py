@@ -42,10 +42,10 @@ def warnings_of(report: Mapping[str, Any], vocabulary: Mapping[str, Any]) -> Ite
             if "drawn" in counts and counts["drawn"] < counts["asked"]:
                 yield (
                     f"{pair} {split}: {counts['drawn']} of {counts['asked']} sentences drawn; "
-                    "the text holds no more within held_out.max_fraction"
+                    "held_out.max_fraction allows no more"
                 )
     if vocabulary["pieces"] < vocabulary["requested"]:
-        yield f"vocabulary: {vocabulary['pieces']} of {vocabulary['requested']} pieces; the text holds no more"
+        yield f"vocabulary: {vocabulary['pieces']} of {vocabulary['requested']} pieces; the text has no more"
     for language, figures in vocabulary.get("languages", {}).items():
         share = figures["character_coverage"]
         if share is not None and share < _MIN_COVERAGE:

@@ -91,9 +91,9 @@ def _missing(settings: PairList, listed: ListedCorpus, incomplete: dict[str, Pai
     lines = [f"  {base / file}: {' '.join(obtain.split())}" for file, obtain in places.items()]
     lines += [f"  {text}" for text in _unread(listed, incomplete)]
     head = (
-        f"pair_list {settings.name}: {len(places)} missing of {listed.corpus} (described at {listed.described}); get "
-        "each where its line says, nothing is downloaded for you; or mend pair_list.root; or set pair_list.missing to "
-        "leave_out for the pairs that are complete:"
+        f"pair_list {settings.name}: {len(places)} file{'s' * (len(places) > 1)} missing from {listed.corpus} "
+        f"(described at {listed.described}); download each from where its line says, or correct pair_list.root, or set "
+        "pair_list.missing to leave_out to prepare only the pairs that are complete:"
     )
     return "\n".join([head, *lines])
 
@@ -115,7 +115,7 @@ def _unlisted(settings: PairList, listed: ListedCorpus, base: Path) -> Iterator[
         if folder.is_dir() and folder.name not in listed.pairs:
             near = nearest(folder.name, listed.pairs)
             hint = f"; is it {near}?" if near else ""
-            yield f"{folder.name}: {release / folder.parent.name / folder.name} is no pair of {settings.name}{hint}"
+            yield f"{folder.name}: {release / folder.parent.name / folder.name} is not a pair of {settings.name}{hint}"
 
 
 def _shown(names: list[str]) -> str:

@@ -9,19 +9,11 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from data_prep.readers import KINDS
 from data_prep.spec.expand_list import expand
 from data_prep.spec.pair_lists import PairList
 from data_prep.spec.sections import Clean, ExpectedLines, HeldOut, PairSpec, SentencePieceSpec, Shards, Spec
-from data_prep.spec.sources import (
-    JsonLinesSource,
-    MediaWikiFiles,
-    MediaWikiSource,
-    MoSource,
-    PoSource,
-    TextPairSource,
-    TmxSource,
-    TsvSource,
-)
+from data_prep.spec.sources import section_in
 from data_prep.spec.yaml_text import number_meant, read_yaml
 from smoe_ds.config.nearest import nearest
 from smoe_ds.config.problems import dotted, found
@@ -36,15 +28,6 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "pairs": PairSpec,
     "expect": ExpectedLines,
     "pair_list": PairList,
-}
-SOURCES: dict[str, type[BaseModel]] = {
-    "text": TextPairSource,
-    "tsv": TsvSource,
-    "tmx": TmxSource,
-    "jsonl": JsonLinesSource,
-    "mo": MoSource,
-    "po": PoSource,
-    "mediawiki": MediaWikiSource,
 }
 
 
@@ -71,7 +54,7 @@ def load_spec(path: Path, overrides: Sequence[str] = (), base: Path | None = Non
         base: folder that its relative paths are relative to; None: the file's.
 
     Raises:
-        ConfigError: the file is missing or no YAML, or a key or value is wrong; all problems at once.
+        ConfigError: the file is missing or not YAML, or a key or value is wrong; all problems at once.
         DataError: files of its pair list are missing.
     """
     try:
@@ -79,7 +62,7 @@ def load_spec(path: Path, overrides: Sequence[str] = (), base: Path | None = Non
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; expected {_expected(path)}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: no YAML: {error}") from error
+        raise ConfigError(f"{path}: not YAML: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(
             f"{path}: expected keys such as output and pairs, {found(content)}; see data_prep/example.yaml"
@@ -87,7 +70,7 @@ def load_spec(path: Path, overrides: Sequence[str] = (), base: Path | None = Non
     for override in overrides:
         _apply(content, override)
     if "left_out" in content:
-        raise ConfigError(f"{path}: left_out: is filled in for pair_list and cannot be given; remove it")
+        raise ConfigError(f"{path}: left_out: is filled in by the program; remove it")
     spec = _validated(content, path)
     if spec.pair_list is None:
         return spec
@@ -122,11 +105,11 @@ def _apply(content: dict[str, Any], override: str) -> None:
         content = content[name]
         if isinstance(content, list):
             raise ConfigError(
-                f"--set {override}: {name} is a list, whose entries --set does not reach; write them into the file"
+                f"--set {override}: {name} is a list, and --set cannot change its entries; change them in the file"
             )
         if not isinstance(content, dict):
             sections = [name for name in SECTIONS if name in Spec.model_fields and name != "pairs"]
-            raise ConfigError(f"--set {override}: {name} is no section; sections are {', '.join(sections)}")
+            raise ConfigError(f"--set {override}: {name} is not a section; sections are {', '.join(sections)}")
     content[path[-1]] = read_yaml(value, f"--set {override}: value is")
 
 
@@ -155,11 +138,11 @@ def _place(location: Sequence[str | int]) -> tuple[str, type[BaseModel]]:
     section: type[BaseModel] = Spec
     parts: list[str | int] = []
     for position, part in enumerate(location):
-        is_tag = position > 0 and isinstance(location[position - 1], int) and part in SOURCES
+        is_tag = position > 0 and isinstance(location[position - 1], int) and part in KINDS
         if is_tag:
-            section = SOURCES[str(part)]
+            section = KINDS[str(part)]
             continue
         parts.append(part)
         if position < len(location) - 1:
-            section = SECTIONS.get(str(part), MediaWikiFiles if part == "mediawiki" else section)
+            section = SECTIONS.get(str(part)) or section_in(section, str(part)) or section
     return dotted(parts), section

@@ -36,15 +36,15 @@ def read_yaml(text: str, where: str) -> Any:
         where: what it is, for the message, e.g. its file.
 
     Raises:
-        ConfigError: it is no YAML.
+        ConfigError: it is not YAML.
     """
     try:
         return yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date of no calendar
         problem = " ".join(str(error).replace('in "<unicode string>", ', "at ").split())
-        raise ConfigError(f"{where} no YAML: {problem}") from error
+        raise ConfigError(f"{where} not YAML: {problem}") from error
     except RecursionError as error:
-        raise ConfigError(f"{where} no YAML that can be read: its brackets or lists are nested too deeply") from error
+        raise ConfigError(f"{where} YAML that cannot be read: its brackets or lists are nested too deeply") from error
 
 
 def number_meant(value: Any) -> str | None:

@@ -53,7 +53,7 @@ def needing(path: Path, size: int) -> Iterator[None]:
             raise
         raise DataError(
             f"{path}: {error.strerror}: it needs {size:,} bytes, {_free(path):,} are free; make room and run the same "
-            "command again: it goes on from what is finished"
+            "command again: it continues from what is finished"
         ) from error
 
 

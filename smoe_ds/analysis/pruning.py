@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from smoe_ds.analysis.expert_use import ExpertUse, count_choices
+from smoe_ds.config.moe import MoeConfig
 from smoe_ds.data.corpus import Corpus
 from smoe_ds.data.validation_batches import ValidationBatches
 from smoe_ds.decode.translator import Translator
 from smoe_ds.errors import ConfigError, DataError
 from smoe_ds.moe.placement import Placement
+from smoe_ds.weights.pruned import placement_of
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,61 @@ class KeepRule:
 
     number: int | None = None
     share: float | None = None
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """Which experts go, and from what that was decided.
+
+    Attributes:
+        rule: what is kept.
+        directions: those the model is to serve.
+        split: held-out text whose choices were counted.
+        corpus: fingerprint of the corpus with that text.
+        use: choices by direction and block.
+        removed: logical numbers of the experts that go, by block name.
+        num_experts: experts of a whole block.
+    """
+
+    rule: KeepRule
+    directions: tuple[str, ...]
+    split: str
+    corpus: str
+    use: Mapping[str, Mapping[str, ExpertUse]]
+    removed: Mapping[str, Sequence[int]]
+    num_experts: int
+
+    def as_json(self) -> dict[str, Any]:
+        """As an export keeps it, beside the removed experts."""
+        return {
+            "rule": asdict(self.rule),
+            "directions": list(self.directions),
+            "split": self.split,
+            "corpus": self.corpus,
+            "use": use_as_json(self.use),
+        }
+
+
+def choose_experts(
+    translator: Translator, corpus: Corpus, split: str, directions: Sequence[str], moe: MoeConfig, rule: KeepRule
+) -> Pruning:
+    """Counts choices, and decides by them which experts go.
+
+    Args:
+        translator: the whole model.
+        corpus: with the text to count on.
+        split: of it.
+        directions: those the model is to serve.
+        moe: settings of its blocks.
+        rule: what is kept.
+
+    Raises:
+        ConfigError: the rule asks for a number of experts that cannot be.
+        DataError: the corpus has another vocabulary or no sentence of a direction.
+    """
+    use, placement = measure_use(translator, corpus, split, directions), placement_of(moe)
+    removed = experts_to_remove(use, placement, moe.top_k, rule)
+    return Pruning(rule, tuple(directions), split, corpus.fingerprint, use, removed, placement.num_experts)
 
 
 def fewest_kept(placement: Placement, top_k: int) -> list[int]:

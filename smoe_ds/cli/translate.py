@@ -9,7 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from smoe_ds.cli.arguments import add_model_arguments, positive
+from smoe_ds.cli.arguments import add_model_arguments
+from smoe_ds.cli.messages import note
+from smoe_ds.cli.open_model import open_run
+from smoe_ds.cli.values import positive
 
 if TYPE_CHECKING:
     from smoe_ds.decode.load import TrainedModel
@@ -21,35 +24,24 @@ HELP = "translate text with a trained model"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     add_model_arguments(parser)
-    parser.add_argument("--to", required=True, metavar="LANG", help="target language, e.g. cat")
-    parser.add_argument("--from", dest="source", metavar="LANG", help="source language; only checked, never needed")
-    parser.add_argument("--input", type=Path, metavar="FILE", help="read this file, not stdin")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write this file, not stdout")
-    parser.add_argument("--scores", action="store_true", help="write SCORE, a tab, then the translation")
+    parser.add_argument("--to", required=True, metavar="LANG", help="language to translate into, for example cat")
+    parser.add_argument(
+        "--from",
+        dest="source",
+        metavar="LANG",
+        help="language of the input; the model does not need it, but you are warned if it was not trained on this "
+        "direction",
+    )
+    parser.add_argument("--input", type=Path, metavar="FILE", help="file to read (default: stdin)")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="file to write (default: stdout)")
+    parser.add_argument("--scores", action="store_true", help="write the score and a tab before each translation")
     parser.add_argument(
         "--chunk",
         type=positive,
         default=1000,
         metavar="N",
-        help="lines read, sorted by length and answered at a time (default 1000; 1 answers line by line)",
+        help="lines to read before translating them, sorted by length; 1 answers line by line (default: 1000)",
     )
-
-
-def open_run(args: argparse.Namespace, device: str | None = None) -> TrainedModel:
-    """The run or exported model that the arguments of `add_model_arguments` name, on a device in place of theirs."""
-    import torch
-
-    from smoe_ds.decode.load import open_trained
-    from smoe_ds.errors import LaunchError
-
-    if args.device == "cuda" and not torch.cuda.is_available():
-        raise LaunchError("--device cuda: PyTorch finds no GPU; use --device cpu")
-    overrides = list(args.overrides)
-    if args.beam is not None:
-        overrides.append(f"smoe.decode.beam_size={args.beam}")
-    if args.length_penalty is not None:
-        overrides.append(f"smoe.decode.length_penalty={args.length_penalty}")
-    return open_trained(args.run_dir, overrides, dtype=args.dtype, device=device or args.device)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -68,7 +60,7 @@ def _note_untrained_direction(folder: TrainedModel, args: argparse.Namespace) ->
     trained = folder.config.smoe.data.directions
     direction = f"{args.source}-{args.to}"
     if args.source and trained is not None and direction not in trained:
-        print(f"smoe-ds translate: note: the run was not trained on {direction}", file=sys.stderr)
+        note("translate", f"note: the run was not trained on {direction}")
 
 
 @contextlib.contextmanager
@@ -100,8 +92,8 @@ def _translate(translator: Translator, source: BinaryIO, sink: BinaryIO, args: a
 
 
 def _warn_truncated(number: int, answer: Translation, translator: Translator) -> None:
-    print(
-        f"smoe-ds translate: line {number}: has {answer.num_source_tokens} tokens, the model takes "
-        f"{translator.max_positions} (smoe.model.max_positions); only its beginning is translated, split the line",
-        file=sys.stderr,
+    note(
+        "translate",
+        f"line {number}: has {answer.num_source_tokens} tokens, the model takes {translator.max_positions} "
+        "(smoe.model.max_positions); only its beginning is translated, split the line",
     )

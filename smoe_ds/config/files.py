@@ -94,7 +94,7 @@ def read_layers(path: str, extends: Any = None, chain: Sequence[str] = ()) -> La
     """
     real = os.path.realpath(path)
     if real in chain:
-        raise ConfigError(f"{path}: extends: extends itself by way of {len(chain)} file(s); break the cycle")
+        raise ConfigError(f"{path}: extends: extends itself through {len(chain)} file(s); break the cycle")
     tree = read_file(path)
     own = tree.pop("extends", [])
     layers = Layers()

@@ -19,6 +19,7 @@ from smoe_ds.errors import DataError
 FORMAT = "smoe-corpus"
 VERSION = 2
 MANIFEST = "manifest.json"
+TOKENIZER = "tokenizer.model"
 SPLITS = ("train", "valid", "test")
 _NO_DIGEST = b"0" * 64
 _DIGEST = re.compile(rb'\{\n "sha256": "([0-9a-f]{64})"')
@@ -57,7 +58,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except NotADirectoryError as error:
         raise DataError(f"{folder}: is a file; name the folder that `python -m data_prep SPEC.yaml` wrote") from error
     except OSError as error:
-        remedy = "mend its permissions or its disk; nothing is known to be wrong with the corpus"
+        remedy = "fix its permissions or its disk; nothing is known to be wrong with the corpus"
         raise DataError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
     digest = _DIGEST.match(data)
     if digest is None:

@@ -10,7 +10,7 @@ from smoe_ds.errors import DataError
 
 
 def decoded_lines(raw_lines: Iterable[bytes], source: str) -> Iterator[str]:
-    """Decode lines one by one.
+    """Decodes lines one by one.
 
     Args:
         raw_lines: lines with or without their line feed, e.g. an open binary file.

@@ -79,7 +79,7 @@ class Translator:
         return self.max_positions - special_tokens_src(self.data.source_language_token)
 
     def translate(self, lines: Sequence[str], target_language: str) -> list[Translation]:
-        """Translate lines.
+        """Translates lines.
 
         Args:
             lines: sentences; an empty one gets an empty answer, an over-long one an answer to its beginning.

@@ -52,11 +52,12 @@ class Context:
     @cached_property
     def vocab_size(self) -> int:
         """That of the prepared corpus, else what the run says of it, else the paper's."""
+        from smoe_ds.data.manifest import TOKENIZER
         from smoe_ds.data.tokenizer import Tokenizer
         from smoe_ds.planning.paper_tables import VOCAB_SIZE
 
         data = self.run.smoe.data
-        file = Path(data.path) / "tokenizer.model"
+        file = Path(data.path) / TOKENIZER
         return Tokenizer(file).vocab_size if file.is_file() else data.vocab_size or VOCAB_SIZE
 
     @cached_property

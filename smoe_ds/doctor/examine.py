@@ -69,8 +69,8 @@ def within(seconds: float, look: Callable[[Context], Iterable[Finding]], context
         return [
             Finding(
                 FAILED,
-                f"did not come to an end within {seconds:g} s",
-                "look for a disk or network that hangs; --timeout gives it longer",
+                f"did not finish within {seconds:g} s",
+                "look for a disk or network that hangs; --timeout allows it more time",
             )
         ]
     return found

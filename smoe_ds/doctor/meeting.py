@@ -47,7 +47,7 @@ class Meeting:
         twice = self.store.add(f"here/{self.rank}", 1) > 1
         if twice:
             raise LaunchError(
-                f"{env.launcher}: two processes say that they are rank {self.rank} of {self.world_size}; unset "
+                f"{env.launcher}: two processes claim to be rank {self.rank} of {self.world_size}; unset "
                 "left-over RANK and WORLD_SIZE variables, and start each rank once"
             )
         came = self.collect("host", host, seconds)
@@ -101,7 +101,7 @@ class Meeting:
         answer = self.read(topic, seconds)
         if answer is None:
             raise LaunchError(
-                f"rank 0 of {self.world_size} said nothing for {seconds:.0f} s, or is gone; see its output"
+                f"rank 0 of {self.world_size} has been silent for {seconds:.0f} s, or is gone; see its output"
             )
         return answer[0]
 

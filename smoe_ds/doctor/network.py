@@ -45,7 +45,7 @@ def check_network(context: Context) -> Iterator[Finding]:
             FAILED,
             problem,
             "check that hosts reach each other on all ports, and over which interface (GLOO_SOCKET_IFNAME, "
-            "NCCL_SOCKET_IFNAME); NCCL_DEBUG=INFO says more",
+            "NCCL_SOCKET_IFNAME); NCCL_DEBUG=INFO tells more",
         )
     if not context.meeting.all_agree("network", problem is None, context.seconds):
         if problem is None:
@@ -91,7 +91,7 @@ def exchange_problem(device: torch.device, group: ProcessGroup | None = None) ->
     )
     parts = received.cpu().split(list(map(len, expected)))
     wrong = [source for source, part in enumerate(parts) if not torch.equal(part, expected[source])]
-    return f"all-to-all: what came from ranks {wrong} is not what they sent" if wrong else None
+    return f"all-to-all: what arrived from ranks {wrong} is not what they sent" if wrong else None
 
 
 def _rows(source: int, to: int) -> int:

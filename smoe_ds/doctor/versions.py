@@ -28,7 +28,7 @@ def check_versions(context: Context) -> Iterator[Finding]:
     if required:
         yield compare_required(required, found)
     else:
-        yield Finding(SKIPPED, "packages: skipped because smoe_ds has neither metadata nor a requirements.txt here")
+        yield Finding(SKIPPED, "packages: skipped because smoe_ds has neither metadata nor requirements.txt here")
     everybodys = context.meeting.collect("versions", found, context.seconds / 2)
     if everybodys is not None and context.env.world_size > 1:
         yield compare_ranks(everybodys, context.meeting.hosts)
@@ -101,8 +101,8 @@ def compare_required(required: Mapping[str, str], found: Mapping[str, str]) -> F
     if other:
         return Finding(
             NOTE,
-            f"{known}; other than tested: {', '.join(other)}",
-            "pip install -r requirements.txt takes the tested ones",
+            f"{known}; differ from the tested ones: {', '.join(other)}",
+            "pip install -r requirements.txt installs the tested ones",
         )
     return Finding(OK, f"{known} and {len(required) - 2} more as in requirements.txt")
 
@@ -121,7 +121,7 @@ def compare_ranks(everybodys: Sequence[Mapping[str, str] | None], hosts: Sequenc
         return Finding(
             FAILED,
             "; ".join(differing),
-            "start every rank in the same environment: one that all hosts see, or one container image",
+            "start every rank in the same environment: one that all hosts see, or the same container image",
             scope="run",
         )
     answered = sum(found is not None for found in everybodys)

@@ -10,6 +10,8 @@ from smoe_ds.errors import DataError
 
 TOKENIZERS = ("13a", "intl", "char", "zh", "flores200")
 _SUBWORD_TOKENIZERS = ("flores200",)
+CHRF = "chrF++"
+"""The name of the other metric than BLEU."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,10 @@ class Metrics:
     def __init__(self, tokenize: str = "13a") -> None:
         if tokenize in _SUBWORD_TOKENIZERS:
             check_tokenizer_model(tokenize)
-        from sacrebleu.metrics import BLEU, CHRF
+        from sacrebleu import metrics
 
         # force: no warning that hypotheses look tokenised, which untrained output often does.
-        self._bleu, self._chrf = BLEU(tokenize=tokenize, force=True), CHRF(word_order=2)
+        self._bleu, self._chrf = metrics.BLEU(tokenize=tokenize, force=True), metrics.CHRF(word_order=2)
         self.bleu_name = "spBLEU" if tokenize in _SUBWORD_TOKENIZERS else "BLEU"
         self.score([""], [""])  # the signature names the number of references, known from the first corpus on
 
@@ -56,7 +58,7 @@ class Metrics:
     @property
     def signatures(self) -> dict[str, str]:
         """sacreBLEU's signature of each metric."""
-        return {self.bleu_name: str(self._bleu.get_signature()), "chrF++": str(self._chrf.get_signature())}
+        return {self.bleu_name: str(self._bleu.get_signature()), CHRF: str(self._chrf.get_signature())}
 
 
 def check_tokenizer_model(tokenize: str) -> None:

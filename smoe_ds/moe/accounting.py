@@ -1,151 +1,126 @@
-"""What a stratified block costs, from its sizes alone: strata visited, parameters, FLOPs, rows per rank.
+"""What a stratified block costs, :class:`smoe_ds.moe.layer.StratifiedMoE`, whichever system it is set to.
 
-All of it holds for uniform routing, where every expert that a gate sees is as likely to be chosen.
+Shape letters as in :mod:`smoe_ds.moe`: ``D`` model width, ``F`` feed-forward width, ``E`` experts that a gate sees,
+``L`` strata, ``K`` choices, ``T`` tokens of a stratum, ``R`` rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from smoe_ds.moe.cost import FFN_INNER, FP32, Cost, Storage, feed_forward, layer_norm, total
+from smoe_ds.moe.loads import StratumLoad
 from smoe_ds.moe.placement import Placement
 
-IMBALANCE_LIMIT = 1.05
-"""Expected rows of the busiest rank over the mean, above which another ``ep_size`` is proposed."""
+_LEAN_INNER = {"relu": 1, "gelu": 1, "swiglu": 2}
+"""Tensors [R, F] that experts keep when they are computed the lean way."""
+_GATE_BYTES = 4  # gates compute in float32
 
 
-def stratum_shares(strata: Sequence[int], *, stacked: bool = False) -> list[float]:
-    """Expected share of a block's tokens that enter each stratum.
+@dataclass(frozen=True)
+class BlockSizes:
+    """The settings of a block that its cost depends on.
+
+    Attributes:
+        d_model: D.
+        d_ffn: F.
+        placement: the strata, and on how many ranks their experts lie.
+        top_k: K.
+        activation: of the experts.
+        shared_expert: ``none``, ``add`` or ``cmr``.
+        output_norm: whether the block's output is normalised (``norm: released``).
+        jitter: whether the gate's input is multiplied by noise.
+        backend: how experts are computed, see :func:`smoe_ds.moe.backends.choose_backend`.
+    """
+
+    d_model: int
+    d_ffn: int
+    placement: Placement
+    top_k: int = 2
+    activation: str = "relu"
+    shared_expert: str = "none"
+    output_norm: bool = False
+    jitter: bool = False
+    backend: str = "lean"
+
+
+def stratified_block(
+    sizes: BlockSizes, loads: Sequence[StratumLoad], storage: Storage = FP32, forwards: int = 1
+) -> Cost:
+    """A block in one micro-batch of one rank.
 
     Args:
-        strata: experts per stratum, first stratum first, e.g. ``[4, 12]``.
-        stacked: every token passes every stratum.
-
-    Returns:
-        One number per stratum, the first is 1; their sum is the expected requested capacity.
-
-    Source: a token in stratum i goes on to stratum j + 1 with probability ``n_j / E_i`` (Eq. 5-6 of the paper).
+        sizes: of the block.
+        loads: tokens and rows of each stratum, see :func:`smoe_ds.moe.loads.stratum_loads`; or as they were counted.
+        storage: of the tensors.
+        forwards: forward passes per backward pass, for the exchange: 2 with activation checkpointing.
     """
-    if stacked:
-        return [1.0] * len(strata)
-    shares = [1.0] + [0.0] * (len(strata) - 1)
-    for i in range(len(strata) - 1):
-        visible = sum(strata[i:])
-        for j in range(i, len(strata) - 1):
-            shares[j + 1] += shares[i] * strata[j] / visible
-    return shares
+    row_bytes = sizes.d_model * storage.itemsize
+    tokens = loads[0].tokens
+    expert = feed_forward(sizes.d_model, sizes.d_ffn, sizes.activation, 0, kind="experts")
+    experts = sizes.placement.num_experts
+    cost = Cost(
+        parameters={kind: experts * number for kind, number in expert.parameters.items()},
+        matrices=experts * expert.matrices,
+        exchanged_bytes=sum(load.exchanged_bytes(row_bytes, forwards) for load in loads),
+        temporary_bytes=2 * loads[0].sent_rows * row_bytes,  # what the first stratum sends and gets at once
+    )
+    cost += total(_stratum(sizes, i, load, storage) for i, load in enumerate(loads))
+    if sizes.shared_expert != "none":
+        cost += _shared_expert(sizes, tokens, storage)
+    return cost + layer_norm(sizes.d_model, tokens, storage) if sizes.output_norm else cost
 
 
-def expected_strata(strata: Sequence[int], *, stacked: bool = False) -> float:
-    """Mean number of strata a token passes, its expected requested capacity; 0 without experts.
-
-    Args:
-        strata: experts per stratum, first stratum first.
-        stacked: every token passes every stratum.
-
-    Returns:
-        N_1 of the recursion ``N_i = 1 + sum_{j >= i} (n_j / E_i) N_{j+1}``, between 1 and ``len(strata)``.
-
-    Source: derived from Eq. 5-6; reproduces the FLOPs column of the paper's tables.
-    """
-    return sum(stratum_shares(strata, stacked=stacked)) if strata else 0.0
+def _stratum(sizes: BlockSizes, stratum: int, load: StratumLoad, storage: Storage) -> Cost:
+    """LayerNorm, gate, and the routed experts' work in one stratum."""
+    stacked, later = sizes.placement.stacked, stratum > 0
+    cost = _gate(sizes, stratum, load.tokens, storage) + _routed_experts(sizes, load, storage)
+    if not (stacked and later):
+        cost += layer_norm(sizes.d_model, load.tokens, storage)
+    if later and not stacked:  # the output, which is added at some of the tokens
+        cost += _wide(sizes, load.tokens, storage.itemsize)
+    return cost
 
 
-def paper_parameters(
-    d_model: int, d_ffn: int, vocab_size: int, num_experts: int, *, shared_expert: bool = False, layers: int = 6
-) -> int:
-    """Parameters as the paper's tables count them: matrices only, every second layer has experts.
-
-    Args:
-        d_model: width D.
-        d_ffn: inner width F.
-        vocab_size: V, of one shared embedding.
-        num_experts: experts of a block, 1 for a dense model.
-        shared_expert: a block has one more feed-forward network, as in CMR.
-        layers: layers of the encoder, and of the decoder.
-
-    Source: reproduces the parameter column of the paper's tables.
-    """
-    ffn = 2 * d_model * d_ffn
-    attention = layers * 4 * d_model**2 + layers * 8 * d_model**2
-    extra = num_experts - 1 + (1 if shared_expert else 0)
-    return attention + 2 * layers * ffn + vocab_size * d_model + layers * extra * ffn
+def _gate(sizes: BlockSizes, stratum: int, tokens: float, storage: Storage) -> Cost:
+    """A gate keeps its input in float32, logits and probabilities; the experts' input is another tensor if that is a
+    copy, kept by experts that gather their rows a second time and by a shared one."""
+    visible = len(sizes.placement.visible_experts(stratum))
+    apart = storage.half or sizes.jitter
+    wanted = sizes.backend == "lean" or (sizes.shared_expert != "none" and stratum == 0)
+    noise = storage.itemsize * sizes.jitter
+    width = _GATE_BYTES + noise + (storage.itemsize if apart and wanted else 0)
+    weights = visible * sizes.d_model
+    return Cost(
+        parameters={"gates": weights},
+        flops={"gates": 2 * weights * tokens},
+        saved_bytes=tokens * (sizes.d_model * width + 2 * _GATE_BYTES * visible),
+    )
 
 
-def extra_flops_per_token(d_model: int, d_ffn: int, ffns_per_token: float, blocks: int) -> float:
-    """Forward FLOPs per token that a model with blocks of experts has over its dense twin.
-
-    Args:
-        d_model: width D.
-        d_ffn: inner width F.
-        ffns_per_token: feed-forward networks a token visits in a block, ``top_k`` times its strata.
-        blocks: blocks that a token passes (of encoder or decoder; the paper counts all 6 of both).
-
-    Returns:
-        ``blocks * (ffns_per_token - 1) * 4 D F``: two products of D times F, two operations each.
-    """
-    return blocks * (ffns_per_token - 1) * 4 * d_model * d_ffn
+def _routed_experts(sizes: BlockSizes, load: StratumLoad, storage: Storage) -> Cost:
+    """The rows' matrix products. The lean way keeps neither rows nor outputs; grouped products keep the weights of a
+    rank's experts once more, as one tensor."""
+    once = feed_forward(sizes.d_model, sizes.d_ffn, sizes.activation, load.rows, kind="experts")
+    lean = sizes.backend == "lean"
+    inner = (_LEAN_INNER if lean else FFN_INNER)[sizes.activation] * sizes.d_ffn
+    row = inner + (0 if lean else 2 * sizes.d_model)
+    weights = load.busiest_experts * once.matrices if sizes.backend == "grouped" else 0
+    saved = (load.rows * row + weights) * storage.itemsize + load.rows * sizes.d_model * storage.dropout
+    return Cost(flops=once.flops, rows=load.rows, saved_bytes=saved)
 
 
-def stratum_imbalances(strata: Sequence[int], ep_size: int, *, stacked: bool = False) -> list[float]:
-    """Expected rows of the busiest rank over the mean of the ranks, in each stratum.
-
-    Args:
-        strata: experts per stratum, first stratum first.
-        ep_size: ranks that share the experts, expert e on rank ``e % ep_size``.
-        stacked: a gate sees its own stratum only.
-    """
-    placement = Placement(tuple(strata), ep_size, stacked)
-    imbalances = []
-    for i in range(len(strata)):
-        per_rank = [len(placement.local_experts(rank, i)) for rank in range(ep_size)]
-        imbalances.append(max(per_rank) * ep_size / sum(per_rank))
-    return imbalances
+def _shared_expert(sizes: BlockSizes, tokens: float, storage: Storage) -> Cost:
+    """The expert that all tokens pass, and CMR's gate, which keeps both outputs that it mixes."""
+    cost = feed_forward(sizes.d_model, sizes.d_ffn, sizes.activation, tokens, storage, kind="shared_experts")
+    if sizes.shared_expert == "add":
+        return cost
+    copy = _GATE_BYTES if storage.half else 0
+    gate = Cost(parameters={"gates": sizes.d_model + 1}, flops={"gates": 2 * sizes.d_model * tokens})
+    return cost + gate + _wide(sizes, tokens, 2 * storage.itemsize + copy)
 
 
-def placement_imbalance(strata: Sequence[int], ep_size: int, *, stacked: bool = False) -> float:
-    """Expected time of a block's experts over that of a perfect spread: ranks wait for the busiest in every stratum.
-
-    Args:
-        strata: experts per stratum, first stratum first.
-        ep_size: ranks that share the experts.
-        stacked: a gate sees its own stratum only.
-
-    Returns:
-        The mean of the strata's imbalances, weighted by their tokens; 1 is perfect.
-    """
-    shares = stratum_shares(strata, stacked=stacked)
-    imbalances = stratum_imbalances(strata, ep_size, stacked=stacked)
-    return sum(s * b for s, b in zip(shares, imbalances, strict=True)) / sum(shares)
-
-
-def better_ep_sizes(strata: Sequence[int], ep_size: int, *, stacked: bool = False) -> list[int]:
-    """Expert-parallel sizes up to ``ep_size`` whose imbalance is within :data:`IMBALANCE_LIMIT`, largest first."""
-    sizes = [n for n in range(ep_size, 0, -1) if sum(strata) % n == 0]
-    return [n for n in sizes if placement_imbalance(strata, n, stacked=stacked) <= IMBALANCE_LIMIT]
-
-
-def exchanged_bytes(
-    strata: Sequence[int],
-    ep_size: int,
-    tokens: float,
-    d_model: int,
-    top_k: int,
-    itemsize: int,
-    *,
-    stacked: bool = False,
-) -> float:
-    """Bytes one rank sends for one block, one micro-batch, forward and backward.
-
-    A row crosses four times: to the expert and back, and so do the gradients. Counts are left out (below 1 KiB).
-
-    Args:
-        strata: experts per stratum, first stratum first.
-        ep_size: ranks that share the experts.
-        tokens: tokens of the rank that enter the block.
-        d_model: width D.
-        top_k: experts per token and stratum.
-        itemsize: bytes per element of a row.
-        stacked: a gate sees its own stratum only.
-    """
-    rows = tokens * expected_strata(strata, stacked=stacked) * top_k
-    return 4 * rows * (1 - 1 / ep_size) * d_model * itemsize
+def _wide(sizes: BlockSizes, tokens: float, itemsize: int) -> Cost:
+    """A tensor [T, D] that is kept."""
+    return Cost(saved_bytes=tokens * sizes.d_model * itemsize)

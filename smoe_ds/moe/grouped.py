@@ -12,9 +12,6 @@ from torch import Tensor
 
 from smoe_ds.moe.experts import ExpertFFN
 
-ROW_BYTES = 16
-"""What the bytes of a row must be a multiple of."""
-
 
 @lru_cache
 def grouped_mm_problem(device: torch.device, dtype: torch.dtype) -> str | None:
@@ -43,11 +40,6 @@ def _trial(device: torch.device, dtype: torch.dtype) -> list[Tensor]:
     out = F.grouped_mm(rows, weights.transpose(1, 2), offs=ends)
     rows_grad, weights_grad = torch.autograd.grad(out, [rows, weights], torch.ones_like(out))
     return [out, rows_grad, *weights_grad.unbind()]
-
-
-def is_fast(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether torch has a fast kernel: bfloat16 on compute capability 9.0; elsewhere it loops inside, as we do."""
-    return device.type == "cuda" and dtype == torch.bfloat16 and torch.cuda.get_device_capability(device) >= (9, 0)
 
 
 def apply_experts_grouped(experts: Sequence[ExpertFFN], rows_RD: Tensor, counts: Sequence[int]) -> Tensor:

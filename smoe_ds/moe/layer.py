@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from smoe_ds.errors import LaunchError, NonFiniteError
-from smoe_ds.moe.backends import choose_backend
+from smoe_ds.moe.backend_here import backend_here
 from smoe_ds.moe.checks import check_ep_rank, check_input, check_settings, check_sizes, make_experts
 from smoe_ds.moe.dispatch import Dispatcher, LocalDispatcher, RowCounts
 from smoe_ds.moe.experts import ExpertFFN, apply_experts
@@ -207,7 +207,7 @@ class StratifiedMoE(nn.Module):
     def forward(
         self, x: Tensor, padding_mask: Tensor | None = None, num_tokens: int | None = None
     ) -> tuple[Tensor, BlockStats]:
-        """Route every position that is not padding through the strata.
+        """Routes every position that is not padding through the strata.
 
         Args:
             x: [..., D].
@@ -352,8 +352,8 @@ class StratifiedMoE(nn.Module):
         Raises:
             ValueError: ``expert_backend`` names one that cannot work there.
         """
-        one_rank = self.placement.ep_size == 1
-        return choose_backend(self.expert_backend, list(self.experts.values()), device, dtype, one_rank=one_rank)
+        experts = list(self.experts.values())
+        return backend_here(self.expert_backend, experts, device, dtype, ep_size=self.placement.ep_size)
 
     def _mixed_experts(
         self, i: int, h_TD: Tensor, weights_TK: Tensor, index: RowIndex, counts: RowCounts, keep_PD: Tensor | None

@@ -69,7 +69,7 @@ def count_values(values: Tensor, size: int) -> Tensor:
 def order_rows(
     expert_TK: Tensor, slot_of_expert: Tensor, capacity: int | None, priority_T: Tensor | None = None
 ) -> RowOrder:
-    """Sort (token, choice) pairs by the exchange slot of their expert and mark those beyond the capacity.
+    """Sorts (token, choice) pairs by the exchange slot of their expert and marks those beyond the capacity.
 
     Args:
         expert_TK: visible-expert numbers [T, K].

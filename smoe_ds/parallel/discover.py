@@ -11,11 +11,11 @@ import os
 from collections.abc import Mapping
 
 from smoe_ds.errors import LaunchError
+from smoe_ds.launch_variables import MPI_RANK_VARIABLES, is_slurm_step, number_in
 from smoe_ds.parallel.env import Env
 from smoe_ds.parallel.mpi import world_of_mpi4py
 from smoe_ds.parallel.nodelist import expand_counts, expand_nodelist
 from smoe_ds.parallel.promises import check_promises
-from smoe_ds.parallel.variables import MPI_RANK_VARIABLES, is_slurm_step, number_in
 
 _LOOPBACK = "127.0.0.1"
 _FIRST_PORT, _PORTS = 15000, 15000  # below the range from which Linux hands out ephemeral ports
@@ -99,7 +99,7 @@ def _from_slurm(environ: Mapping[str, str]) -> Env | None:
     if address is None:
         if not nodes:
             raise LaunchError(
-                "environment: SLURM_STEP_NODELIST is missing, so nobody knows where to meet; set MASTER_ADDR"
+                "environment: SLURM_STEP_NODELIST is missing, so the ranks do not know where to meet; set MASTER_ADDR"
             )
         address = _LOOPBACK if len(nodes) == 1 else nodes[0]
     elif len(nodes) > 1 and address in (_LOOPBACK, "localhost", "::1"):
@@ -153,10 +153,10 @@ def _given_meeting_point(environ: Mapping[str, str]) -> tuple[str | None, int | 
 
 def _check_ranges(env: Env) -> None:
     if not 0 <= env.rank < env.world_size:
-        raise LaunchError(f"{env.launcher}: rank {env.rank} does not lie below the world size {env.world_size}")
+        raise LaunchError(f"{env.launcher}: rank {env.rank} is not below the world size {env.world_size}")
     if not 0 <= env.local_rank < env.local_world_size:
         raise LaunchError(
-            f"{env.launcher}: local rank {env.local_rank} does not lie below local world size {env.local_world_size}"
+            f"{env.launcher}: local rank {env.local_rank} is not below the local world size {env.local_world_size}"
         )
     if env.local_world_size > env.world_size:
         raise LaunchError(

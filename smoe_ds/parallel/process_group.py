@@ -77,7 +77,8 @@ def _no_meeting(env: Env, error: Exception) -> str:
     if "EADDRINUSE" in reason:
         return (
             f"rank {env.rank} of {env.world_size} (started by {env.launcher}): port {env.master_port} of "
-            f"{socket.gethostname()} is taken by another program; set MASTER_PORT to a free one, the same for all ranks"
+            f"{socket.gethostname()} is in use by another program; set MASTER_PORT to a free port, the same for all "
+            "ranks"
         )
     return (
         f"rank {env.rank} of {env.world_size} could not meet the others at {where} (started by {env.launcher}): "

@@ -10,11 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from smoe_ds.file_lock import HeldError, locked
+from smoe_ds.run_names import CRASH, LOCK
 from smoe_ds.watch.failure import Failure
-
-CRASH_FILE = "crash.json"
-LOCK_FILE = "run.lock"
-"""Locked by rank 0 of the start that writes to the folder, and signed by it."""
 
 
 class CrashFile:
@@ -29,8 +26,8 @@ class CrashFile:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / CRASH_FILE
-        self._lock = folder / LOCK_FILE
+        self._path = folder / CRASH
+        self._lock = folder / LOCK
         self._old = self._identity()
 
     def write(
@@ -61,7 +58,7 @@ class CrashFile:
         with self._folder(signed) as ours:
             if not ours or self._identity() not in (None, self._old):
                 return False
-            temporary = self._path.with_name(f".{CRASH_FILE}.{os.getpid()}")
+            temporary = self._path.with_name(f".{CRASH}.{os.getpid()}")
             temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
             temporary.replace(self._path)
             return True
@@ -94,6 +91,6 @@ def crash_text(folder: Path, failure: Failure, world_size: int, resume: str) -> 
     lines += [
         f"smoe-ds: rank {failure.rank} of {world_size} failed first (process {failure.pid} on {failure.host}), "
         f"{failure.doing} for {failure.seconds:.0f} s: {failure.message}",
-        f"smoe-ds: see {folder / CRASH_FILE}; go on from the last checkpoint with: {resume}",
+        f"smoe-ds: see {folder / CRASH}; continue from the last checkpoint with: {resume}",
     ]
     return "\n".join(lines) + "\n"

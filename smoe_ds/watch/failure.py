@@ -93,5 +93,5 @@ def _first_of_those_together(first: Failure, heard: list[Failure]) -> Failure:
         return first
     first = min(together, key=lambda failure: failure.ended)
     ranks = ", ".join(str(rank) for rank in sorted(failure.rank for failure in together))
-    why = "the launcher may have ended the others: see what it says, and the host's log"
+    why = "the launcher may have ended the others: see its output and the host's log"
     return replace(first, message=f"{first.message}; ranks {ranks} ended at the same moment, {why}")

@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from smoe_ds.watch.beats import Listener, read_beat
+from smoe_ds.watch.beats import Listener, beat_file, read_beat
 from smoe_ds.watch.failure import Failure
 from smoe_ds.watch.reach import ASKS_PER_TAKING, Place, Reach
 from smoe_ds.watch.watch_task import Task
@@ -26,7 +26,7 @@ class Peers:
         self._task = task
         ranks = range(1, task.world_size) if task.rank == 0 else [0]
         pause = 2 * task.interval
-        self._listeners = {rank: Listener(Path(task.alive) / f"rank-{rank}", pause) for rank in ranks}
+        self._listeners = {rank: Listener(beat_file(Path(task.alive), rank), pause) for rank in ranks}
         self._reach = (
             Reach(task.rank, task.address, token, pause, listens=task.speaks or task.rank == 0)
             if task.address
@@ -112,7 +112,7 @@ class Peers:
                 self._doubted.pop(rank, None)
                 continue
             try:
-                beat = read_beat(Path(self._task.alive) / f"rank-{rank}")
+                beat = read_beat(beat_file(Path(self._task.alive), rank))
             except OSError:  # it has left
                 continue
             if beat is not None and self._doubted.setdefault(rank, beat["count"]) != beat["count"]:

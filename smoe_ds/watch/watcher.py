@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from smoe_ds.file_lock import signature
-from smoe_ds.watch.beats import BeatFile
+from smoe_ds.watch.beats import BeatFile, beat_file
 from smoe_ds.watch.crash_file import CrashFile, crash_text
 from smoe_ds.watch.failure import Failure, first_failure
 from smoe_ds.watch.peers import Peers
@@ -44,7 +44,7 @@ class Watcher:
         self.task = task
         self._folder = Path(task.folder)
         self._crash = CrashFile(self._folder)
-        self._beats = BeatFile(Path(task.alive) / f"rank-{task.rank}")
+        self._beats = BeatFile(beat_file(Path(task.alive), task.rank))
         self._peers = Peers(task, self._beats.token)
         self._failures: dict[int, Failure] = {}
         self._verdict: Failure | None = None
@@ -113,7 +113,7 @@ class Watcher:
         if self._gone:
             self._fail(
                 "vanished",
-                "the process ended without a word: killed (SIGKILL, out of memory) or crashed in native code",
+                "the process ended without an error message: killed (SIGKILL, out of memory) or crashed in native code",
             )
         elif self._quiet >= task.patience:
             self._fail("silent", f"no sign of life for {self._quiet:.0f} s, process state {_state(task.pid)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from smoe_ds.checkpoints import format as fmt
 from smoe_ds.checkpoints.weights_reader import WeightsReader, misfit
@@ -30,6 +30,10 @@ class Candidate:
     @property
     def step(self) -> int:
         return fmt.step_of(self.folder)
+
+    def as_json(self) -> dict[str, Any]:
+        """As an average names what it was made of."""
+        return {"checkpoint": str(self.folder.resolve()), "step": self.step, "validation_nll": self.nll}
 
 
 def candidates(root: Path) -> list[Candidate]:

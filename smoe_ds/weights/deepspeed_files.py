@@ -21,6 +21,7 @@ from smoe_ds.errors import CheckpointError
 if TYPE_CHECKING:
     from torch import Tensor
 
+_LATEST = "latest"  # of DeepSpeed: the tag, not one of our checkpoints
 _MODULE = "mp_rank_00_model_states.pt"
 _EXPERT = re.compile(r"layer_\d+_expert_\d+_mp_rank_00_model_states\.pt")
 _ZERO = re.compile(r"(?:bf16_)?zero_pp_rank_(\d+)_mp_rank_00_optim_states\.pt")
@@ -55,8 +56,8 @@ def find_checkpoint(folder: Path, tag: str | None) -> Path:
     Raises:
         CheckpointError: there is none, or it is of a layout that models here never have.
     """
-    if tag is None and (folder / "latest").is_file():
-        tag = (folder / "latest").read_text(encoding="utf-8").strip()
+    if tag is None and (folder / _LATEST).is_file():
+        tag = (folder / _LATEST).read_text(encoding="utf-8").strip()
     found = folder if tag is None else folder / tag
     if any(found.glob("zero_pp_rank_*_model_states.pt")):
         raise CheckpointError(

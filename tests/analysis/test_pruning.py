@@ -13,7 +13,7 @@ from smoe_ds.analysis.expert_use import ExpertUse
 from smoe_ds.analysis.pruning import KeepRule, experts_to_keep, experts_to_remove, measure_use
 from smoe_ds.data.corpus import Corpus
 from smoe_ds.data.validation_batches import ValidationBatches
-from smoe_ds.decode.load import RunFolder
+from smoe_ds.decode.load import TrainedRun
 from smoe_ds.decode.translator import Translator
 from smoe_ds.errors import ConfigError, DataError
 from smoe_ds.moe.layer import StratifiedMoE
@@ -24,7 +24,7 @@ from tests.helpers.random_run import random_run
 
 
 def in_float64(run_dir: Path) -> Translator:
-    run = RunFolder(run_dir, device="cpu")
+    run = TrainedRun(run_dir, device="cpu")
     translator = run.translator(run.checkpoint())
     translator.model.double()
     return translator

@@ -153,8 +153,8 @@ def test_a_table(capsys: pytest.CaptureFixture[str]) -> None:
         (["--nodes", "1", "--set", "extends=engine/cpu_fp32.json"], "which device?"),
         (["--nodes", "1", "--device", "h201"], "did you mean h200?"),
         (["--nodes", "1", "--constants", str(CONFIGS / "m4.json")], "is damaged, or no file of smoe-ds calibrate"),
-        (["--interconnect", "ib-hdr"], "--interconnect: says something only beside --nodes"),
-        (["--device", "v100"], "--device: says something only beside --nodes"),
+        (["--interconnect", "ib-hdr"], "--interconnect: only works together with --nodes; add --nodes N"),
+        (["--device", "v100"], "--device: only works together with --nodes"),
     ],
 )
 def test_refused(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

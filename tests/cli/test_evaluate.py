@@ -15,7 +15,7 @@ import torch
 
 from smoe_ds.cli.main import main
 from smoe_ds.data.corpus import Corpus
-from smoe_ds.decode.load import RunFolder
+from smoe_ds.decode.load import TrainedRun
 from smoe_ds.decode.translator import Translator
 from tests.helpers.ranks import run_ranks
 
@@ -159,7 +159,7 @@ def test_a_run_of_the_train_command(trained_run: Path, tmp_path: Path, capsys: p
 
 
 def _both(run_dir: Path) -> tuple[Translator, Translator]:
-    run = RunFolder(run_dir, device="cpu")
+    run = TrainedRun(run_dir, device="cpu")
     return run.translator(run.checkpoint()), run.untrained_translator()
 
 

@@ -1,4 +1,4 @@
-"""Combinations that cannot work, or that DeepSpeed gets wrong in silence: each is refused with reason and remedy."""
+"""Combinations that cannot work, or that DeepSpeed silently gets wrong: each is refused, with reason and remedy."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ EXPERTS_OFF = "smoe.moe.strata=[]"
         (
             ["zero_optimization.stage=1", "zero_optimization.contiguous_gradients=false"],
             "zero_optimization.contiguous_gradients",
-            "averages the gradients of different experts",
+            "would average the gradients of different experts",
         ),
         (
             ["zero_optimization.stage=2", "zero_optimization.contiguous_gradients=false"],
@@ -89,7 +89,7 @@ EXPERTS_OFF = "smoe.moe.strata=[]"
         (
             ["zero_optimization.stage=2", "zero_optimization.offload_param.device=cpu"],
             "zero_optimization.offload_param",
-            "ZeRO stage 3 alone",
+            "works only in ZeRO stage 3",
         ),
         (["optimizer.type=SGD"], "optimizer.type", "expected 'Adam' or 'AdamW'"),
         (

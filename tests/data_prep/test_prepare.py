@@ -222,7 +222,7 @@ def test_foreign_folders_are_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "corpus").mkdir()
     (tmp_path / "corpus" / "precious.txt").write_text("x")
     for overwrite in (False, True):
-        with pytest.raises(DataError, match=r"corpus: exists and holds no manifest.json; choose another output"):
+        with pytest.raises(DataError, match=r"corpus: exists, but has no manifest.json; choose another output"):
             prepare_spec(tmp_path, spec, overwrite=overwrite)
     (tmp_path / "corpus" / "precious.txt").unlink()
     prepare_spec(tmp_path, spec)

@@ -93,7 +93,7 @@ def test_variables_that_contradict_each_other(run_file: Path) -> None:
     code, printed = doctor(str(run_file), RANK="0", WORLD_SIZE="2")
     assert code == 1
     assert "✗ launcher     environment: RANK and WORLD_SIZE set but LOCAL_RANK" in printed
-    assert printed.splitlines()[-1] == "no go: 1 to mend (launcher)"
+    assert printed.splitlines()[-1] == "no go: 1 to fix (launcher)"
 
 
 def test_nobody_comes(run_file: Path) -> None:
@@ -129,7 +129,7 @@ def test_another_version_in_one_rank(run_file: Path, tmp_path: Path) -> None:
     code, printed = doctor(str(run_file), launcher=launcher)
     assert code != 0
     assert "safetensors 0.0.1, others" in printed or "safetensors 0.8.0, others 0.0.1" in printed
-    assert "no go: 1 to mend (versions), 1 to know of" in printed
+    assert "no go: 1 to fix (versions), 1 note" in printed
 
 
 def test_an_op_that_does_not_compile(run_file: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A rank that dies, however and wherever, takes all others along within the deadline, and is named."""
+"""If one rank dies, however and wherever, all others end within the deadline, and it is named."""
 
 from __future__ import annotations
 

@@ -1,75 +1,157 @@
-"""What a block costs, against simulation and against models that are really built."""
+"""What a block says it costs, against the layer itself: parameters, FLOPs, bytes kept; of every system and backend."""
 
 from __future__ import annotations
 
-import random
+from collections import Counter
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
-from smoe_ds.config.model import ModelConfig
-from smoe_ds.config.moe import MoeConfig
-from smoe_ds.model.transformer import Transformer
-from smoe_ds.moe import StratifiedMoE, accounting
+from smoe_ds.moe import StratifiedMoE
+from smoe_ds.moe.accounting import BlockSizes, stratified_block
+from smoe_ds.moe.cost import FP32, Cost, Storage
+from smoe_ds.moe.grouped import grouped_mm_problem
+from smoe_ds.moe.loads import stratum_loads
+from smoe_ds.moe.placement import Placement
+from tests.helpers.counted import counted_bytes, counted_flops, counted_loads
+
+D, F, TOKENS = 128, 192, 768
+SYSTEMS: dict[str, dict[str, Any]] = {
+    "vanilla": {"strata": [4]},
+    "switch": {"strata": [4], "top_k": 1},
+    "eom": {"strata": [4], "expert_output_masking": 0.1},
+    "smoe": {"strata": [2, 4]},
+    "three": {"strata": [2, 2, 4], "top_k": 3},
+    "stacked": {"strata": [3, 5], "stacked": True},
+    "add": {"strata": [2, 4], "shared_expert": "add"},
+    "cmr": {"strata": [4], "shared_expert": "cmr"},
+    "gelu": {"strata": [2, 4], "activation": "gelu"},
+    "swiglu": {"strata": [2, 4], "activation": "swiglu", "shared_expert": "add"},
+    "released": {"strata": [2, 4], "norm": "released"},
+    "jitter": {"strata": [2, 4], "jitter": 0.1},
+}
+BACKENDS = ("loop", "lean", "grouped")
+PRECISIONS = {
+    torch.float32: Storage(4, True, fused_dropout=False),
+    torch.bfloat16: Storage(2, True, fused_dropout=False),
+}
 
 
-def simulated_strata(strata: list[int], walks: int) -> float:
-    """Mean strata passed when every visible expert is equally likely."""
-    draw, passed = random.Random(0), 0
-    for _ in range(walks):
-        stratum = 0
-        while stratum < len(strata):
-            passed += 1
-            expert = draw.randrange(sum(strata[:stratum]), sum(strata))
-            stratum = next(i for i in range(len(strata)) if expert < sum(strata[: i + 1])) + 1
-    return passed / walks
-
-
-@pytest.mark.parametrize("strata", [[8], [4, 4], [4, 12], [12, 4], [2, 2, 2, 2], [8, 4, 4]], ids=str)
-def test_expected_strata_equal_a_simulation(strata: list[int]) -> None:
-    assert accounting.expected_strata(strata) == pytest.approx(simulated_strata(strata, 40_000), rel=0.02)
-
-
-def test_known_values() -> None:
-    assert accounting.expected_strata([4, 12]) == 1.25
-    assert accounting.expected_strata([2, 2, 2, 2]) == pytest.approx(25 / 12)  # harmonic number H_4
-    assert accounting.expected_strata([4, 4], stacked=True) == 2
-    assert accounting.expected_strata([]) == 0
-    assert accounting.stratum_shares([4, 12]) == [1, 0.25]
-
-
-def test_a_layer_with_flat_gates_passes_that_many_strata() -> None:
-    """Gates of zero and noise in the input of the choice: the measured RC is the expected one."""
+def layer_of(system: str, backend: str = "lean", dtype: torch.dtype = torch.float32, **more: Any) -> StratifiedMoE:
     torch.manual_seed(0)
-    layer = StratifiedMoE(16, 4, [4, 4, 8], top_k=1, capacity_factor=None)
+    settings = {"dropout": 0.1, "capacity_factor": None, **SYSTEMS[system], **more}
+    if backend == "grouped" and (problem := grouped_mm_problem(torch.device("cpu"), dtype)):
+        pytest.skip(problem)
+    layer = StratifiedMoE(D, F, settings.pop("strata"), expert_backend=backend, **settings)
     for gate in layer.gates:
-        torch.nn.init.normal_(gate, std=0.01)
-    with torch.no_grad():
-        rc = layer(torch.randn(40_000, 16))[1].requested_capacity.float().mean().item()
-    assert rc == pytest.approx(accounting.expected_strata([4, 4, 8]), rel=0.1)
+        torch.nn.init.orthogonal_(gate)  # on random tokens, every expert is chosen about as often
+    return layer.to(dtype)
 
 
-@pytest.mark.parametrize(
-    "moe", [{"strata": []}, {"strata": [4]}, {"strata": [2, 2]}, {"strata": [4], "shared_expert": "cmr"}], ids=str
-)
-def test_paper_parameters_are_the_matrices_of_a_real_model(moe: dict) -> None:
-    config = MoeConfig(**moe)
-    sizes = ModelConfig(d_model=8, d_ffn=12, num_heads=2)
-    model = Transformer(sizes, config, 50)
-    named = dict(model.named_parameters())
-    matrices = sum(p.numel() for name, p in named.items() if p.dim() == 2 and "gate" not in name)
-    shared = config.shared_expert != "none"
-    assert accounting.paper_parameters(8, 12, 50, sum(config.strata) or 1, shared_expert=shared) == matrices
+def sizes_of(system: str, backend: str = "lean") -> BlockSizes:
+    settings = SYSTEMS[system]
+    return BlockSizes(
+        D,
+        F,
+        Placement(tuple(settings["strata"]), 1, settings.get("stacked", False)),
+        settings.get("top_k", 2),
+        settings.get("activation", "relu"),
+        settings.get("shared_expert", "none"),
+        output_norm=settings.get("norm") == "released",
+        jitter="jitter" in settings,
+        backend=backend,
+    )
 
 
-def test_imbalance() -> None:
-    assert accounting.stratum_imbalances([4, 12], 8) == [1, pytest.approx(2 / 1.5)]
-    assert accounting.placement_imbalance([4, 12], 8) == pytest.approx((1 + 0.25 * 4 / 3) / 1.25)
-    assert accounting.better_ep_sizes([4, 12], 8)[0] == 4
-    assert accounting.placement_imbalance([2, 2, 2, 2], 2) == 1
+def uniform(sizes: BlockSizes, storage: Storage = FP32) -> Cost:
+    return stratified_block(sizes, stratum_loads(sizes.placement, TOKENS, sizes.top_k), storage)
 
 
-def test_exchanged_bytes() -> None:
-    # 100 tokens, 2 rows each, half of them remote, there and back, forward and backward, 8 numbers of 4 bytes
-    assert accounting.exchanged_bytes([4], 2, 100, 8, 2, 4) == 100 * 2 * 0.5 * 4 * 8 * 4
-    assert accounting.exchanged_bytes([4], 1, 100, 8, 2, 4) == 0
+def parameters_by_kind(layer: StratifiedMoE) -> Counter[str]:
+    kinds = {"norms": "norms", "output_norm": "norms", "cmr_gate": "gates", "shared": "shared_experts"}
+    found: Counter[str] = Counter()
+    for name, parameter in layer.named_parameters():
+        part = name.split(".")[0]
+        found[kinds.get(part, part)] += parameter.numel()
+    return found
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_parameters_are_those_of_the_layer(system: str) -> None:
+    layer, cost = layer_of(system), uniform(sizes_of(system))
+    assert cost.parameters == parameters_by_kind(layer)
+    weights = {
+        name: p.numel() for name, p in layer.named_parameters() if p.dim() == 2 and name.split(".")[-1].startswith("w")
+    }
+    assert cost.matrices == sum(number for name, number in weights.items() if "gate" not in name)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_flops_are_those_of_the_layer(system: str, backend: str) -> None:
+    """Exact for the tokens and rows that the layer counts, some of which find no room; near for uniform routing."""
+    layer, sizes = layer_of(system, backend, capacity_factor=1.0), sizes_of(system, backend)
+    x, found = torch.randn(TOKENS, D), []
+    flops = counted_flops(lambda: found.append(layer(x)[1]))
+    (stats,) = found
+    assert sum(stratum.num_dropped for stratum in stats.strata) > 0
+    cost = stratified_block(sizes, counted_loads(stats, sizes.top_k))
+    assert cost.flops_of() == flops
+    assert cost.rows == sum(load.rows for load in counted_loads(stats, sizes.top_k))
+    layer.eval()  # drops nothing
+    assert uniform(sizes).flops_of() == pytest.approx(counted_flops(lambda: layer(x)), rel=0.05)
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS, ids=str)
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_saved_bytes_are_what_autograd_keeps(system: str, backend: str, dtype: torch.dtype) -> None:
+    layer, sizes, storage = layer_of(system, backend, dtype), sizes_of(system, backend), PRECISIONS[dtype]
+    x = torch.randn(TOKENS, D, dtype=dtype, requires_grad=True)
+    kept, (_, stats) = counted_bytes(layer, lambda: layer(x * 1))
+    assert stratified_block(sizes, counted_loads(stats, sizes.top_k), storage).saved_bytes == pytest.approx(
+        kept, rel=0.05
+    )
+    assert uniform(sizes, storage).saved_bytes == pytest.approx(kept, rel=0.1)
+
+
+WRONG: list[tuple[str, dict[str, Any]]] = [
+    ("smoe", {"backend": "loop"}),
+    ("gelu", {"backend": "grouped"}),
+    ("swiglu", {"backend": "loop"}),
+    ("vanilla", {"top_k": 1}),
+    ("smoe", {"activation": "swiglu"}),
+    ("add", {"shared_expert": "none"}),
+    ("cmr", {"shared_expert": "add"}),
+    ("stacked", {"placement": Placement((3, 5))}),
+    ("released", {"output_norm": False}),
+    ("jitter", {"jitter": False}),
+]
+
+
+@pytest.mark.parametrize(("system", "wrong"), WRONG, ids=str)
+def test_the_cost_of_another_block_is_told_apart(system: str, wrong: dict[str, Any]) -> None:
+    """What these tests compare with is no accident: any setting taken wrongly misses the tolerance."""
+    layer, sizes = layer_of(system), replace(sizes_of(system), **wrong)
+    x = torch.randn(TOKENS, D, requires_grad=True)
+    kept, (_, stats) = counted_bytes(layer, lambda: layer(x * 1))
+    cost = stratified_block(sizes, counted_loads(stats, sizes.top_k), PRECISIONS[torch.float32])
+    assert cost.saved_bytes != pytest.approx(kept, rel=0.05)
+
+
+def test_costs_add_up() -> None:
+    one = Cost({"gates": 1}, 2, {"gates": 3.0}, 4, 5, 6, 7, 8)
+    other = Cost({"gates": 1, "norms": 1}, 1, {"experts": 1.0}, 1, 1, 1, 1, 9)
+    both = Cost({"gates": 2, "norms": 1}, 3, {"gates": 3.0, "experts": 1.0}, 5, 6, 7, 8, 9)
+    assert one + other == both
+    assert (both.flops_of(), both.flops_of("gates"), both.flops_of("norms")) == (4, 3, 0)
+
+
+def test_rows_on_their_way_are_those_of_the_first_stratum() -> None:
+    sizes = replace(sizes_of("smoe"), placement=Placement((2, 4), 2), backend="loop")
+    cost = uniform(sizes, Storage(2))
+    row_bytes, rows = 2 * D, 2 * TOKENS
+    assert cost.temporary_bytes == 2 * rows / 2 * row_bytes  # half of them go, as many come
+    assert cost.exchanged_bytes == pytest.approx(4 * (rows / 2) * (1 + 2 / 6) * row_bytes)

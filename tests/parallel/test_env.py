@@ -108,8 +108,8 @@ def test_two_steps_of_a_job_meet_at_two_ports() -> None:
     [
         ({"RANK": "0", "WORLD_SIZE": "2"}, "LOCAL_RANK, MASTER_ADDR, MASTER_PORT missing"),
         (TORCHRUN | {"RANK": "x"}, "RANK is 'x', expected a whole number"),
-        (TORCHRUN | {"RANK": "4"}, "rank 4 does not lie below the world size 4"),
-        (TORCHRUN | {"LOCAL_RANK": "2"}, "local rank 2 does not lie below local world size 2"),
+        (TORCHRUN | {"RANK": "4"}, "rank 4 is not below the world size 4"),
+        (TORCHRUN | {"LOCAL_RANK": "2"}, "local rank 2 is not below the local world size 2"),
         (TORCHRUN | {"LOCAL_WORLD_SIZE": "8"}, "8 processes on this host, but only 4 in the world"),
         (TORCHRUN | SLURM, "torchrun says world size 4, SLURM_NTASKS says 7"),
         (TORCHRUN | OPENMPI | {"OMPI_COMM_WORLD_SIZE": "8"}, "torchrun says rank 3 of 4, .* say rank 1 of 8"),

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from smoe_ds.errors import ConfigError
+from smoe_ds.moe.backends import Accelerator
 from smoe_ds.scaling.constants import (
     KINDS,
     Constants,
@@ -103,6 +104,17 @@ def test_measured_ones_are_completed_for_known_devices_alone(tmp_path: Path) -> 
 def test_names_that_are_not_known(precision: str, choice: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         choose_constants(precision, **CHOICE | choice)
+
+
+def test_what_kernels_go_by_is_that_of_the_device() -> None:
+    assert [assumed_constants(name, "fp32").computed_on for name in ("v100", "h200")] == [
+        Accelerator("cuda", (7, 0)),
+        Accelerator("cuda", (9, 0)),
+    ]
+    measured_ones = some_constants("NVIDIA A100-SXM4-80GB")
+    assert measured_ones.computed_on == Accelerator("cpu")
+    assert replace(measured_ones, accelerator="cuda").computed_on == Accelerator("cuda", (8, 0))
+    assert replace(measured_ones, accelerator="cuda", device="NVIDIA L4").computed_on == Accelerator("cuda")
 
 
 def test_another_device_than_named(tmp_path: Path) -> None:

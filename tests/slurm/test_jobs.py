@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.data_prep.test_mpi import hashes_of
 
 from smoe_ds.cli.main import main as smoe_ds
+from tests.data_prep.workers.test_mpi import hashes_of
 from tests.helpers.prepared import prepare_spec, small_spec, write_spec
 from tests.helpers.random_run import random_run
 from tests.helpers.slurm import Cluster

@@ -60,7 +60,8 @@ def test_run_folder_and_tensorboard(tmp_path: Path, corpus_folder: Path) -> None
     run = small_run(tmp_path / "run", corpus_folder, max_steps=30, log_every=5, validate_every=10, checkpoint_every=10)
     folder = train(tmp_path, run, "smoe.moe.ep_size=2")
     names = sorted(entry.name for entry in folder.iterdir())
-    assert names == ["checkpoints", "config.json", "environment.json", "run.lock", "tensorboard", "tokenizer.model"]
+    logs = ["history.jsonl", "tensorboard"]
+    assert names == sorted(["checkpoints", "config.json", "environment.json", "run.lock", "tokenizer.model", *logs])
     assert json.loads((folder / "config.json").read_text())["smoe"]["moe"]["ep_size"] == 2
     assert json.loads((folder / "environment.json").read_text())["versions"]["deepspeed"]
     steps = [entry.name for entry in (folder / "checkpoints").glob("step_*")]

@@ -82,4 +82,4 @@ def test_the_last_lines_name_rank_place_and_remedy(tmp_path: Path, traceback: st
     assert first == (
         "smoe-ds: rank 2 of 4 failed first (process 12 on node1), step 3: computing for 2 s: ValueError: bad"
     )
-    assert second == f"smoe-ds: see {tmp_path}/crash.json; go on from the last checkpoint with: the command"
+    assert second == f"smoe-ds: see {tmp_path}/crash.json; continue from the last checkpoint with: the command"

@@ -73,8 +73,8 @@ def test_the_first_line_that_is_too_long_to_be_read_is_named(tmp_path: Path) -> 
     ]
     shown = [pair[1:] for pair in counts["examples"]["too_long"]]
     assert sorted(shown) == [
-        ["(far too long to be read)", "(far too long to be read)"],
-        ["(far too long to be read)", "y"],
+        ["(far too long to read)", "(far too long to read)"],
+        ["(far too long to read)", "y"],
     ]
 
 

@@ -102,7 +102,7 @@ def test_from_packages_to_specification(repository: Path, tmp_path: Path, capfd:
     assert spec["pairs"] == [
         {"pair": "eng-msa", "train": [{"src": "text/eng-msa.eng", "tgt": "text/eng-msa.msa"}]},
     ]
-    assert "not in this release, done without: libgtk2.0-common" in capfd.readouterr().out
+    assert "not in this release, so left out: libgtk2.0-common" in capfd.readouterr().out
 
 
 def test_plural_forms_by_the_catalogs_header(
@@ -156,7 +156,7 @@ def test_nothing_on_offer_is_an_error_that_is_not_remembered(repository: Path, t
 
 def test_damaged_list_of_packages_is_named(tmp_path: Path) -> None:
     (tmp_path / "packages.json").write_text('{"packages": ')
-    with pytest.raises(DataError, match=r"packages\.json: not the list of packages"):
+    with pytest.raises(DataError, match=r"packages\.json: not a list of packages"):
         PackageStore(tmp_path).fetch(["mediawiki"])
 
 

@@ -11,8 +11,7 @@ import pytest
 from data_prep.readers import tmx
 from data_prep.readers.notes import Notes
 from data_prep.readers.sides import SidePair, Unusable
-from data_prep.readers.tmx import matches, read_tmx, sides_of_tag
-from data_prep.spec.sources import TmxSource
+from data_prep.readers.tmx import TmxSource, matches, read_tmx, sides_of_tag
 from smoe_ds.errors import DataError
 
 HEAD = (
@@ -159,19 +158,19 @@ def test_inline_markup_is_taken_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (HEAD + unit(("en", "a"), ("nso", "b")), "line 6, column 1: no well-formed XML .no element found.; mend"),
-        (HEAD + "<tu>\n</seg></tu>", r"line 6, column \d+: no well-formed XML .mismatched tag."),
+        (HEAD + unit(("en", "a"), ("nso", "b")), "line 6, column 1: not well-formed XML .no element found.; fix"),
+        (HEAD + "<tu>\n</seg></tu>", r"line 6, column \d+: not well-formed XML .mismatched tag."),
         (HEAD + unit(("en", "a&nbsp;b"), ("nso", "b")) + TAIL, r"line 5, column \d+: unknown entity &nbsp;; replace"),
         (HEAD + "<tu><tuv><seg>x</seg></tuv></tu>" + TAIL, "line 5, column 5: tuv without xml:lang"),
         ("<html><body/></html>", "line 1, column 1: root element is html; expected tmx"),
-        ("one line\ttwo columns\n", "line 1, column 1: no well-formed XML"),
-        ("", "line 1, column 1: no well-formed XML .no element found."),
+        ("one line\ttwo columns\n", "line 1, column 1: not well-formed XML"),
+        ("", "line 1, column 1: not well-formed XML .no element found."),
         (HEAD + unit(("en", "a"), ("fr", "b")) + unit(("en", "c"), ("fr", "d")) + TAIL,
          r"no unit has both en and nso; variants by xml:lang: en \(2\), fr \(2\); set 'languages'"),
         (HEAD + TAIL, "no unit has both en and nso; variants by xml:lang: none"),
         (HEAD.replace("UTF-8", "klingon") + TAIL, "cannot be decoded .unknown encoding.*; convert the file to UTF-8"),
         (HEAD.replace("UTF-8", "shift_jis") + TAIL, "cannot be decoded .multi-byte encodings"),
-        (HEAD + "<a>" * 200, "more than 100 elements within each other"),
+        (HEAD + "<a>" * 200, "more than 100 nested elements"),
         (HEAD + unit(*[("en", "a")] * 101, ("nso", "b")) + TAIL, "more than 100 variants in en in one unit"),
     ],
 )  # fmt: skip

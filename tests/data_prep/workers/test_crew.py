@@ -15,12 +15,12 @@ from typing import Any
 
 import psutil
 import pytest
-from tests.data_prep.test_mpi import hashes_of
 
 from data_prep.workers.crew import Crew, Meeting, crew_folder
 from data_prep.workers.crew_member import _work
 from data_prep.workers.pool import Workers
 from smoe_ds.errors import DataError
+from tests.data_prep.workers.test_mpi import hashes_of
 from tests.helpers.environment import ROOT, own_environment
 from tests.helpers.prepared import prepare_spec, small_spec, write_lines, write_spec
 
@@ -130,7 +130,7 @@ def test_a_call_that_kills_its_workers_is_given_up(tmp_path: Path) -> None:
         for _ in range(3):
             start_worker(meeting)
         workers.submit("x", _die)
-        with pytest.raises(DataError, match="3 workers died at the same piece"):
+        with pytest.raises(DataError, match="3 workers died while they worked on the same piece"):
             list(workers.results())
 
 

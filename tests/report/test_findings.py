@@ -1,64 +1,16 @@
-"""What a person reads: findings of ranks merged, aligned, folded and coloured only on a terminal."""
+"""What a person reads of a doctor's findings: aligned, folded and coloured only on a terminal."""
 
 from __future__ import annotations
 
 import io
+import json
 
 import pytest
 
-from smoe_ds.doctor.finding import FAILED, NOTE, OK, SKIPPED, Finding, words
-from smoe_ds.doctor.merge import Line, merge
-from smoe_ds.doctor.report import Report, may_go, verdict
-
-HOSTS = ["n1", "n1", "n2", "n2"]
-
-
-@pytest.mark.parametrize(
-    ("text", "low", "high", "expected"),
-    [
-        ("{x:bytes} free", 512, 512, "512 B free"),
-        ("{x:bytes}", 1536, 3 * 2**30, "1.5 KiB to 3.0 GiB"),
-        ("{x:bytes}", 150 * 2**30, 150 * 2**30, "150 GiB"),
-        ("{x:rate}", 1.25e9, 1.25e9, "1.2 GB/s"),
-        ("{x:seconds}", 0.00002, 0.02, "20 µs to 20.0 ms"),
-        ("{x:seconds}", -61.0, -61.0, "-61.0 s"),
-        ("{x:count}", 20000, 20000, "20,000"),
-        ("a {brace} and {y:bytes} stay", 1, 1, "a {brace} and {y:bytes} stay"),
-    ],
-)
-def test_figures(text: str, low: float, high: float, expected: str) -> None:
-    assert words(text, {"x": (low, high)}) == expected
-
-
-@pytest.mark.parametrize(
-    ("scope", "ranks", "where"),
-    [
-        ("rank", (0, 1, 2, 3), "all 4 ranks"),
-        ("rank", (2, 3), "host n2"),
-        ("rank", (1, 2), "ranks 1 (n1), 2 (n2)"),
-        ("rank", (3,), "rank 3 (n2)"),
-        ("host", (0, 2), "both hosts"),
-        ("host", (2,), "host n2"),
-        ("run", (0,), ""),
-    ],
-)
-def test_where(scope: str, ranks: tuple[int, ...], where: str) -> None:
-    (line,) = merge("x", {rank: [Finding(OK, "same", scope=scope)] for rank in ranks}, HOSTS)
-    assert (line.where, line.ranks) == (where, ranks)
-
-
-def test_many_are_counted_and_one_is_not_named() -> None:
-    hosts = [f"n{number}" for number in range(20)]
-    (line,) = merge("x", {rank: [Finding(OK, "same", scope="host")] for rank in range(9)}, hosts)
-    assert line.where == "hosts n0, n1, n2, n3, n4, n5 and 3 more"
-    (line,) = merge("x", {0: [Finding(OK, "same")]}, ["n1"])
-    assert line.where == ""
-
-
-def test_the_worst_comes_first() -> None:
-    found = {0: [Finding(SKIPPED, "s"), Finding(OK, "o"), Finding(FAILED, "f"), Finding(NOTE, "n")]}
-    assert [line.mark for line in merge("x", found, ["here"])] == [FAILED, NOTE, OK, SKIPPED]
-
+from smoe_ds.doctor.examination import Examination, may_go
+from smoe_ds.doctor.finding import FAILED, NOTE, OK
+from smoe_ds.doctor.merge import Line
+from smoe_ds.report.findings import Report, print_examination, start_text, verdict
 
 LINES = [
     Line("memory", FAILED, "host n2", "needs 40 GiB of 32 GiB " + "word " * 20, "lower " + "it " * 40, (2, 3)),
@@ -100,7 +52,7 @@ def test_in_a_file() -> None:
     assert remedy.startswith("                → lower it")
     assert tick == " ✓              host n1: fits"
     assert (note, advice) == (" ! clocks       off", "                → synchronise")
-    assert last == "no go: 1 to mend (memory), 1 to know of"
+    assert last == "no go: 1 to fix (memory), 1 note"
 
 
 def test_without_unicode() -> None:
@@ -123,4 +75,23 @@ def test_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_verdict() -> None:
     assert not may_go(LINES) and may_go(LINES[1:])
     assert verdict(LINES[1:2]) == "go: nothing stands in the way"
-    assert verdict(LINES[1:]) == "go: nothing stands in the way, 1 to know of"
+    assert verdict(LINES[1:]) == "go: nothing stands in the way, 1 note"
+
+
+@pytest.mark.parametrize(
+    ("ranks", "hosts", "text"),
+    [(1, 1, "1 rank on 1 host"), (2, 1, "2 ranks on 1 host, started by x"), (4, 2, "4 ranks on 2 hosts, started by x")],
+)
+def test_start(ranks: int, hosts: int, text: str) -> None:
+    assert start_text(ranks, hosts, "x") == text
+
+
+def test_an_examination_as_a_whole() -> None:
+    found = Examination(tuple(LINES), go=False)
+    stream = _Stream("utf-8", False)
+    print_examination(found, "title", stream)
+    assert stream.lines() == printed()
+    content = json.loads(json.dumps(found.as_json()))
+    assert content["go"] is False
+    lines = [Line(**{**entry, "ranks": tuple(entry["ranks"])}) for entry in content["findings"]]
+    assert lines == LINES

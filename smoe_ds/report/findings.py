@@ -1,4 +1,4 @@
-"""The lines of a report as a person reads them: aligned, folded to a terminal's width, coloured only there."""
+"""The findings of a doctor as a person reads them: aligned, folded to a terminal's width, coloured only there."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TextIO
 
+from smoe_ds.doctor.examination import Examination
 from smoe_ds.doctor.finding import FAILED, NOTE, OK, SKIPPED
 from smoe_ds.doctor.merge import Line
 
@@ -67,20 +68,30 @@ class Report:
         print(*lines, sep="\n", file=self._stream, flush=True)
 
 
+def print_examination(found: Examination, title: str, stream: TextIO) -> None:
+    """Prints findings that have all come."""
+    report = Report(stream)
+    report.title(title)
+    for line in found.lines:
+        report.line(line)
+    report.verdict(found.lines)
+
+
+def start_text(ranks: int, hosts: int, launcher: str) -> str:
+    """How many ranks were started, where, and by what."""
+    number = f"{ranks} rank{'s' if ranks > 1 else ''} on {hosts} host{'s' if hosts > 1 else ''}"
+    return f"{number}, started by {launcher}" if ranks > 1 else number
+
+
 def verdict(lines: Sequence[Line]) -> str:
     """Whether to go, in a sentence."""
     crosses = [line for line in lines if line.mark == FAILED]
     notes = sum(line.mark == NOTE for line in lines)
-    also = f", {notes} to know of" if notes else ""
+    also = f", {notes} note{'s' if notes > 1 else ''}" if notes else ""
     if not crosses:
         return f"go: nothing stands in the way{also}"
     names = ", ".join(dict.fromkeys(line.check for line in crosses))
-    return f"no go: {len(crosses)} to mend ({names}){also}"
-
-
-def may_go(lines: Sequence[Line]) -> bool:
-    """Whether the run can start."""
-    return all(line.mark != FAILED for line in lines)
+    return f"no go: {len(crosses)} to fix ({names}){also}"
 
 
 def _can_print(stream: TextIO, text: str) -> bool:

@@ -1,9 +1,8 @@
-"""Durations, and meters against sums made by hand."""
+"""Meters against sums made by hand."""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,24 +12,6 @@ from smoe_ds.model.loss import TranslationLoss
 from smoe_ds.moe.stats import BlockStats, StratumStats
 from smoe_ds.train.meters import Meter
 from smoe_ds.train.micro_step import MicroStep
-from smoe_ds.train.report import Reporter, format_duration
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0s"),
-        (-3, "0s"),
-        (59.4, "59s"),
-        (59.6, "1m00s"),
-        (605, "10m05s"),
-        (3600, "1h00m"),
-        (7380, "2h03m"),
-        (93600, "1d02h"),
-    ],
-)
-def test_format_duration(seconds: float, text: str) -> None:
-    assert format_duration(seconds) == text
 
 
 def stratum(tokens: int, requested: list[list[int]], dropped: int, entropy: float) -> StratumStats:
@@ -89,19 +70,6 @@ def test_a_step_left_out_shows_only_where_there_is_no_other() -> None:
     meter.add(micro_step(2.0, 2.0, None, []), batch(1, 2))
     meter.end_step(keep=True)
     assert meter.take().loss == 1.0
-
-
-def test_sentences_left_out_are_told_when_they_double(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    report = Reporter(tmp_path, rank=0, first_step=0)
-    for step, skipped in enumerate(
-        [{}, {"a-b": 1}, {"a-b": 1}, {"a-b": 1, "b-a": 2}, {"a-b": 2, "b-a": 3}, {"b-a": 9}]
-    ):
-        report.data({"a-b": 0.5}, skipped, step)
-    report.close()
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split(" | ")[0] for line in lines] == ["step 1", "step 3", "step 5"]
-    assert "3 sentence pairs left out so far" in lines[1] and "most in b-a (2)" in lines[1]
-    assert Reporter(tmp_path, rank=1, first_step=0).active is False
 
 
 def test_dense_model_and_padding_only() -> None:

@@ -1,4 +1,4 @@
-"""File and folder names in a specification: read as a shell reads them; the endings of compressed files."""
+"""File and folder names in a specification, read as a shell reads them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator
-
-COMPRESSED = (".gz", ".xz", ".bz2", ".zst")
-"""Endings of the names of compressed files."""
 
 
 def _as_in_a_shell(name: str) -> str:
