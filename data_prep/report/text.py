@@ -7,12 +7,20 @@ from typing import Any
 
 from data_prep.cleaning.clean import DROP_REASONS, NOTICES
 
-_SHARES = {"copies": 0.5, "duplicates": 0.5, "other_script": 0.1, "swapped": 0.05, "control_characters": 0.1}
+_SHARES = {
+    "copies": 0.5,
+    "duplicates": 0.5,
+    "other_script": 0.1,
+    "swapped": 0.05,
+    "control_characters": 0.1,
+    "entities": 0.01,
+}
 _DROPPED_SHARES = {
     "duplicate": 0.5,
     "near_duplicate": 0.5,
     "held_out": 0.2,
     "invalid_utf8": 0.01,
+    "forbidden_character": 0.01,
     "too_many_pieces": 0.05,
     "wrong_script": 0.1,
     "copy": 0.5,

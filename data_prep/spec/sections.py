@@ -106,7 +106,7 @@ class Clean(Section):
     """Filters. Each counts what it drops; report.json and manifest.json have the counts.
 
     From validation and test text that you give, only pairs that cannot be used at all are dropped: empty, invalid
-    UTF-8, or longer than the maximum lengths.
+    UTF-8, longer than the maximum lengths, or with the same sentence on both sides.
     """
 
     min_words: int = Field(
@@ -131,7 +131,9 @@ class Clean(Section):
     no_letters: Literal["drop", "keep"] = Field(
         "drop", description="Pairs with a side that has only numbers, punctuation or symbols."
     )
-    copies: Literal["drop", "keep"] = Field("drop", description="Pairs whose two sides are equal.")
+    copies: Literal["drop", "keep"] = Field(
+        "drop", description="Training pairs whose two sides are equal; they never become validation or test text."
+    )
     wrong_script: Literal["drop", "keep"] = Field(
         "drop",
         description="Pairs with a side that has too few letters in a script of its language. The scripts are known for "
@@ -147,6 +149,12 @@ class Clean(Section):
     )
     control_characters: Literal["strip", "drop"] = Field(
         "strip", description="NUL and other control characters: remove them from the text, or drop the pair."
+    )
+    entities: Literal["keep", "unescape", "drop"] = Field(
+        "keep",
+        description="Escaped characters such as &amp;, &#39; and &lt;b&gt;, as Moses' tokenizer and web pages write "
+        "them: keep them, replace them by the characters themselves (in validation and test text too), or drop the "
+        "training pair. The report counts what is kept.",
     )
     duplicates: Literal["drop", "keep"] = Field(
         "drop", description="Pairs whose two sentences occurred before, in either order. See duplicates_across."

@@ -70,6 +70,22 @@ def test_training_text_is_what_was_given(tmp_path: Path) -> None:
     assert entry["tokens"]["nso"] == int(np.asarray(corpus.sentences("train", "eng-nso").tgt_lengths).sum())
 
 
+def test_a_sentence_that_is_its_own_translation_is_never_drawn(tmp_path: Path) -> None:
+    """With copies: keep there are such pairs, here three of four; those that differ in case alone count too."""
+    spec = small_spec(tmp_path, ("nso",))
+    source = spec["pairs"][0]["train"][0]
+    lines = (tmp_path / source["src"]).read_text().splitlines()
+    others = (tmp_path / source["tgt"]).read_text().splitlines()
+    mixed = [
+        (src, tgt, src.upper(), src)[number % 4] for number, (src, tgt) in enumerate(zip(lines, others, strict=True))
+    ]
+    write_lines(tmp_path / source["tgt"], mixed)
+    corpus = prepare_spec(tmp_path, spec | {"clean": {"copies": "keep", "near_duplicates": "keep"}})
+    for split, number in (("valid", 10), ("test", 20)):
+        drawn = held_out_text(corpus, split, "eng-nso")
+        assert len(drawn) == number and not any(src.lower() == tgt.lower() for src, tgt in drawn)
+
+
 def test_drawn_sets_are_the_same_sentences_in_every_pair_and_nowhere_in_training(tmp_path: Path) -> None:
     corpus = small_corpus(tmp_path, languages=("nso", "cat", "rus"))
     assert_no_leakage(corpus)

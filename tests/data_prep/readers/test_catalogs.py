@@ -19,7 +19,7 @@ PO = r"""# Translators
 msgid ""
 msgstr ""
 "Content-Type: text/plain; charset=UTF-8\n"
-"Plural-Forms: nplurals=3; plural=n%10;\n"
+"Plural-Forms: nplurals=3; plural=n==1 ? 0 : n==2 ? 1 : 2;\n"
 
 #: src/main.c:10
 msgctxt "menu"
@@ -90,7 +90,18 @@ def test_po(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ('msgid "a"\nmsgstr "b"\nrubbish\n', r"a.po: line 3 is not a gettext statement: 'rubbish'"),
-        ('msgid ""\nmsgstr "Content-Type: text/plain; charset=EUC-JP\\n"\n', "header says charset=EUC-JP; convert"),
+        ('msgid ""\nmsgstr "Content-Type: text/plain; charset=EUC-JQ\\n"\n', "unknown encoding 'EUC-JQ'; convert"),
+        ('msgid "a"\n\nmsgid "b"\nmsgstr "c"\n', "line 1 begins a message without msgstr"),
+        ('msgctxt "a"\nmsgctxt "b"\n', "line 1 begins a message without msgid"),
+        ('msgid "a"\nmsgstr[0] "b"\n', "line 2 has msgstr.. where it cannot be"),
+        ('msgid "a"\nmsgstr "b"\nmsgstr "c"\n', "line 3 has msgstr where it cannot be"),
+        ('msgid "a"\nmsgid_plural "b"\nmsgstr[1] "c"\n', "line 1 begins a message with the forms 1, not 0, 1"),
+        ('msgid "a"\nmsgid_plural "b"\nmsgstr[0] "c"\nmsgstr[0] "c"\n', "line 4 has msgstr.. where it cannot be"),
+        ('msgid "a"\n#, fuzzy\nmsgstr "b"\n', "line 2 has flags inside a message"),
+        ('msgid\nmsgstr "b"\n', "line 2 is no text of the msgid above it: 'msgstr'"),
+        ('msgid "a\nmsgstr "b"\n', "line 1 is not a gettext statement"),
+        ('msgid "a"\rmsgstr "b"\r', "lone CR characters"),
+        ('msgidx "a"\n', "line 1 is not a gettext statement: 'msgidx"),
         (r'msgid "\351t\351"', "line 1 has escaped bytes that are not UTF-8"),
         ('"stray"\n', "line 1 is not a gettext statement"),
         ('msgid "a"\nmsgstr "b"\n# c\n"stray"\n', "line 4 is not a gettext statement"),
