@@ -80,7 +80,7 @@ check "ruff format --check" ruff format --check .
 check "ruff check" ruff check .
 check "mypy" mypy
 check "bash -n" check_scripts
-check "pytest, side by side" run_tests --turn together -n "$jobs" --dist worksteal
+check "pytest, side by side" run_tests --turn together -n "$jobs" --dist loadfile --no-loadscope-reorder
 check "pytest, one at a time" run_tests --turn alone
 if ((!tests_found)); then
   failed+=("pytest: no test is meant by ${arguments[*]}")

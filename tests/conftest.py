@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,14 @@ from tests.helpers.random_run import random_run
 from tests.selection import (  # noqa: F401 - pytest finds its hooks by their names here
     pytest_addoption,
     pytest_collection_modifyitems,
-    pytest_configure,
     pytest_report_header,
 )
+
+
+def pytest_sessionstart() -> None:
+    """What is started from here takes interrupts, even if this was started in the background of a script."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -10,13 +10,83 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-SLOW: Mapping[str, Sequence[str]] = {}
+SLOW: Mapping[str, Sequence[str]] = {
+    "benchmarks whose parts have tests of their own": (
+        "tests/benchmarks/test_benchmarks.py::test_exchange_benchmark",
+        "tests/benchmarks/test_benchmarks.py::test_growth_benchmark",
+        "tests/benchmarks/test_benchmarks.py::test_link_benchmark",
+        "tests/benchmarks/test_benchmarks.py::test_overlap_benchmark",
+        "tests/benchmarks/test_benchmarks.py::test_prepare_benchmark",
+        "tests/benchmarks/test_data.py::test_the_stream_through_the_command",
+        "tests/benchmarks/test_pruning_benchmark.py",
+        "tests/benchmarks/test_scaling_benchmark.py::test_small_runs_on_one_and_two_ranks",
+        "tests/benchmarks/test_throughput_benchmark.py::test_systems_race",
+    ),
+    "compiles DeepSpeed's Adam for the host": (
+        "tests/engine/test_native_adam.py::test_a_killed_compilation_keeps_nobody_waiting",
+        "tests/engine/test_native_adam.py::test_another_programs_lock_is_respected_and_named",
+        "tests/engine/test_native_adam.py::test_what_is_compiled_is_loaded_without_a_word",
+    ),
+    "launchers; by default torchrun and MPICH's mpirun train, and a rank under deepspeed is killed": (
+        "tests/test_chain.py::test_launchers_train_alike",
+        "tests/launch/test_launchers.py::test_five_steps[deepspeed]",
+        "tests/launch/test_launchers.py::test_five_steps[deepspeed --launcher mpich]",
+        "tests/launch/test_launchers.py::test_five_steps[deepspeed --launcher openmpi]",
+        "tests/launch/test_launchers.py::test_a_rank_that_is_killed_ends_the_run_and_is_named[torchrun]",
+        "tests/launch/test_launchers.py::test_a_rank_that_is_killed_ends_the_run_and_is_named[mpirun]",
+    ),
+    "hosts that are apart; by default one is cut off in an exchange, and one from the start": (
+        "tests/cli/test_calibrate.py::test_two_hosts",
+        "tests/netns/test_cut_off.py::test_cut_off_and_rejoined[save-2]",
+        "tests/netns/test_cut_off.py::test_two_hosts_that_only_rank_0_still_reaches",
+        "tests/netns/test_doctor.py",
+        "tests/netns/test_start.py::test_the_other_host_does_not_come[0]",
+        "tests/netns/test_start.py::test_the_other_host_does_not_come[1]",
+    ),
+    "jobs; by default one is trained and killed, one fails, and an array prepares a corpus": (
+        "tests/slurm/test_doctor.py",
+        "tests/slurm/test_jobs.py::test_a_cancelled_job_leaves_a_checkpoint_and_is_not_requeued",
+        "tests/slurm/test_jobs.py::test_a_corpus_prepared_by_several_has_the_same_bytes[mpi]",
+        "tests/slurm/test_jobs.py::test_an_evaluation_by_four_ranks_is_that_of_one_process",
+    ),
+    "much of the same": (
+        "tests/data/test_scale.py::test_start_and_resume_cost_the_same_and_little[1.0]",
+        "tests/data_prep/readers/test_read_source.py::test_empty_lines_are_counted[1000000]",
+        "tests/distributed/test_expert_parallel.py::test_equals_one_process[4-2-1]",
+        "tests/distributed/test_expert_parallel.py::test_equals_one_process[4-4-9]",
+        "tests/distributed/test_random_cases.py::test_equals_one_process[2-2]",
+        "tests/distributed/test_random_cases.py::test_equals_one_process[4-4]",
+        "tests/faults/test_stalls.py::test_who_makes_no_progress_is_named_and_not_who_waits_for_it[data-0]",
+        "tests/faults/test_stalls.py::test_who_makes_no_progress_is_named_and_not_who_waits_for_it[save-1]",
+        "tests/train/test_damaged_data.py::test_all_ranks_stop_when_the_copy_of_one_is_damaged[valid]",
+    ),
+}
 """Left out by default, by the reason. Files also mark tests themselves: ``@pytest.mark.slow``."""
 
-GRIDS: Sequence[str] = ()
+GRIDS: Sequence[str] = ("tests/train/test_offload.py::test_losses_are_those_without_offload",)
 """Whose cases are a grid: by default only its diagonal runs, on which each value of each parameter lies."""
 
-ALONE: Mapping[str, Sequence[str]] = {}
+ALONE: Mapping[str, Sequence[str]] = {
+    "deadlines of seconds": (
+        "tests/data_prep/workers/test_crew.py",
+        "tests/distributed/test_layer_faults.py",
+        "tests/doctor/test_ranks.py",
+        "tests/faults/test_deaths.py",
+        "tests/faults/test_ends.py",
+        "tests/faults/test_stalls.py",
+        "tests/launch/test_launchers.py::test_a_rank_that_is_killed_ends_the_run_and_is_named",
+        "tests/watch",
+    ),
+    "measures time or traffic": (
+        "tests/benchmarks/test_benchmarks.py::test_overlap_benchmark",
+        "tests/benchmarks/test_benchmarks.py::test_prepare_benchmark",
+        "tests/benchmarks/test_data.py::test_the_stream_through_the_command",
+        "tests/benchmarks/test_scaling_benchmark.py",
+        "tests/benchmarks/test_throughput_benchmark.py",
+        "tests/data/test_scale.py",
+        "tests/parallel/test_link_speed.py",
+    ),
+}
 """Run one at a time, by the reason; so do all that are marked ``netns`` or ``slurm``."""
 
 
@@ -28,10 +98,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=["together", "alone"],
         help="run only tests that may run side by side (with -n), or only those that need the machine for themselves",
     )
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "alone: needs the machine for itself: has deadlines, measures, or starts many")
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -50,7 +116,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         wanted &= turn is None or (turn == "alone") == bool(item.get_closest_marker("alone"))
         (kept if wanted else left_out).append(item)
     config.hook.pytest_deselected(items=left_out)
-    items[:] = kept
+    items[:] = longest_files_first(kept) if turn == "together" else kept
 
 
 def mark(items: Sequence[pytest.Item]) -> None:
@@ -64,6 +130,12 @@ def mark(items: Sequence[pytest.Item]) -> None:
             item.add_marker("slow")
         if is_named(item, alone) or item.get_closest_marker("netns") or item.get_closest_marker("slurm"):
             item.add_marker("alone")
+
+
+def longest_files_first(items: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """Files with slow tests first: one of them as the last would keep all but one process waiting."""
+    long = {item.path for item in items if item.get_closest_marker("slow")}
+    return sorted(items, key=lambda item: item.path not in long)
 
 
 def is_named(item: pytest.Item, names: Sequence[str]) -> bool:

@@ -14,7 +14,7 @@ from tests.helpers.environment import ROOT
 
 CONFTEST = """
 from tests import selection
-from tests.selection import pytest_addoption, pytest_collection_modifyitems, pytest_configure, pytest_report_header
+from tests.selection import pytest_addoption, pytest_collection_modifyitems, pytest_report_header
 
 selection.SLOW = {"reason": SLOW}
 selection.GRIDS = GRIDS
@@ -56,7 +56,7 @@ def collected(
         (folder / name).write_text(text)
     tables = CONFTEST.replace("SLOW}", f"{slow}}}").replace("= GRIDS", f"= {grids}").replace("ALONE}", f"{alone}}}")
     (folder / "conftest.py").write_text(tables)
-    (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    slow: x\n    slurm: x\n    netns: x\n")
+    (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    slow: x\n    slurm: x\n    netns: x\n    alone: x\n")
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)

@@ -14,8 +14,6 @@ import pytest
 
 from tests.helpers.native_adam import ROOT, environment, load_in_a_process
 
-pytestmark = pytest.mark.slow  # the first test that needs it waits for the compiler
-
 
 @pytest.fixture
 def copy(native_adam: Path, tmp_path: Path) -> Path:
