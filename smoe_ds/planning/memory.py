@@ -29,34 +29,41 @@ def planned_memory(
         experts: parameters of the experts on one rank.
         ranks: of the run.
     """
-    itemsize, stage, ep_size = ITEMSIZE[run.precision], run.zero_stage, run.smoe.moe.ep_size
-    whole = dense + experts
-    share = dense / ranks + experts / max(ranks // ep_size, 1) if stage else whole
+    itemsize, stage, whole = ITEMSIZE[run.precision], run.zero_stage, dense + experts
+    share = dense / ranks + experts / max(ranks // run.smoe.moe.ep_size, 1) if stage else whole
     masters = share if stage or itemsize == 2 else 0
     states = {"master_weights": round(4 * masters), "optimizer": round(8 * share)}
     offload = run.deepspeed["zero_optimization"].get("offload_optimizer") or {}
     offloaded = offload.get("device", "none") != "none"
-    largest = max(cost.embedding.matrices, run.smoe.model.d_ffn * run.smoe.model.d_model)
-    copied = itemsize * largest if offloaded else 0
-    device = {
+    model = run.smoe.model
+    copies = itemsize * max(cost.embedding.matrices, model.d_ffn * model.d_model)
+    held = {
         "weights": itemsize * whole,
         "gradients": 0 if offloaded and stage == 2 else round(itemsize * (share if stage == 2 else whole)),
-        **({"copies": copied} if offloaded else states),
+        **({"copies": copies} if offloaded else states),
     }
     backward = {
         "activations": round(cost.saved_bytes(checkpointing=run.smoe.train.activation_checkpointing)),
         "exchange_buffers": round(max(layer.temporary_bytes for layer in cost.layers)),
         "reduction": round(cost.embedding.temporary_bytes) + _reduction_buckets(run, whole),
     }
-    update = {"update": 0 if offloaded else _update(run, share)}
-    total = sum(device.values()) + max(sum(backward.values()), sum(update.values()))
-    host = {}
-    if offloaded:
-        accumulates = stage == 2 and run.train_batch_size > ranks
-        gradients = round((4 + (itemsize if accumulates else 0)) * share)
-        roots = round(4 * share) if run.deepspeed["optimizer"]["params"].get("torch_adam") else 0
-        host = {**states, "gradients": gradients, "copies": round(itemsize * share) + copied, "update": roots}
-    return {**device, **backward, **update, "total": total}, {**host, "total": sum(host.values())} if host else {}
+    update = 0 if offloaded else _update(run, share)
+    device = {**held, **backward, "update": update}
+    device["total"] = sum(held.values()) + max(sum(backward.values()), update)
+    return device, _on_host(run, states, share, copies, ranks) if offloaded else {}
+
+
+def _on_host(run: RunConfig, states: dict[str, int], share: float, copies: int, ranks: int) -> dict[str, int]:
+    """What offload keeps on the host, of the share that a rank updates."""
+    itemsize = ITEMSIZE[run.precision]
+    accumulates = run.zero_stage == 2 and run.train_batch_size > ranks
+    host = {
+        **states,
+        "gradients": round((4 + (itemsize if accumulates else 0)) * share),
+        "copies": round(itemsize * share) + copies,
+        "update": round(4 * share) if run.deepspeed["optimizer"]["params"].get("torch_adam") else 0,
+    }
+    return {**host, "total": sum(host.values())}
 
 
 def _reduction_buckets(run: RunConfig, parameters: int) -> int:

@@ -25,8 +25,8 @@ it stands for is measured or assumed with it."""
 GRADIENT_TOUCHES = 3
 """Times that a gradient is read or written on its way into a bucket and out of it."""
 OUTSIDE_EXPERTS = ("embedding", "attention", "feed_forward", "shared_experts")
-"""Kinds whose matrix products make up the dense part of a model. Gates are in none of the sums, as in the paper: they
-are below 1 in 1,000, and a step's time counts them with the rows that they touch."""
+"""Kinds whose matrix products make up the dense part of a model. Gates are in none of the sums, as in the paper, of
+whose models they are below 1 in 1,000; a step's time counts them with the rows that they touch."""
 
 
 @dataclass(frozen=True)
