@@ -245,7 +245,7 @@ def test_gpu_of_a_rank(local_rank: int, visible: int, gpu: int) -> None:
 
 
 def test_more_ranks_than_gpus_are_refused() -> None:
-    with pytest.raises(LaunchError, match="shows 2 GPUs; start at most 2 ranks"):
+    with pytest.raises(LaunchError, match="has 2 GPUs; start at most 2 ranks"):
         gpu_of(2, 2)
 
 
