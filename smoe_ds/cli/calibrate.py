@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     """Measures on all ranks at once; rank 0 writes the file and prints the constants."""
     from smoe_ds.config import check_device, load_run
     from smoe_ds.parallel.device import device_of
-    from smoe_ds.parallel.discover import discover
+    from smoe_ds.parallel.launchers import discover
     from smoe_ds.parallel.process_group import init_distributed, shutdown
     from smoe_ds.planning.vocabulary import planned_vocab_size
     from smoe_ds.scaling.measure import measure_constants, place_of

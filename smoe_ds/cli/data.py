@@ -51,8 +51,8 @@ def _check(args: argparse.Namespace) -> int:
     from smoe_ds.data.check_corpus import check_corpus
     from smoe_ds.data.corpus import Corpus
     from smoe_ds.data.round_trip import held_out_round_trip
+    from smoe_ds.report.byte_progress import ByteProgress
     from smoe_ds.report.corpus import check_text
-    from smoe_ds.report.progress import ByteProgress
     from smoe_ds.report.round_trip import round_trip_text
 
     progress = ByteProgress(sys.stderr)

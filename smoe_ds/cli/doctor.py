@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     from smoe_ds.config import load_run
     from smoe_ds.doctor.context import Context
     from smoe_ds.doctor.meeting import Meeting
-    from smoe_ds.parallel.discover import discover
+    from smoe_ds.parallel.launchers import discover
     from smoe_ds.parallel.process_group import with_meeting_point
 
     if args.timeout <= 0:

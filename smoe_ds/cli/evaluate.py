@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates, prints the table, writes the files; ranks share the directions, and the first one does the rest."""
-    from smoe_ds.parallel.discover import discover
+    from smoe_ds.parallel.launchers import discover
 
     env = discover()
     if env.world_size == 1:

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train; exit code 0 when the run is complete, 75 when it was told to stop and can be continued."""
     from smoe_ds.config import check_world, load_run
-    from smoe_ds.parallel.discover import discover
+    from smoe_ds.parallel.launchers import discover
     from smoe_ds.parallel.process_group import with_meeting_point
     from smoe_ds.watch.heartbeat import Heartbeat
 

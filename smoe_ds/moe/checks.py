@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from smoe_ds.moe.backends import BACKENDS
+from smoe_ds.moe.expert_backends import BACKENDS
 from smoe_ds.moe.experts import ACTIVATIONS
 
 CHOICES = {

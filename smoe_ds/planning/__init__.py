@@ -1,6 +1,6 @@
 """What a run costs before it starts: parameters, FLOPs, exchange, placement, memory.
 
-Modules tell their own costs (:mod:`smoe_ds.model.accounting`, :mod:`smoe_ds.moe.accounting`); this package adds
+Modules tell their own costs (:mod:`smoe_ds.model.transformer_cost`, :mod:`smoe_ds.moe.block_cost`); this package adds
 them up.
 
 Shape letters: ``T`` tokens, ``D`` model width, ``F`` feed-forward width, ``V`` vocabulary, ``E`` experts, ``L`` strata,

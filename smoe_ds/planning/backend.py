@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from smoe_ds.config.run import RunConfig
 from smoe_ds.errors import ConfigError
-from smoe_ds.moe.backends import Accelerator, choose_backend
+from smoe_ds.moe.expert_backends import Accelerator, choose_backend
 
 _DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 _H200, _V100 = Accelerator("cuda", (9, 0)), Accelerator("cuda", (7, 0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from smoe_ds.config.run import RunConfig
-from smoe_ds.model.accounting import TransformerCost
+from smoe_ds.model.transformer_cost import TransformerCost
 from smoe_ds.planning.work import ITEMSIZE
 
 DEFAULT_BUCKET = 500_000_000

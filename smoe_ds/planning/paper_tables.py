@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from smoe_ds.config.model import ModelConfig
 from smoe_ds.config.moe import MoeConfig
-from smoe_ds.model.accounting import MicroBatch, transformer
+from smoe_ds.model.transformer_cost import MicroBatch, transformer
 from smoe_ds.moe.cost import Cost
 
 VOCAB_SIZE = 32_000

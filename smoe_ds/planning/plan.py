@@ -1,6 +1,6 @@
 """What a run will cost, before it starts: parameters, FLOPs, exchange, memory; on the meta device, in seconds.
 
-What a module costs it says itself (:mod:`smoe_ds.model.accounting`); a plan adds it up.
+What a module costs it says itself (:mod:`smoe_ds.model.transformer_cost`); a plan adds it up.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smoe_ds.config.run import RunConfig
-from smoe_ds.moe.backends import Accelerator
 from smoe_ds.moe.cost import KINDS
+from smoe_ds.moe.expert_backends import Accelerator
 from smoe_ds.moe.loads import (
     IMBALANCE_LIMIT,
     better_ep_sizes,

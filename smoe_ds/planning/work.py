@@ -1,7 +1,7 @@
 """What a rank has to do in one step, in FLOPs, rows, bytes and elements: numbers of the run alone, no device in them.
 
-The modules tell their own costs (:mod:`smoe_ds.model.accounting`, :mod:`smoe_ds.moe.accounting`); here they are those
-of a run. All of it holds for full micro-batches and uniform routing.
+The modules tell their own costs (:mod:`smoe_ds.model.transformer_cost`, :mod:`smoe_ds.moe.block_cost`); here they are
+those of a run. All of it holds for full micro-batches and uniform routing.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from smoe_ds.config.run import RunConfig
-from smoe_ds.model.accounting import MicroBatch, TransformerCost, transformer
+from smoe_ds.model.transformer_cost import MicroBatch, TransformerCost, transformer
 from smoe_ds.moe.cost import Storage, feed_forward
 from smoe_ds.moe.loads import StratumLoad, stratum_loads
 from smoe_ds.moe.placement import Placement

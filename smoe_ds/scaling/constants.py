@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from smoe_ds.errors import ConfigError
-from smoe_ds.moe.backends import Accelerator
+from smoe_ds.moe.expert_backends import Accelerator
 from smoe_ds.scaling.hardware import ASSUMED, DEVICES, LINKS, Device, Link, device_of, link_of
 from smoe_ds.scaling.line import Line, fit_line
 

@@ -10,7 +10,7 @@ from smoe_ds.parallel.agreement import together
 from smoe_ds.parallel.env import Env
 from smoe_ds.run.folder import RunFolder
 from smoe_ds.run.record import check_continues, write_record
-from smoe_ds.train.listeners import Listener, open_listeners
+from smoe_ds.train.log_listeners import Listener, open_listeners
 from smoe_ds.train.progress import Progress
 
 

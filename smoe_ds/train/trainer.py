@@ -24,8 +24,8 @@ from smoe_ds.parallel.agreement import agree
 from smoe_ds.parallel.env import Env
 from smoe_ds.run.folder import RunFolder
 from smoe_ds.train.duration import format_duration
-from smoe_ds.train.events import Event, IntervalDone, LeftOut, Notice, SkippedSteps, Validated
-from smoe_ds.train.introduction import introduction
+from smoe_ds.train.log_events import Event, IntervalDone, LeftOut, Notice, SkippedSteps, Validated
+from smoe_ds.train.log_introduction import introduction
 from smoe_ds.train.meters import Meter
 from smoe_ds.train.micro_step import forward, loss_settings, seed_micro_batch, token_scale
 from smoe_ds.train.open_data import open_corpus, open_stream, open_validation, trained_directions

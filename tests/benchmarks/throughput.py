@@ -21,7 +21,7 @@ import torch
 from smoe_ds.config import load_run
 from smoe_ds.config.run import RunConfig
 from smoe_ds.parallel.device import device_of
-from smoe_ds.parallel.discover import discover
+from smoe_ds.parallel.launchers import discover
 from smoe_ds.parallel.process_group import init_distributed, with_meeting_point
 from smoe_ds.planning.work import work_of
 from smoe_ds.train.trainer import Trainer

@@ -193,7 +193,7 @@ def test_what_no_checkpoint_would_carry_is_refused() -> None:
 _WITHOUT_COMPILER = """
 import shutil, sys, torch
 assert shutil.which("g++") is None and shutil.which("c++") is None and shutil.which("ninja") is None
-from smoe_ds.parallel.discover import discover
+from smoe_ds.parallel.launchers import discover
 from smoe_ds.parallel.process_group import init_distributed, shutdown
 init_distributed(discover(), torch.device("cpu"))
 from tests.helpers.engines import Setup, make_engine, train

@@ -14,7 +14,7 @@ import torch.distributed as dist
 
 from smoe_ds.errors import LaunchError
 from smoe_ds.parallel.agreement import gather_json
-from smoe_ds.parallel.discover import discover
+from smoe_ds.parallel.launchers import discover
 from smoe_ds.parallel.process_group import init_distributed, shutdown
 from tests.helpers.ranks import run_ranks
 

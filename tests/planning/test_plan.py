@@ -7,8 +7,8 @@ import torch
 
 from smoe_ds.config import load_run
 from smoe_ds.model.transformer import Transformer
-from smoe_ds.moe.backends import Accelerator
 from smoe_ds.moe.cost import KINDS
+from smoe_ds.moe.expert_backends import Accelerator
 from smoe_ds.planning.paper_tables import paper_rows
 from smoe_ds.planning.plan import make_plan
 from smoe_ds.planning.work import cost_of, work_of

@@ -46,7 +46,7 @@ CASES: list[tuple[int, int, dict]] = [
 def measure(rank: int, world_size: int, settings: list[str]) -> tuple[Any, int, int, dict[str, dict[str, int]]]:
     """The plan; bytes held between steps and at the peak of a step; with ZeRO the former by memory and kind."""
     from smoe_ds.config import load_run
-    from smoe_ds.moe.backends import Accelerator
+    from smoe_ds.moe.expert_backends import Accelerator
     from smoe_ds.planning.plan import make_plan
     from tests.benchmarks.measure import peak_memory
 

@@ -13,8 +13,8 @@ from smoe_ds.config.data import DataConfig
 from smoe_ds.data.check_corpus import CorpusCheck
 from smoe_ds.data.corpus_stats import CorpusStats, DirectionStats, StatsSettings
 from smoe_ds.data.located_pair import LocatedPair, LocatedSentence
+from smoe_ds.report.byte_progress import ByteProgress
 from smoe_ds.report.corpus import check_text, pair_page, stats_page
-from smoe_ds.report.progress import ByteProgress
 
 STATS = CorpusStats(
     path=Path("corpus"),

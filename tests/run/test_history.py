@@ -17,7 +17,7 @@ import pytest
 from smoe_ds.errors import CheckpointError
 from smoe_ds.run.folder import RunFolder
 from smoe_ds.run.history import HistoryFile, cut_history, read_history, read_records
-from smoe_ds.train.listeners import History
+from smoe_ds.train.log_listeners import History
 from smoe_ds.train.progress import Progress
 from tests.helpers.environment import ROOT
 from tests.helpers.small_run import scalars, small_run, train_here, write_run

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from smoe_ds.errors import ConfigError
-from smoe_ds.moe.backends import Accelerator
+from smoe_ds.moe.expert_backends import Accelerator
 from smoe_ds.scaling.constants import (
     KINDS,
     Constants,

@@ -8,8 +8,8 @@ import pytest
 
 from smoe_ds.run.folder import RunFolder
 from smoe_ds.train.duration import format_duration
-from smoe_ds.train.events import Event, IntervalDone, Introduction, LeftOut, SkippedSteps, Validated
-from smoe_ds.train.listeners import open_listeners
+from smoe_ds.train.log_events import Event, IntervalDone, Introduction, LeftOut, SkippedSteps, Validated
+from smoe_ds.train.log_listeners import open_listeners
 from smoe_ds.train.meters import Interval, StratumLoad
 from smoe_ds.train.progress import Progress
 

@@ -7,7 +7,7 @@ import torch
 
 from smoe_ds.moe import StratifiedMoE
 from smoe_ds.moe.experts import ExpertFFN, apply_experts
-from smoe_ds.moe.grouped import apply_experts_grouped, grouped_mm_problem
+from smoe_ds.moe.experts_grouped import apply_experts_grouped, grouped_mm_problem
 
 CPU = torch.device("cpu")
 

@@ -8,15 +8,15 @@ from typing import cast
 import torch
 from torch import nn
 
-from smoe_ds.moe.backends import Accelerator, choose_backend
+from smoe_ds.moe.expert_backends import Accelerator, choose_backend
 from smoe_ds.moe.experts import ExpertFFN
-from smoe_ds.moe.grouped import grouped_mm_problem
+from smoe_ds.moe.experts_grouped import grouped_mm_problem
 
 
 def backend_here(
     setting: str, experts: Sequence[nn.Module], device: torch.device, dtype: torch.dtype, *, ep_size: int
 ) -> str:
-    """``loop``, ``lean`` or ``grouped`` for these experts, see :func:`smoe_ds.moe.backends.choose_backend`.
+    """``loop``, ``lean`` or ``grouped`` for these experts, see :func:`smoe_ds.moe.expert_backends.choose_backend`.
 
     Args:
         setting: ``expert_backend``.

@@ -1,6 +1,6 @@
 """How experts are computed: which ways there are, and which one is taken; a rule over plain facts, no torch.
 
-The layer asks it with what it finds (:mod:`smoe_ds.moe.backend_here`), the memory plan with what it assumes.
+The layer asks it with what it finds (:mod:`smoe_ds.moe.expert_backend_here`), the memory plan with what it assumes.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ def choose_backend(
 
     Args:
         setting: ``loop``: one expert after the other, any module, the reference. ``lean``: the same with the built-in
-            experts' rows and outputs not kept for the backward pass, see :mod:`smoe_ds.moe.lean`. ``grouped``: grouped
-            matrix products, see :mod:`smoe_ds.moe.grouped`. ``auto``: grouped where the device has a fast kernel, else
-            lean, else loop.
+            experts' rows and outputs not kept for the backward pass, see :mod:`smoe_ds.moe.experts_lean`. ``grouped``:
+            grouped matrix products, see :mod:`smoe_ds.moe.experts_grouped`. ``auto``: grouped where the device has a
+            fast kernel, else lean, else loop.
         accelerator: where the rows are.
         dtype: of the rows, e.g. ``bfloat16``.
         ep_size: ranks that share the experts.

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from smoe_ds.moe import StratifiedMoE
-from smoe_ds.moe.accounting import BlockSizes, stratified_block
+from smoe_ds.moe.block_cost import BlockSizes, stratified_block
 from smoe_ds.moe.cost import FP32, Cost, Storage
-from smoe_ds.moe.grouped import grouped_mm_problem
+from smoe_ds.moe.experts_grouped import grouped_mm_problem
 from smoe_ds.moe.loads import stratum_loads
 from smoe_ds.moe.placement import Placement
 from tests.helpers.counted import counted_bytes, counted_flops, counted_loads

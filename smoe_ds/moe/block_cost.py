@@ -31,7 +31,7 @@ class BlockSizes:
         shared_expert: ``none``, ``add`` or ``cmr``.
         output_norm: whether the block's output is normalised (``norm: released``).
         jitter: whether the gate's input is multiplied by noise.
-        backend: how experts are computed, see :func:`smoe_ds.moe.backends.choose_backend`.
+        backend: how experts are computed, see :func:`smoe_ds.moe.expert_backends.choose_backend`.
     """
 
     d_model: int

@@ -13,7 +13,7 @@ from smoe_ds.config.run import RunConfig
 from smoe_ds.moe.layer import StratifiedMoE
 from smoe_ds.parallel.env import Env
 from smoe_ds.planning.plan import placement_warnings
-from smoe_ds.train.events import Introduction
+from smoe_ds.train.log_events import Introduction
 
 
 def introduction(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from smoe_ds.config.model import ModelConfig
 from smoe_ds.config.moe import MoeConfig
-from smoe_ds.moe.accounting import BlockSizes, stratified_block
+from smoe_ds.moe.block_cost import BlockSizes, stratified_block
 from smoe_ds.moe.cost import FP32, Cost, Storage, feed_forward, layer_norm, total
 from smoe_ds.moe.loads import stratum_loads
 from smoe_ds.moe.placement import Placement

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from smoe_ds.run.folder import RunFolder
 from smoe_ds.run.history import STEP, HistoryFile, Record, cut_history
-from smoe_ds.train.events import VALIDATION, Event
+from smoe_ds.train.log_events import VALIDATION, Event
 from smoe_ds.train.progress import Progress
 
 

@@ -8,8 +8,8 @@ import torch
 from smoe_ds.config import load_run
 from smoe_ds.errors import ConfigError
 from smoe_ds.moe import StratifiedMoE
-from smoe_ds.moe.backend_here import accelerator_of, backend_here
-from smoe_ds.moe.backends import Accelerator, choose_backend
+from smoe_ds.moe.expert_backend_here import accelerator_of, backend_here
+from smoe_ds.moe.expert_backends import Accelerator, choose_backend
 from smoe_ds.moe.experts import ExpertFFN
 from smoe_ds.planning.backend import planned_backend
 from tests.helpers.environment import ROOT

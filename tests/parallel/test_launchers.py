@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from smoe_ds.errors import LaunchError
-from smoe_ds.parallel.discover import discover
 from smoe_ds.parallel.env import Env
+from smoe_ds.parallel.launchers import discover
 from smoe_ds.parallel.nodelist import expand_counts, expand_nodelist
 
 TORCHRUN = {

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from smoe_ds.config.model import ModelConfig
 from smoe_ds.config.moe import MoeConfig
-from smoe_ds.model import accounting
-from smoe_ds.model.accounting import MicroBatch
+from smoe_ds.model import transformer_cost
 from smoe_ds.model.embedding import SharedEmbedding
 from smoe_ds.model.feed_forward import DenseFeedForward
 from smoe_ds.model.layers import DecoderLayer, EncoderLayer
 from smoe_ds.model.loss import translation_loss
 from smoe_ds.model.transformer import PAD_ID, Transformer
+from smoe_ds.model.transformer_cost import MicroBatch
 from smoe_ds.moe.cost import Cost, Storage, layer_norm
 from smoe_ds.moe.experts import ExpertFFN
 from smoe_ds.moe.loads import StratumLoad
@@ -88,8 +88,8 @@ def attentions(number: int) -> Callable[[MicroBatch], Cost]:
     """The cost of some; the second one's source is the layer's input, which is kept in any case."""
 
     def cost(batch: MicroBatch) -> Cost:
-        one = accounting.attention(D, batch)
-        return one if number == 1 else one + one + accounting.wide(D, batch)
+        one = transformer_cost.attention(D, batch)
+        return one if number == 1 else one + one + transformer_cost.wide(D, batch)
 
     return cost
 
@@ -99,7 +99,7 @@ MODULES: dict[str, tuple[Any, Callable[[MicroBatch], Cost]]] = {
     "self": (encoder_attention, attentions(1)),
     "self and cross": (decoder_attention, attentions(2)),
     **{
-        name: (dense_network(name), lambda batch, name=name: accounting.dense_feed_forward(config(name), batch))
+        name: (dense_network(name), lambda batch, name=name: transformer_cost.dense_feed_forward(config(name), batch))
         for name in ("relu", "gelu", "swiglu")
     },
 }
@@ -132,7 +132,7 @@ def test_embedding_projection_and_loss_cost_what_they_say(dtype: torch.dtype) ->
         logits = table.project(source + target)
         return logits, translation_loss(logits, tokens, 0.1).smoothed
 
-    cost = accounting.embedding(config(), VOCAB, batch_of(dtype))
+    cost = transformer_cost.embedding(config(), VOCAB, batch_of(dtype))
     kept, (logits, _) = counted_bytes(table, both_sides)
     assert cost.parameters == {"embedding": table.weight.numel()}
     assert cost.flops_of() == counted_flops(both_sides)
@@ -153,7 +153,7 @@ def test_the_sum_of_the_modules_is_the_transformer(system: str, activation: str)
         return logits, translation_loss(logits, tokens, 0.1).smoothed, stats
 
     kept, (logits, _, _) = counted_bytes(model, loss)
-    uniform = accounting.transformer(config(activation), moe, VOCAB, batch_of())
+    uniform = transformer_cost.transformer(config(activation), moe, VOCAB, batch_of())
     assert uniform.total.saved_bytes == pytest.approx(kept + logits.nbytes, rel=0.1)
     assert sum(uniform.total.parameters.values()) == sum(p.numel() for p in model.parameters())
     found: list[Any] = []
@@ -163,11 +163,11 @@ def test_the_sum_of_the_modules_is_the_transformer(system: str, activation: str)
     counted = iter([counted_loads(stats, moe.top_k) for stats in found[0]])
     exact = everything
     if not moe.is_dense:
-        sizes = accounting.block_sizes(config(activation), moe)
-        expected: list[StratumLoad] = list(accounting.stratum_loads(sizes.placement, TOKENS, moe.top_k))
+        sizes = transformer_cost.block_sizes(config(activation), moe)
+        expected: list[StratumLoad] = list(transformer_cost.stratum_loads(sizes.placement, TOKENS, moe.top_k))
         for _ in found[0]:
-            exact += accounting.stratified_block(sizes, next(counted)).flops_of()
-            exact -= accounting.stratified_block(sizes, expected).flops_of()
+            exact += transformer_cost.stratified_block(sizes, next(counted)).flops_of()
+            exact -= transformer_cost.stratified_block(sizes, expected).flops_of()
     assert exact == pytest.approx(flops, rel=1e-12)
 
 
@@ -179,7 +179,7 @@ def test_activation_checkpointing_keeps_layer_inputs(activation: str) -> None:
     model.activation_checkpointing = True
     tokens = torch.randint(4, VOCAB, (SENTENCES, LENGTH))
     kept, (logits, _) = counted_bytes(model, lambda: model(tokens, tokens))
-    cost = accounting.transformer(config(activation), MoeConfig(strata=[]), VOCAB, batch_of())
+    cost = transformer_cost.transformer(config(activation), MoeConfig(strata=[]), VOCAB, batch_of())
     log_probs = 4 * TOKENS * VOCAB
     largest = max(layer.saved_bytes for layer in cost.layers)
     alone = cost.saved_bytes(checkpointing=True) - largest - log_probs - logits.nbytes
