@@ -26,7 +26,7 @@ from smoe_ds.data.seeding import mix64
 
 DROP_REASONS = {
     "invalid_utf8": "a side is not valid UTF-8, or not valid in the encoding that its file names",
-    "forbidden_character": "a side or its unit holds a character that XML forbids",
+    "forbidden_character": "a side or its unit has a character that XML forbids",
     "empty": "a side is empty or invisible",
     "too_long": "a side exceeds max_words or max_characters",
     "control_characters": "a side has NUL or other control characters, and control_characters is drop",

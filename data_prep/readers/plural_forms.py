@@ -53,7 +53,7 @@ def plural_forms(header: str) -> PluralForms | None:
 @lru_cache(maxsize=256)  # a language's catalogs mostly say the same
 def _forms(number_text: str, expression: str) -> PluralForms | None:
     if not (number_text.isascii() and number_text.isdigit() and 0 < int(number_text[:9]) <= _MAX_FORMS):
-        raise ValueError(f"nplurals={number_text} is no number from 1 to {_MAX_FORMS}")
+        raise ValueError(f"nplurals={number_text} is not a number from 1 to {_MAX_FORMS}")
     number = int(number_text)
     form = plural_expression(expression)
     try:

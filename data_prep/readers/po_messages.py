@@ -96,7 +96,7 @@ class _Parser:
             self._add_string(token["string"], line)
         elif token["statement"] is not None or token["comment"] is not None:
             if self._waits:
-                raise self.error(line, f"is no text of the {self._last} above it: {token[0][:60]!r}")
+                raise self.error(line, f"is not text of the {self._last} above it: {token[0][:60]!r}")
             if token["statement"] is not None:
                 yield from self._begin_statement(token, line)
             else:

@@ -14,7 +14,7 @@ import numpy as np
 
 _FORBIDDEN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _NONCHARACTER = re.compile(rb"\xef\xbf[\xbe\xbf]")  # in UTF-8
-_INVALID = re.compile("[\udc80-\udcff]")  # bytes that are no UTF-8, as Python's "surrogateescape" spells them
+_INVALID = re.compile("[\udc80-\udcff]")  # bytes that are not UTF-8, as Python's "surrogateescape" spells them
 _REFERENCE = re.compile(rb"&#(?:x([0-9A-Fa-f]+)|([0-9]+));")
 _LONGEST = 32  # bytes of a reference that may be cut by the end of a piece
 _DECLARED = re.compile(rb"""^\s*<\?xml[^>]*?\bencoding\s*=\s*["']([\w.:-]+)""")
@@ -41,7 +41,7 @@ class XmlText:
     Attributes:
         encoding: UTF-8 where the parser must be told so, whatever the file declares; None: as it declares.
         forbidden: offsets in what the parser gets, rising, of what was taken out: a forbidden character.
-        invalid: the same of bytes that are no UTF-8.
+        invalid: the same of bytes that are not UTF-8.
     """
 
     def __init__(self, start: bytes) -> None:

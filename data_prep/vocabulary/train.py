@@ -128,7 +128,7 @@ def _train(spec: Spec, sample: Iterator[str]) -> bytes:
 def _explain(message: str, vocab_size: int) -> str:
     if match := _TOO_HIGH.search(message):
         return (
-            f"sentencepiece.vocab_size: {vocab_size} is more than this text holds, which is {match[1]}; "
+            f"sentencepiece.vocab_size: {vocab_size} is more than this text has, which is {match[1]}; "
             f"set it to {match[1]} or less, or set sentencepiece.allow_smaller to true, or add text"
         )
     if _TOO_SMALL.search(message):

@@ -100,7 +100,7 @@ def read_manifest(folder: Path) -> Manifest:
         files = tuple(FileEntry(**entry) for entry in content["files"])
         found = (content["format"], content["version"], content["step"])
     except FileNotFoundError:
-        raise CheckpointError(f"{folder}: {MANIFEST} is missing; this is no finished checkpoint") from None
+        raise CheckpointError(f"{folder}: {MANIFEST} is missing; this checkpoint was never finished") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(
             f"{path}: cannot be read ({type(error).__name__}: {error}); the file is damaged"
@@ -173,7 +173,7 @@ def resolve_checkpoint(path: Path, which: str | int = BEST) -> Path:
     root = path / CHECKPOINTS if (path / CHECKPOINTS).is_dir() else path
     folders = step_folders(root)
     if not folders:
-        raise CheckpointError(f"{path}: holds no checkpoint; expected folders named like {folder_name(100)}")
+        raise CheckpointError(f"{path}: has no checkpoint; expected folders named like {folder_name(100)}")
     name: str | None
     if isinstance(which, int):
         name = folder_name(which)

@@ -60,7 +60,7 @@ def checkpoint_folders(path: Path) -> list[Path]:
         return [path]
     found = fmt.step_folders(path / CHECKPOINTS) or fmt.step_folders(path)
     if not found:
-        raise CheckpointError(f"{path}: holds no checkpoint; expected folders named like {fmt.folder_name(100)}")
+        raise CheckpointError(f"{path}: has no checkpoint; expected folders named like {fmt.folder_name(100)}")
     return found
 
 

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_directions(
         parser,
-        "directions to score, for example eng-nso,nso-eng; zero-shot stands for all that have held-out text but no "
+        "directions to score, for example eng-nso,nso-eng; zero-shot means all that have held-out text but no "
         "training text (default: those the run was trained on)",
     )
     parser.add_argument("--limit", type=positive, metavar="N", help="score only the first N sentences per direction")

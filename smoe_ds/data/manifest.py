@@ -54,7 +54,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
-        raise DataError(f"{path}: missing; {folder} is no corpus written by `python -m data_prep SPEC.yaml`") from error
+        raise DataError(
+            f"{path}: missing; {folder} is not a corpus written by `python -m data_prep SPEC.yaml`"
+        ) from error
     except NotADirectoryError as error:
         raise DataError(f"{folder}: is a file; name the folder that `python -m data_prep SPEC.yaml` wrote") from error
     except OSError as error:

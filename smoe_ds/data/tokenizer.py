@@ -42,7 +42,7 @@ class Tokenizer:
             model_file: SentencePiece model, e.g. ``tokenizer.model`` of a prepared corpus.
 
         Raises:
-            DataError: the file is missing, is no SentencePiece model, or numbers its special tokens differently.
+            DataError: the file is missing, is not a SentencePiece model, or numbers its special tokens differently.
         """
         self.model_file = Path(model_file)
         try:
@@ -166,7 +166,9 @@ def _load(model: bytes, path: Path):  # type: ignore[no-untyped-def]  # a senten
     try:
         processor.LoadFromSerializedProto(model)
     except RuntimeError as error:
-        raise DataError(f"{path}: is no SentencePiece model ({len(model)} bytes); write it with data_prep") from error
+        raise DataError(
+            f"{path}: is not a SentencePiece model ({len(model)} bytes); write it with data_prep"
+        ) from error
     found = (processor.pad_id(), processor.bos_id(), processor.eos_id(), processor.unk_id())
     if found != (PAD_ID, BOS_ID, EOS_ID, UNK_ID):
         raise DataError(

@@ -92,7 +92,7 @@ def _contradictions(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
             counts = {"sentences": sum(shard["sentences"] for shard in entry["shards"])}
             counts |= {name: sum(s["sides"][name]["tokens"] for s in entry["shards"]) for name in pair.split("-")}
             if counts != {"sentences": entry["sentences"], **entry["tokens"]}:
-                yield f"{folder / MANIFEST}: {split}/{pair}: its shards hold {counts}, not what the entry says"
+                yield f"{folder / MANIFEST}: {split}/{pair}: its shards have {counts}, not what the entry says"
             for text in entry.get("text", {}).values():
                 path = folder / "text" / text["file"]
                 lines = path.read_bytes().count(b"\n") if path.is_file() else entry["sentences"]
@@ -117,7 +117,7 @@ def _problem(path: Path, entry: dict[str, Any], side: _Side | None, written: dic
     if found == entry["sha256"]:
         return None if side is None else _number_problem(path, side)
     if found in written:
-        return f"{path}: holds the content of {written[found]}"
+        return f"{path}: has the content of {written[found]}"
     blocks = None if side is None else _changed_blocks(path, side)
     if blocks:
         return f"{path}: content changed at byte offset {blocks}"

@@ -173,7 +173,7 @@ class ExportFolder(TrainedModel):
     ) -> None:
         folder = as_export(Path(path))
         if folder is None:
-            raise CheckpointError(f"{path}: is no exported model; write one with smoe-ds export")
+            raise CheckpointError(f"{path}: is not an exported model; write one with smoe-ds export")
         self.export = read_export(folder)
         super().__init__(Path(path), folder, overrides, dtype, device)
 

@@ -202,7 +202,7 @@ def _load(engine: Engine, folder: Path) -> dict[str, Any]:
     reader, state = _open(folder)
     if not reader.steps:
         raise CheckpointError(
-            f"{folder}: holds weights without optimizer state, so no run can go on from it; start a new run from it "
+            f"{folder}: has weights but no optimizer state, so no run can continue from it; start a new run from it "
             "with smoe.train.init_from and another smoe.train.output_dir"
         )
     shapes = held_shapes(engine.module)

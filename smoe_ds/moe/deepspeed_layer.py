@@ -101,7 +101,7 @@ def _name_experts_as_the_layer_does(
     numbers = {place: int(state.pop(f"{start}{place}.{_NUMBER}", torch.tensor(-1))) for place in found}
     if found and sorted(numbers.values()) != sorted(map(int, layer.experts)):
         raise CheckpointError(
-            f"{layer.name}: the checkpoint holds experts {sorted(numbers.values())} for this rank, which needs "
+            f"{layer.name}: the checkpoint has experts {sorted(numbers.values())} for this rank, which needs "
             f"{sorted(map(int, layer.experts))} at ep_size {layer.ep_size}; a checkpoint of DeepSpeed's loads only at "
             "the ep_size it was saved at"
         )

@@ -335,7 +335,7 @@ class StratifiedMoE(nn.Module):
         counts = self.dispatcher.exchange_counts(order.counts, self.experts_per_rank[i], alarm, extra)
         if entered is not None and counts.extra[-1] != after_T.shape[0]:
             raise ValueError(
-                f"{self.name}: num_tokens is {after_T.shape[0]}, but {counts.extra[-1]} positions are no padding; "
+                f"{self.name}: num_tokens is {after_T.shape[0]}, but {counts.extra[-1]} positions are not padding; "
                 "leave num_tokens out to have them counted"
             )
         if any(counts.alarms):

@@ -58,8 +58,8 @@ def place_of(env: Env, device: torch.device) -> Place:
     """
     if env.world_size % env.local_world_size:
         raise LaunchError(
-            f"{env.world_size} ranks, {env.local_world_size} of them here: hosts with unlike numbers of ranks have no "
-            "constants in common; start as many on each"
+            f"{env.world_size} ranks, {env.local_world_size} of them here: hosts with different numbers of ranks "
+            "have no constants in common; start the same number on each"
         )
     topology = Topology(env.world_size // env.local_world_size, env.local_world_size)
     return Place(device, topology, len(os.sched_getaffinity(0)), torch.get_num_threads())

@@ -31,7 +31,7 @@ def check_folder(folder: RunFolder, run: RunConfig, rank: int, *, resume: bool) 
             check_continues(folder, run)
         elif rank == 0 and folder.saved():
             raise CheckpointError(
-                f"{folder.checkpoints} already holds checkpoints; continue with --resume auto, "
+                f"{folder.checkpoints} already has checkpoints; continue with --resume auto, "
                 "or choose another smoe.train.output_dir"
             )
 

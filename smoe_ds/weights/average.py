@@ -47,7 +47,7 @@ def candidates(root: Path) -> list[Candidate]:
     """
     folders = fmt.step_folders(root)
     if not folders:
-        raise CheckpointError(f"{root}: holds no checkpoint; expected folders named like {fmt.folder_name(100)}")
+        raise CheckpointError(f"{root}: has no checkpoint; expected folders named like {fmt.folder_name(100)}")
     return [Candidate(folder, validation_nll(folder)) for folder in folders]
 
 

@@ -68,7 +68,7 @@ def find_checkpoint(folder: Path, tag: str | None) -> Path:
     if not (found / _MODULE).is_file():
         tags = sorted(path.parent.name for path in folder.glob(f"*/{_MODULE}"))
         hint = f"there are the tags {', '.join(tags)}" if tags else "name the folder given to engine.save_checkpoint"
-        raise CheckpointError(f"{found}: holds no checkpoint of DeepSpeed's ({_MODULE}); {hint}")
+        raise CheckpointError(f"{found}: has no checkpoint of DeepSpeed's ({_MODULE}); {hint}")
     return found
 
 
@@ -132,7 +132,7 @@ def logical_names(stored: Mapping[str, Tensor], source: Path) -> dict[str, Tenso
             )
         logical = f"{match[1]}experts.{numbers[match[1], match[2]]}.{match[3]}" if match else name
         if logical in result:
-            raise CheckpointError(f"{source}: holds {logical} twice; its files are of more than one checkpoint")
+            raise CheckpointError(f"{source}: has {logical} twice; its files are from more than one checkpoint")
         result[logical] = value
     return result
 

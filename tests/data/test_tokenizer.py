@@ -111,7 +111,7 @@ def test_missing_and_damaged_files(tokenizer: Tokenizer, tmp_path: Path) -> None
         Tokenizer(tmp_path / "gone.model")
     for content in (b"", b"no model", tokenizer.model_file.read_bytes()[:1000]):
         (tmp_path / "bad.model").write_bytes(content)
-        with pytest.raises(DataError, match=r"bad.model: .*(no SentencePiece model|special|have ids)"):
+        with pytest.raises(DataError, match=r"bad.model: .*(not a SentencePiece model|special|have ids)"):
             Tokenizer(tmp_path / "bad.model")
 
 

@@ -273,9 +273,7 @@ def test_empty_held_out_text_is_refused(tmp_path: Path) -> None:
 def test_too_large_a_vocabulary(tmp_path: Path) -> None:
     spec = small_spec(tmp_path, languages=("nso",), size=50)
     settings = {"vocab_size": 5000, "num_threads": 1}
-    with pytest.raises(
-        DataError, match=r"vocab_size: 5000 is more than this text holds, which is (\d+); set it to"
-    ) as e:
+    with pytest.raises(DataError, match=r"vocab_size: 5000 is more than this text has, which is (\d+); set it to") as e:
         prepare_spec(tmp_path, spec | {"sentencepiece": settings})
     largest = int(str(e.value).split("which is ")[1].split(";")[0])
     corpus = prepare_spec(tmp_path, spec | {"sentencepiece": settings | {"vocab_size": largest}})

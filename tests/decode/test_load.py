@@ -84,7 +84,7 @@ def test_what_is_missing_is_named(tmp_path: Path, run_dir: Path) -> None:
         TrainedRun(tmp_path)
     copy = tmp_path / "copy"
     shutil.copytree(run_dir, copy, ignore=shutil.ignore_patterns("step_*"))
-    with pytest.raises(CheckpointError, match="holds no checkpoint"):
+    with pytest.raises(CheckpointError, match="has no checkpoint"):
         load_translator(copy, device="cpu")
     (copy / "tokenizer.model").unlink()
     with pytest.raises(DataError, match=r"tokenizer\.model"):

@@ -98,7 +98,7 @@ def test_po(tmp_path: Path) -> None:
         ('msgid "a"\nmsgid_plural "b"\nmsgstr[1] "c"\n', "line 1 begins a message with the forms 1, not 0, 1"),
         ('msgid "a"\nmsgid_plural "b"\nmsgstr[0] "c"\nmsgstr[0] "c"\n', "line 4 has msgstr.. where it cannot be"),
         ('msgid "a"\n#, fuzzy\nmsgstr "b"\n', "line 2 has flags inside a message"),
-        ('msgid\nmsgstr "b"\n', "line 2 is no text of the msgid above it: 'msgstr'"),
+        ('msgid\nmsgstr "b"\n', "line 2 is not text of the msgid above it: 'msgstr'"),
         ('msgid "a\nmsgstr "b"\n', "line 1 is not a gettext statement"),
         ('msgid "a"\rmsgstr "b"\r', "lone CR characters"),
         ('msgidx "a"\n', "line 1 is not a gettext statement: 'msgidx"),

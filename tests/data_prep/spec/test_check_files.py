@@ -81,5 +81,5 @@ def test_a_given_vocabulary_is_looked_at_first(tmp_path: Path) -> None:
     check_files(spec_of(("a", "b"), ("a", "b"), sentencepiece={"model": str(model)}), tmp_path)
     with pytest.raises(DataError, match=r"no token for language 'msa', 'tgl'; the vocabulary knows: cat, eng, nso; n"):
         check_files(spec_of(*[("a", "b")] * 4, sentencepiece={"model": str(model)}), tmp_path)
-    with pytest.raises(DataError, match=r"a: is no SentencePiece model"):
+    with pytest.raises(DataError, match=r"a: is not a SentencePiece model"):
         check_files(spec_of(("a", "b"), sentencepiece={"model": "a"}), tmp_path)
