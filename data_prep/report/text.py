@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from data_prep.cleaning.clean import DROP_REASONS, NOTICES
+from smoe_ds.text_line import spelled_out
 
 _SHARES = {"copies": 0.5, "duplicates": 0.5, "other_script": 0.1, "swapped": 0.05, "control_characters": 0.1}
 _DROPPED_SHARES = {
@@ -103,7 +104,9 @@ def format_report(manifest: Mapping[str, Any]) -> str:
         for name, number in counts["noticed"].items()
     ]
     tables = ["\n".join(_aligned(rows)) for rows in (report_rows(manifest), vocabulary_rows(manifest["vocabulary"]))]
-    return "\n".join([tables[0], *noticed, "", tables[1], *(f"warning: {text}" for text in manifest["warnings"])])
+    return "\n".join(
+        [tables[0], *noticed, "", tables[1], *(f"warning: {spelled_out(text)}" for text in manifest["warnings"])]
+    )
 
 
 def format_examples(report: Mapping[str, Any]) -> str:
