@@ -32,12 +32,15 @@ def read_regular(path: str | Path, limit: int) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe would wait for its writer
     except UnicodeEncodeError as error:
         raise OSError(errno.EINVAL, "its name cannot be written in the file system's encoding") from error
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         mode = os.fstat(descriptor).st_mode
         for is_kind, number, text in _KINDS:
             if is_kind(mode):
                 raise OSError(number, f"{text}, not a file")
-        data = file.read(limit + 1)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            data = file.read(limit + 1)
+    finally:
+        os.close(descriptor)
     if len(data) > limit:
         raise OSError(errno.EFBIG, f"has more than {limit:,} bytes")
     return data
