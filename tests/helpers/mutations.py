@@ -187,7 +187,7 @@ def _change(holder: Any, key: Any, source: random.Random) -> None:
     if isinstance(value, str):
         holder[key] = changed_text(value, source)
     elif isinstance(value, (int, float)):
-        holder[key] = source.choice([-value, value + 1, value * 10**6, str(value), float(value), [value]])
+        holder[key] = source.choice([-value, value + 1, value * 10**6, str(value), float(min(value, 1e9)), [value]])
     else:
         _replace(holder, key, source)
 
