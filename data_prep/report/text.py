@@ -80,7 +80,7 @@ def report_rows(manifest: Mapping[str, Any]) -> list[list[str]]:
 def vocabulary_rows(vocabulary: Mapping[str, Any]) -> list[list[str]]:
     """How the vocabulary suits each language, as a table with a header."""
     table = [["language", "text", "chars/token", "tokens/sentence", "chars covered", "tokens covered", "pieces used"]]
-    for language, figures in vocabulary["languages"].items():
+    for language, figures in vocabulary.get("languages", {}).items():
         numbers = [
             "-" if figures[name] is None else form.format(figures[name])
             for name, form in (
