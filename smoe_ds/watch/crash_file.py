@@ -60,7 +60,8 @@ class CrashFile:
             if not ours or self._identity() not in (None, self._old):
                 return False
             temporary = self._path.with_name(f".{CRASH}.{os.getpid()}")
-            temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # names need not be UTF-8
             temporary.replace(self._path)
             return True
 

@@ -74,6 +74,13 @@ def test_the_lock_of_a_lost_host_is_this_starts_own(tmp_path: Path) -> None:
     assert named(tmp_path) == 0
 
 
+def test_a_name_that_is_not_utf_8_keeps_nothing_from_being_written(tmp_path: Path) -> None:
+    failure = Failure(0, "node1", 12, "exception", "reading a\udcffb", 2.0, "é\udc80: no such file")
+    assert CrashFile(tmp_path).write(failure, world_size=1, others={}, resume="go on", signed=None)
+    content = json.loads((tmp_path / "crash.json").read_text(encoding="utf-8"))
+    assert (content["doing"], content["message"]) == (failure.doing, failure.message)
+
+
 def test_the_last_lines_blame_no_rank_that_only_saw_another_go(tmp_path: Path) -> None:
     failure = Failure(2, "node1", 12, "exception", "step 3", 2.4, "not known which: reset by peer", echo=True)
     first, _ = crash_text(tmp_path, failure, 4, "the command").splitlines()
