@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from data_prep.cleaning.clean import DROP_REASONS, NOTICES
+from smoe_ds.text_line import spelled_out
 
 _SHARES = {
     "copies": 0.5,
@@ -107,7 +108,7 @@ def vocabulary_rows(vocabulary: Mapping[str, Any]) -> list[list[str]]:
     """How the vocabulary suits each language, as a table with a header."""
     table = [["language", "text", "chars/token", "tokens/sentence", "chars covered", "tokens covered", "pieces used",
               "come back"]]  # fmt: skip
-    for language, figures in vocabulary["languages"].items():
+    for language, figures in vocabulary.get("languages", {}).items():
         numbers = [
             "-" if figures[name] is None else form.format(figures[name])
             for name, form in (
@@ -140,7 +141,7 @@ def format_report(manifest: Mapping[str, Any]) -> str:
     ]
     tables = ["\n".join(_aligned(rows)) for rows in (report_rows(manifest), vocabulary_rows(manifest["vocabulary"]))]
     rule = f"normalization of the vocabulary: {manifest['vocabulary']['normalization']}"
-    warnings = [f"warning: {text}" for text in manifest["warnings"]]
+    warnings = [f"warning: {spelled_out(text)}" for text in manifest["warnings"]]
     return "\n".join([tables[0], *noticed, "", tables[1], rule, *warnings])
 
 

@@ -249,11 +249,11 @@ class Spec(Section):
         if self.pairs and not any(pair.train for pair in self.pairs) and self.pair_list is None:
             raise ValueError("no pair has training text; give at least one 'train'")
         seen: dict[frozenset[str], str] = {}
-        for pair in self.pairs:
+        for number, pair in enumerate(self.pairs):
             if pair.train and self.pivot is not None and self.pivot not in pair.languages:
                 raise ValueError(f"pair {pair.pair} lacks the pivot {self.pivot}; add it to the pair or remove 'pivot'")
             other = seen.setdefault(frozenset(pair.languages), pair.pair)
-            if other != pair.pair or sum(p.pair == pair.pair for p in self.pairs) > 1:
+            if len(seen) <= number:
                 raise ValueError(f"pair {pair.pair} is given twice (also as {other}); list its sources under one entry")
         return self
 

@@ -23,8 +23,9 @@ def _kind(value: Any) -> str | None:
     """The kind of source that a mapping describes, told by its keys."""
     if isinstance(value, Source):
         value = _required(type(value))
-    kinds = [KIND_OF_KEY[key] for key in value if key in KIND_OF_KEY] if hasattr(value, "__iter__") else []
-    return kinds[0] if kinds else None
+    if not isinstance(value, (dict, list)):
+        return None
+    return next((KIND_OF_KEY[key] for key in value if isinstance(key, str) and key in KIND_OF_KEY), None)
 
 
 def section_in(section: type[BaseModel], key: str) -> type[BaseModel] | None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from smoe_ds.errors import DataError, LaunchError
 from smoe_ds.launch_variables import is_slurm_step
+from smoe_ds.text_line import first_line
 
 _POLL = 0.2  # seconds
 DEADLINE = 1800.0  # seconds in which some rank must have finished something; a piece takes seconds, a text minutes
@@ -203,11 +204,11 @@ def _world(number: int, evidence: str) -> Any:
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # RuntimeError: mpi4py is there, but no MPI library
-        reason = str(error).splitlines()[0]
+        reason = first_line(str(error))
         raise LaunchError(f"{evidence}: {number} processes, but mpi4py cannot be used ({reason}); {remedy}") from error
     if MPI.COMM_WORLD.Get_size() != number:
         raise LaunchError(
-            f"{evidence}: {number} processes, but mpi4py ({MPI.Get_library_version().splitlines()[0].strip()}) sees "
+            f"{evidence}: {number} processes, but mpi4py ({first_line(MPI.Get_library_version())}) sees "
             f"{MPI.COMM_WORLD.Get_size()}: each would do the whole work; {remedy}"
         )
     return MPI.COMM_WORLD

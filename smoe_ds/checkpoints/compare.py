@@ -127,7 +127,7 @@ def _described(folder: Path) -> dict[str, Any]:
     if config.is_file():
         try:
             described["config"] = json.loads(config.read_bytes())
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             described["config"] = f"{config} cannot be read ({error})"
     return described
 

@@ -65,6 +65,11 @@ def is_checkpoint_name(name: str) -> bool:
     return _FOLDER.fullmatch(name) is not None
 
 
+def is_plain_name(name: object) -> bool:
+    """Whether it names a file without a folder."""
+    return isinstance(name, str) and _PLAIN_NAME.fullmatch(name) is not None
+
+
 def step_of(folder: Path) -> int:
     match = _FOLDER.fullmatch(folder.name)
     if match is None:
@@ -107,9 +112,7 @@ def read_manifest(folder: Path) -> Manifest:
         ) from error
     if not as_written or digest != _digest(content):
         raise CheckpointError(f"{path}: its content does not match its digest; the file is damaged")
-    if elsewhere := [
-        entry.name for entry in files if not (isinstance(entry.name, str) and _PLAIN_NAME.fullmatch(entry.name))
-    ]:
+    if elsewhere := [entry.name for entry in files if not is_plain_name(entry.name)]:
         raise CheckpointError(f"{path}: names a file outside of the folder ({elsewhere[0]}); it is not ours")
     expected = (FORMAT, VERSION, step_of(folder))
     if found != expected:

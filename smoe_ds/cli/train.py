@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from smoe_ds.cli.arguments import add_local_rank, add_run_arguments
 from smoe_ds.errors import SmoeError
+from smoe_ds.text_line import command_line
 
 if TYPE_CHECKING:
     from smoe_ds.config.run import RunConfig
@@ -112,5 +112,5 @@ def _command(args: argparse.Namespace, env: Env) -> str:
     words = ["smoe-ds", "train", str(args.run_file)]
     for override in args.overrides:
         words += ["--set", override]
-    text = shlex.join(words)
-    return text if env.world_size == 1 else f"{text} (on {env.world_size} ranks as before, {env.launcher})"
+    text = command_line(words)
+    return text if env.world_size == 1 else f"{text} # on {env.world_size} ranks as before, {env.launcher}"

@@ -28,7 +28,7 @@ def check_corpus(context: Context) -> Iterator[Finding]:
             yield _whole(corpus, full=context.full)
             yield from direction_findings(corpus, context.run.smoe.data.directions)
         except DataError as error:
-            for problem in str(error).splitlines():
+            for problem in str(error).split("\n"):
                 yield _damage(problem)
     seconds = context.seconds * (PATIENCE_FULL if context.full else 1) / 2
     fingerprints = context.meeting.collect("corpus", fingerprint, seconds)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from smoe_ds.doctor.context import Context
 from smoe_ds.doctor.finding import FAILED, Finding
 from smoe_ds.doctor.merge import Line, merge
+from smoe_ds.text_line import first_line
 
 _GRACE = 15.0  # seconds beyond a check's own deadline in which its findings arrive
 
@@ -77,8 +78,7 @@ def within(seconds: float, look: Callable[[Context], Iterable[Finding]], context
 
 
 def _crash(error: Exception) -> Finding:
-    first_line = (str(error).strip().splitlines() or [""])[0]
-    return Finding(FAILED, f"the check itself failed: {type(error).__name__}: {first_line}")
+    return Finding(FAILED, f"the check itself failed: {type(error).__name__}: {first_line(str(error))}")
 
 
 def _silent(seconds: float) -> Finding:

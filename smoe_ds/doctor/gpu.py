@@ -10,6 +10,7 @@ from smoe_ds.config.checks import check_device
 from smoe_ds.doctor.context import Context
 from smoe_ds.doctor.finding import FAILED, NOTE, OK, SKIPPED, Finding
 from smoe_ds.errors import ConfigError
+from smoe_ds.text_line import first_line
 
 _ARCHITECTURE = re.compile(r"(sm|compute)_(\d+)(\d)([af]?)")
 _FIRST_IN_ALL_WHEELS = (7, 5)
@@ -158,7 +159,7 @@ def _why_no_cuda() -> str:
     try:
         torch.cuda.init()
     except Exception as error:
-        return str(error).splitlines()[0]
+        return first_line(str(error))
     return "no device is visible"
 
 

@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from smoe_ds.errors import LaunchError
+from smoe_ds.text_line import first_line
 
 if TYPE_CHECKING:
     from torch.distributed import Store
@@ -148,7 +149,7 @@ def _open(env: Env, seconds: float) -> Store:
     except RuntimeError as error:
         raise LaunchError(
             f"rank {env.rank} of {env.world_size} could not reach rank 0 at {env.master_addr}:{env.master_port} within "
-            f"{seconds:g} s (started by {env.launcher}): {str(error).splitlines()[0]}; check that every host reaches "
+            f"{seconds:g} s (started by {env.launcher}): {first_line(str(error))}; check that every host reaches "
             "the address and that rank 0 was started, or set MASTER_ADDR and MASTER_PORT"
         ) from error
     return PrefixStore(f"doctor/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from smoe_ds.doctor.context import Context
 from smoe_ds.doctor.finding import FAILED, NOTE, OK, SKIPPED, Finding
+from smoe_ds.text_line import first_line
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +40,7 @@ def check_network(context: Context) -> Iterator[Finding]:
         problems = (exchange_problem(context.device, group), sum_problem(context.device, group))  # both on every rank
         problem = next(filter(None, problems), None)
     except Exception as error:
-        problem = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+        problem = f"{type(error).__name__}: {first_line(str(error))}"
     if problem is not None:
         yield Finding(
             FAILED,

@@ -13,6 +13,7 @@ from pathlib import Path
 import smoe_ds
 from smoe_ds.doctor.context import Context
 from smoe_ds.doctor.finding import FAILED, NOTE, OK, SKIPPED, Finding
+from smoe_ds.text_line import first_line
 
 OLDEST = {"torch": (2, 10)}
 """Below it `weights_only` loading has known holes."""
@@ -141,10 +142,9 @@ def _import_problems() -> Iterator[Finding]:
         try:
             importlib.import_module(name)
         except Exception as error:
-            first_line = (str(error).strip().splitlines() or [""])[0]
             yield Finding(
                 FAILED,
-                f"import {name}: {type(error).__name__}: {first_line}",
+                f"import {name}: {type(error).__name__}: {first_line(str(error))}",
                 "pip install -r requirements.txt in this environment",
             )
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from smoe_ds.moe.experts import ExpertFFN
+from smoe_ds.text_line import first_line
 
 
 @lru_cache
@@ -27,7 +28,7 @@ def grouped_mm_problem(device: torch.device, dtype: torch.dtype) -> str | None:
         with torch.inference_mode(False), torch.enable_grad():  # the answer is kept, whoever asks first
             found = _trial(device, dtype)
     except RuntimeError as error:
-        return str(error).splitlines()[0]
+        return first_line(str(error)) or type(error).__name__
     right = all(bool((t == value).all()) for t, value in zip(found, [16.0, 16.0, 8.0, 0.0, 16.0], strict=True))
     return None if right else "it computes wrong numbers"
 

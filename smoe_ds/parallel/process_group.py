@@ -15,6 +15,7 @@ from smoe_ds.parallel.env import Env
 from smoe_ds.parallel.interface import LOOPBACK, choose_interface
 from smoe_ds.parallel.mpi import agree_on_meeting_point
 from smoe_ds.parallel.ports import free_port
+from smoe_ds.text_line import first_line
 
 if TYPE_CHECKING:
     import torch
@@ -73,7 +74,7 @@ def init_distributed(
 
 def _no_meeting(env: Env, error: Exception) -> str:
     """Why the ranks did not meet, and the remedy."""
-    where, reason = f"{env.master_addr}:{env.master_port}", str(error).splitlines()[0]
+    where, reason = f"{env.master_addr}:{env.master_port}", first_line(str(error))
     if "EADDRINUSE" in reason:
         return (
             f"rank {env.rank} of {env.world_size} (started by {env.launcher}): port {env.master_port} of "

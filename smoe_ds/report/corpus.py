@@ -7,6 +7,7 @@ from smoe_ds.data.corpus_stats import CorpusStats, DirectionStats
 from smoe_ds.data.located_pair import LocatedPair, LocatedSentence
 from smoe_ds.report.pages import Lines, Page
 from smoe_ds.report.tables import RULE, Cell, Column, Table
+from smoe_ds.text_line import spelled_out
 
 _GOOD_PACKING = 0.95
 """Share of real tokens below which a larger window is advised."""
@@ -16,7 +17,12 @@ def check_text(check: CorpusCheck) -> str:
     """One line on a whole corpus, several on a damaged one."""
     if check.damage:
         number = f"{len(check.damage)} problem{'s' if len(check.damage) > 1 else ''}"
-        return "\n".join([*check.damage, f"{check.folder}: {number}; restore the files or prepare the corpus again"])
+        return "\n".join(
+            [
+                *map(spelled_out, check.damage),
+                f"{check.folder}: {number}; restore the files or prepare the corpus again",
+            ]
+        )
     return (
         f"{check.folder}: {check.files:,} files, {check.bytes:,} bytes, {check.pairs:,} sentence pairs: all as written"
     )

@@ -10,6 +10,7 @@ from typing import TextIO
 from smoe_ds.doctor.examination import Examination
 from smoe_ds.doctor.finding import FAILED, NOTE, OK, SKIPPED
 from smoe_ds.doctor.merge import Line
+from smoe_ds.text_line import spelled_out
 
 _SIGNS = {OK: "✓", NOTE: "!", FAILED: "✗", SKIPPED: "-"}
 _PLAIN_SIGNS = {OK: "ok", NOTE: "!", FAILED: "NO", SKIPPED: "-"}
@@ -36,7 +37,7 @@ class Report:
 
     def title(self, text: str) -> None:
         """The first line."""
-        self._print(text)
+        self._print(spelled_out(text))
 
     def line(self, line: Line) -> None:
         """A finding, and its remedy on a line of its own; a check's name stands before its first finding."""
@@ -45,13 +46,13 @@ class Report:
         self._last = line.check
         lead, blank = f" {sign} {name:{_NAME}} ", " " * (self._sign_width + _NAME + 3)
         text = f"{line.where}: {line.text}" if line.where else line.text
-        first, *rest = self._folded(text, len(blank))
+        first, *rest = self._folded(spelled_out(text), len(blank))
         if self._colours:
             lead = f" \x1b[{_COLOURS[line.mark]}m{sign}\x1b[0m {name:{_NAME}} "
         self._print(lead + first, *(blank + part for part in rest))
         if line.remedy:
             arrow = "→" if self._signs is _SIGNS else "->"
-            first, *rest = self._folded(f"{arrow} {line.remedy}", len(blank))
+            first, *rest = self._folded(f"{arrow} {spelled_out(line.remedy)}", len(blank))
             self._print(blank + first, *(f"{blank}  {part}" for part in rest))
 
     def verdict(self, lines: Sequence[Line]) -> None:

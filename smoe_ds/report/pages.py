@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from smoe_ds.report.tables import Column, Table, escaped
+from smoe_ds.text_line import spelled_out
 
 
 class Block(Protocol):
@@ -37,12 +38,12 @@ class Page:
 
 @dataclass(frozen=True)
 class Lines:
-    """Lines that are shown as they are, spaces included."""
+    """Lines that are shown as they are, spaces included; only hidden characters are spelled out."""
 
     lines: tuple[str, ...]
 
     def text(self) -> str:
-        return "\n".join(self.lines)
+        return "\n".join(map(spelled_out, self.lines))
 
     def markdown(self) -> str:
         """A code block, whose fence is longer than any run of backticks in the lines."""

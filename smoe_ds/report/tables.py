@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from smoe_ds.text_line import spelled_out
+
 _WITHOUT_WIDTH = {"Mn", "Me", "Cf"}
 """Unicode categories of characters that take no column of their own: combining marks and format characters."""
 _MARKDOWN = re.compile(r"[\\|`*_<\[\]~]")
@@ -56,7 +58,7 @@ class Column:
             case None:
                 return self.missing
             case str():
-                return cell
+                return spelled_out(cell)
             case Marked(value, sign):
                 return f"{self.text(value)} {sign}".rstrip()
         return self.format(cell) if callable(self.format) else format(cell, self.format)
@@ -108,7 +110,7 @@ class Table:
         rule = "  ".join("-" * width for width in widths)
         lines = [self._line(self.headers, widths), *([rule] if underlined else [])]
         lines += [self._line(row, widths) if row else rule for row in rows]
-        return "\n".join([*lines, *self.notes])
+        return "\n".join([*lines, *map(spelled_out, self.notes)])
 
     def markdown(self) -> str:
         """A table of GitHub's Markdown; lines across it, which that does not have, are left out."""
@@ -140,5 +142,5 @@ def display_width(text: str) -> int:
 
 
 def escaped(text: str) -> str:
-    """A text that Markdown shows as it stands, on one line."""
-    return _MARKDOWN.sub(r"\\\g<0>", " ".join(text.splitlines()))
+    """A text that Markdown shows as it stands, on one line, hidden characters spelled out."""
+    return _MARKDOWN.sub(r"\\\g<0>", spelled_out(text))

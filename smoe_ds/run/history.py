@@ -130,5 +130,5 @@ def _parse(line: bytes) -> Record | None:
         content = json.loads(line)
         record = {tag: math.nan if value is None else value for tag, value in content.items()}
         return record if isinstance(record[STEP], int) else None
-    except (ValueError, AttributeError, KeyError):
+    except (ValueError, AttributeError, KeyError, RecursionError):
         return None

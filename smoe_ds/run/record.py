@@ -35,7 +35,7 @@ def check_continues(folder: RunFolder, run: RunConfig) -> None:
     try:
         content = json.loads(folder.config.read_text("utf-8"))["smoe"]
         before = {section: dict(keys) for section, keys in content.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(
             f"{folder.config}: is damaged ({error}); restore it, or choose another smoe.train.output_dir"
         ) from error

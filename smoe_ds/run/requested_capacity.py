@@ -71,7 +71,7 @@ def _origin(path: Path) -> Path | None:
 def _read(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{file}: cannot be read ({error}); name the run folder itself") from error
     return content if isinstance(content, dict) else {}
 

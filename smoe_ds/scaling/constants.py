@@ -245,7 +245,7 @@ def load_constants(path: Path) -> Constants:
         raise ConfigError(
             f"--constants {path}: cannot be read: {error.strerror}; write it: smoe-ds calibrate"
         ) from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ConfigError(
             f"--constants {path}: is damaged, or no file of smoe-ds calibrate ({type(error).__name__}: {error}); "
             "calibrate again"

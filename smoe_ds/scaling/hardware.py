@@ -185,7 +185,7 @@ def link_of(name: str) -> tuple[str, Link]:
         sound = all(isinstance(number, int | float) and 0 <= number < float("inf") for number in numbers)
         if not (sound and link.bytes_per_second > 0 and 0 < link.efficiency <= 1 and isinstance(link.source, str)):
             raise ValueError(f"{content}: numbers out of range")
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise ConfigError(f"--interconnect {name}: cannot be read ({error}); expected {_FIELDS}") from error
     return path.stem, link
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from smoe_ds.run.folder import RunFolder
 from smoe_ds.run.history import STEP, HistoryFile, Record, cut_history
+from smoe_ds.text_line import spelled_out
 from smoe_ds.train.log_events import VALIDATION, Event
 from smoe_ds.train.progress import Progress
 
@@ -26,7 +27,7 @@ class Console:
 
     def hear(self, event: Event) -> None:
         for line in event.lines():
-            print(line, flush=True)
+            print(spelled_out(line), flush=True)
 
     def close(self) -> None:
         pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from smoe_ds.watch.reach import ASKS_PER_TAKING, Place, Reach
 from smoe_ds.watch.watch_task import Task
 
 _NO_REACH = "{hosts} have not reached each other for {seconds:.0f} s: the network failed"
+_NOT_A_WORD = "nothing heard of it for {seconds:.0f} s, not even of a failure: its host or its network may be gone"
 
 
 class Peers:
@@ -100,6 +102,25 @@ class Peers:
         else:
             return None
         return _lost(rank, beat, quiet, message)
+
+    def marks(self) -> dict[int, int]:
+        """How many beats each rank has written that was heard and has not left, to tell later who has gone on."""
+        return {rank: int(beat["count"]) for rank, beat in self.beats().items()}
+
+    def silent(self, marks: Mapping[int, int]) -> list[Failure]:
+        """The failures of ranks that were there when others failed, but have told nothing since, not even of a failure.
+
+        Args:
+            marks: of that moment.
+        """
+        found = []
+        for rank, mark in marks.items():
+            listener = self._listeners[rank]
+            beat = listener.heard
+            if beat is not None and not beat["failure"] and (listener.over or beat["count"] == mark):
+                message = "it has gone without a word" if listener.over else _NOT_A_WORD.format(seconds=listener.quiet)
+                found.append(_lost(rank, beat, listener.quiet, message))
+        return found
 
     def cut_off(self) -> Failure | None:
         """The failure of a rank on a third host that goes on telling by its file how well it is, but is out of reach.

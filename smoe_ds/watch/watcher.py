@@ -169,6 +169,7 @@ class Watcher:
     def _end(self) -> None:
         """Something has failed: learn what was first, end this rank, and let the others know."""
         task = self.task
+        marks = self._peers.marks()
         own = self._failures.get(task.rank)
         if own is not None and own.kind in ("silent", "stalled"):
             self._kill_rank()
@@ -180,7 +181,9 @@ class Watcher:
             _let_go_of_streams(errors=False)
             self._settle()
         told = self._verdict is not None
-        self._verdict = self._verdict or first_failure(self._failures)
+        self._verdict = self._verdict or first_failure(
+            self._failures, [one for one in self._peers.silent(marks) if one.rank not in self._failures]
+        )
         self._publish()
         # a rank that raised may still say so; the others stand in collectives that nobody will join
         grace = task.deadline / (4 if own is not None and own.kind in ("exception", "refused") else 16)

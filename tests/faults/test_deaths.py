@@ -106,7 +106,7 @@ def check(ranks: OwnRanks, folder: Path, case: Case) -> None:
     output = ranks.output(0)  # with what its watcher said after its end
     last = output.strip().splitlines()[-2:]
     assert last[0].startswith(f"smoe-ds: rank {case.rank} of 2 failed first"), output
-    assert last[1].endswith(f"smoe-ds train {folder}/run.json (on 2 ranks as before, environment)")
+    assert last[1].endswith(f"smoe-ds train {folder}/run.json # on 2 ranks as before, environment")
     if kind == "exception":
         assert "in last_words" in crash["traceback"]
         assert "in last_words" in output

@@ -19,6 +19,9 @@ from tests.helpers.prepared import small_spec, write_spec
 from tests.helpers.small_run import small_run, write_run
 
 NASTY = ["plain", "a b", "it's", 'say "hi"', "co$t $HOME `id`", "50% #1", "ünïcode ж; & | <>", "-dash", "(p)[q]{r}*?!~"]
+NASTY += ["@COMMAND@ @BODY@ @LOGS@", "%j%%t", "क्\u200dष", "می\u200cروم"]
+BREAKS = ["\n", "\r", "\v", "\f", "\x1b", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]
+DISGUISES = ["\u200b", "\u200f", "\u202e", "\u2066", "\ufeff", "\udc80"]
 Run = Any
 
 
@@ -129,6 +132,31 @@ def test_what_cannot_work_is_refused(
 ) -> None:
     assert message in refused(capsys, str(run_file), *arguments)
     assert not (run_file.parent / "run").exists(), "nothing is made"
+
+
+@pytest.mark.parametrize("character", [*BREAKS, *DISGUISES], ids=ascii)
+@pytest.mark.parametrize("place", ["run folder", "run file", "override", "option", "module", "working folder"])
+def test_no_name_becomes_a_line_of_the_script(
+    place: str, character: str, run_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them ended a line for some reader, or hid from people what stands there."""
+    name, arguments = f"o{character}touch stolen #", ["--time", "60"]
+    if place == "run folder":
+        arguments += ["--set", f"smoe.train.output_dir={run_file.parent}/{name}"]
+    elif place == "run file":
+        run_file = run_file.rename(run_file.with_name(f"{name}.json"))
+    elif place == "override":
+        arguments += ["--set", f"smoe.data.path={name}"]
+    elif place == "option":
+        arguments += [f"--sbatch=--comment={name}"]
+    elif place == "module":
+        arguments += ["--module", name]
+    else:
+        (run_file.parent / name).mkdir()
+        monkeypatch.chdir(run_file.parent / name)
+    message = refused(capsys, str(run_file), *arguments)
+    assert f"has the control character {character!r}, which a script cannot contain" in message.replace("\\\\", "\\")
+    assert character not in message.rstrip("\n")
 
 
 def test_a_run_file_that_is_missing(capsys: pytest.CaptureFixture[str]) -> None:

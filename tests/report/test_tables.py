@@ -117,7 +117,7 @@ def test_markdown_shows_a_text_as_it_stands(text: str) -> None:
             shown += next(characters)
         else:
             shown, signs = shown + char, signs + char
-    assert shown == text.replace("\n", " ")
+    assert shown == text.replace("\n", r"\n")
     assert not set(signs) & set("|`*_~[]<\\\n")
 
 

@@ -157,7 +157,7 @@ def test_numbers_that_are_not_finite(tmp_path: Path) -> None:
 
 def test_a_damaged_line_is_named_and_removed_by_the_next_start(tmp_path: Path) -> None:
     file = written(tmp_path / "history.jsonl", (1, {"a": 1.0}))
-    for damage in (b"\0\0\0\n", b"[1]\n", b'{"a": 1.0}\n', b'{"step": "2"}\n', b"\xff\xfe\n"):
+    for damage in (b"\0\0\0\n", b"[1]\n", b'{"a": 1.0}\n', b'{"step": "2"}\n', b"\xff\xfe\n", b"[" * 5000 + b"\n"):
         file.write_bytes(file.read_bytes() + damage + b'{"step": 2, "a": 2.0}\n')
         with pytest.raises(CheckpointError, match=r"history\.jsonl, line 2: is damaged"):
             read_history(file)

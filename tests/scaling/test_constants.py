@@ -68,7 +68,14 @@ def test_links_of_an_own_file(tmp_path: Path) -> None:
     one = found.lines["all_to_all_between"]
     assert (one.line.fixed, one.line.per_second) == (5e-6, 1e10)
     assert "fabric: our own figure" in one.source
-    for damaged in ("{", "[]", '{"latency": 1}', path.read_text().replace("1e10", "0"), path.read_text()[:-1]):
+    for damaged in (
+        "{",
+        "[]",
+        '{"latency": 1}',
+        path.read_text().replace("1e10", "0"),
+        path.read_text()[:-1],
+        "[" * 5000,
+    ):
         path.write_text(damaged)
         with pytest.raises(ConfigError, match=r"--interconnect .*fabric.json: cannot be read .*expected"):
             choose_constants("fp16", **CHOICE | {"interconnect": str(path)})
@@ -145,7 +152,7 @@ def test_damage_is_seen(tmp_path: Path) -> None:
         inner[keys[-1]] = value
         return json.dumps(copy)
 
-    damaged = [whole[: len(whole) // 2], "[]", "null", whole + "x", "\x00" * 10]
+    damaged = [whole[: len(whole) // 2], "[]", "null", whole + "x", "\x00" * 10, "[" * 5000]
     damaged += [without(key) for key in ("format", "version", "lines", "device")]
     damaged += [without("lines", "dense", "line"), without("lines", "dense", "line", "fixed")]
     damaged += [changed(value, "lines", "dense", "line", "per_second") for value in (0, -1, "fast", None)]
@@ -155,6 +162,7 @@ def test_damage_is_seen(tmp_path: Path) -> None:
         changed([], "circumstances"),
         changed(1, "extra"),
     ]
+    damaged += [changed(float("inf"), "lines", "dense", "calls"), changed([[10**400, 1]], "lines", "dense", "points")]
     damaged += [changed(1, "device"), changed([[1]], "lines", "dense", "points")]
     for text in damaged:
         path.write_text(text)
