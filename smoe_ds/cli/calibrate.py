@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smoe_ds.cli.arguments import add_local_rank, add_run_arguments
-from smoe_ds.cli.files import write_text
+from smoe_ds.cli.files import check_replaceable, write_text
 from smoe_ds.cli.messages import note
 from smoe_ds.errors import ConfigError
 
@@ -73,6 +73,7 @@ def _check(args: argparse.Namespace) -> None:
             raise ConfigError(f"--{name.replace('_', '-')} {value}: expected 1 or more")
     if not args.output.parent.is_dir():
         raise ConfigError(f"--output {args.output}: cannot be written: no such folder; choose another, or create it")
+    check_replaceable(args.output, ("format", "lines"), "the results of a calibration")
 
 
 def _write(file: Path, constants: Constants) -> None:

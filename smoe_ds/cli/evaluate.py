@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smoe_ds.cli.arguments import add_directions, add_model_arguments
-from smoe_ds.cli.files import make_folder, write_text
+from smoe_ds.cli.files import check_replaceable, make_folder, write_text
 from smoe_ds.cli.messages import note
 from smoe_ds.cli.open_model import joined, open_run, rank_device, read_texts
 from smoe_ds.cli.values import positive
@@ -101,4 +101,5 @@ def _places(output: Path) -> tuple[Path, Path]:
 
     if output.is_dir():
         raise DataError(f"--output {output}: is a folder; name a file, e.g. {output / SCORES}")
+    check_replaceable(output, ("directions", "signatures"), "the scores of an evaluation")
     return output, make_folder(output.parent / TRANSLATIONS)

@@ -112,6 +112,28 @@ def test_directions_data_and_settings(
     assert capsys.readouterr().out.count("sample ") == 2, "two sentences give two samples, not five"
 
 
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.model", "link"])
+def test_only_scores_are_replaced(run_dir: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A slip of the pen in --output must not cost the run its configuration."""
+    file = run_dir / name
+    if name == "link":
+        file.symlink_to("config.json")
+    before = file.read_bytes()
+    assert evaluate(run_dir, "--limit", "1", "--directions", "eng-nso", "--output", str(file)) == 2
+    assert "exists and does not hold the scores of an evaluation; choose another file" in capsys.readouterr().err
+    assert file.read_bytes() == before
+    if name == "link":
+        file.unlink()
+
+
+def test_scores_and_empty_files_are_replaced(run_dir: Path, tmp_path: Path) -> None:
+    output = tmp_path / "scores.json"
+    output.touch()
+    for limit in ("1", "2"):
+        assert evaluate(run_dir, "--limit", limit, "--directions", "eng-nso", "--output", str(output)) == 0
+        assert scores(output)["limit"] == int(limit)
+
+
 def evaluate_on_rank(rank: int, world_size: int, arguments: list[str]) -> tuple[int, str]:
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
