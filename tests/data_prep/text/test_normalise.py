@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from data_prep.languages.scripts import script_name, script_number, unusual
-from data_prep.text.normalise import digest, key, near_key, tidy
+from data_prep.text.normalise import digest, key, near_key
+from smoe_ds.data.tidy import tidy
 
 
 @pytest.mark.parametrize(
