@@ -43,9 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tokenize",
         choices=TOKENIZERS,
-        help="BLEU's tokenizer for all directions; flores200 gives spBLEU (default: by target language: zh for Chinese, "
-        "ja-mecab and ko-mecab for Japanese and Korean if they are installed, else char; char for other languages "
-        "written without spaces; 13a for all the rest)",
+        help="BLEU's tokenizer for all directions; flores200 gives spBLEU (default: by target language: zh for "
+        "Chinese, ja-mecab and ko-mecab for Japanese and Korean if they are installed, else char; char for other "
+        "languages written without spaces; 13a for all the rest)",
     )
     parser.add_argument(
         "--output",

@@ -54,6 +54,7 @@ def build_engine(model: nn.Module, ds_config: dict[str, Any]) -> Engine:
     engine, *_ = deepspeed.initialize(
         model=model, model_parameters=parameter_groups(model), config=config, dist_init_required=False
     )
+    _let_the_loss_scale_rest_at_its_floor(engine)
     engine.gradient_norm_hook = GradientNormHook(engine, clip) if stage == 0 else None
     if stage == 0:
         _undo_first_step(engine)
@@ -147,6 +148,17 @@ def _allow_fp16_on_every_cpu(config: dict[str, Any]) -> None:
     accelerator = get_accelerator()
     if accelerator.device_name() == "cpu" and config.get("fp16", {}).get("enabled"):
         accelerator.is_fp16_supported = lambda: True
+
+
+def _let_the_loss_scale_rest_at_its_floor(engine: TrainingState) -> None:
+    """With ZeRO DeepSpeed ends a run by a bare Exception at the first overflow with the lowest loss scale.
+
+    Such a step is skipped like any other, and the run decides how many it puts up with
+    (``smoe.train.max_skipped_in_a_row``).
+    """
+    optimizer = engine.optimizer
+    if isinstance(optimizer, ScalesLoss) and optimizer.loss_scaler.dynamic:
+        optimizer.loss_scaler.raise_error_at_min_scale = False
 
 
 def _undo_first_step(engine: TrainingState) -> None:

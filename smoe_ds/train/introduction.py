@@ -13,11 +13,12 @@ from smoe_ds.config.run import RunConfig
 from smoe_ds.moe.layer import StratifiedMoE
 from smoe_ds.parallel.env import Env
 from smoe_ds.planning.plan import placement_warnings
+from smoe_ds.train.coverage import Coverage
 from smoe_ds.train.events import Introduction
 
 
 def introduction(
-    run: RunConfig, env: Env, model: nn.Module, device: torch.device, *, step: int, directions: int, too_long: int
+    run: RunConfig, env: Env, model: nn.Module, device: torch.device, *, step: int, directions: int, coverage: Coverage
 ) -> Introduction:
     """The event.
 
@@ -28,14 +29,14 @@ def introduction(
         device: where it computes.
         step: that the run goes on from.
         directions: number of trained directions.
-        too_long: sentence pairs that validation leaves out.
+        coverage: how much of the validation text is read.
     """
-    about = _about(run, env, model, device, step=step, directions=directions, too_long=too_long)
+    about = _about(run, env, model, device, step=step, directions=directions, coverage=coverage)
     return Introduction(about=tuple(about), config=json.dumps(run.to_dict(), indent=2, ensure_ascii=False))
 
 
 def _about(
-    run: RunConfig, env: Env, model: nn.Module, device: torch.device, *, step: int, directions: int, too_long: int
+    run: RunConfig, env: Env, model: nn.Module, device: torch.device, *, step: int, directions: int, coverage: Coverage
 ) -> Iterator[str]:
     train, moe = run.smoe.train, run.smoe.moe
     local = sum(p.numel() for p in model.parameters())
@@ -53,5 +54,5 @@ def _about(
         dtype = next(block.experts.parameters()).dtype
         backend = f"{block.backend(device, dtype)} ({moe.expert_backend})"
         yield f"experts: {backend}, {str(dtype).removeprefix('torch.')} on {device.type}"
-    if too_long:
-        yield f"validation leaves out {too_long} sentence pairs beyond smoe.model.max_positions"
+    if coverage.warning:
+        yield coverage.warning
