@@ -59,8 +59,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluates, prints the table, writes the files; ranks share the directions, and the first one does the rest."""
     from smoe_ds.parallel.discover import discover
+    from smoe_ds.parallel.threads import choose_threads
 
     env = discover()
+    choose_threads(env.local_world_size)
     if env.world_size == 1:
         return _run(args, env)
     from smoe_ds.parallel.process_group import shutdown

@@ -55,6 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exports; with pruning also measures what it costs."""
+    from smoe_ds.parallel.threads import choose_threads
+
+    choose_threads(1)  # before PyTorch is imported
     from smoe_ds.analysis.pruning import KeepRule
     from smoe_ds.decode.load import open_trained
     from smoe_ds.errors import CheckpointError

@@ -47,6 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Translates until the input ends."""
+    from smoe_ds.parallel.threads import choose_threads
+
+    choose_threads(1)
     folder = open_run(args)
     for language in (args.to, args.source or args.to):
         folder.tokenizer.language_id(language)  # an unknown one is refused before the weights are read

@@ -12,6 +12,7 @@ from torch import nn
 from smoe_ds.config.run import RunConfig
 from smoe_ds.moe.layer import StratifiedMoE
 from smoe_ds.parallel.env import Env
+from smoe_ds.parallel.threads import NUMBER, allowed_cores
 from smoe_ds.planning.plan import placement_warnings
 from smoe_ds.train.coverage import Coverage
 from smoe_ds.train.events import Introduction
@@ -47,6 +48,7 @@ def _about(
         f"ZeRO {run.zero_stage}, ep_size {moe.ep_size}, strata {moe.strata}: "
         f"{local:,} parameters on rank 0, {directions} directions, {started}"
     )
+    yield _threads(env.local_world_size)
     for warning in placement_warnings(run):
         yield f"warning: {warning}"
     block = next((module for module in model.modules() if isinstance(module, StratifiedMoE)), None)
@@ -56,3 +58,12 @@ def _about(
         yield f"experts: {backend}, {str(dtype).removeprefix('torch.')} on {device.type}"
     if coverage.warning:
         yield coverage.warning
+
+
+def _threads(ranks: int) -> str:
+    """How many threads rank 0 computes with; a warning where its host has not that many cores."""
+    threads, cores = torch.get_num_threads(), allowed_cores()
+    text = f"{threads} thread(s) a rank, {ranks} rank(s) on this host, which may use {cores} core(s)"
+    if threads > cores:
+        return f"warning: {text}; threads wait for each other: set {NUMBER} to {max(1, cores // ranks)}"
+    return text

@@ -53,12 +53,13 @@ def test_alone_and_in_order(run_file: Path, tmp_path: Path) -> None:
     before = sorted(tmp_path.iterdir())
     code, printed = doctor(str(run_file))
     first, *lines, last = printed.splitlines()
-    assert (code, last) == (0, "go: nothing stands in the way")
+    assert (code, last.partition(", ")[0]) == (0, "go: nothing stands in the way")
     assert first == f"smoe-ds doctor {run_file}: 1 rank on 1 host"
-    assert {line[1] for line in lines} <= {"✓", "-"}
+    lines = [line for line in lines if not line.strip().startswith("->")]  # the machine may be busy
+    assert {line[1] for line in lines if line[3:16].strip() != "cores"} <= {"✓", "-"}
     names = [line[3:16].strip() for line in lines if line[3] != " "]
     assert names == [
-        *["launcher", "versions", "GPU", "memory", "limits", "corpus", "run folder", "shared", "checkpoints"],
+        *["launcher", "versions", "GPU", "memory", "limits", "cores", "corpus", "run folder", "shared", "checkpoints"],
         *["clocks", "interfaces", "network", "Adam"],
     ]
     assert all("skipped because" in line or "begins at step 0" in line for line in lines if line[1] == "-")
