@@ -27,7 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="new folder for the model")
     add_checkpoint(parser)
     parser.add_argument(
-        "--dtype", choices=DTYPES, default="float32", help="number format of the weights in the file (default: float32)"
+        "--dtype",
+        choices=DTYPES,
+        default="float32",
+        help="number format of the weights in the file (default: float32); what it is computed in is chosen when it is "
+        "used",
     )
     add_device(parser, "where to count and score for pruning")
     add_overrides(

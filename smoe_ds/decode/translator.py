@@ -88,7 +88,8 @@ class Translator:
             target_language: e.g. ``cat``.
 
         Returns:
-            One translation per line, in the order of ``lines``; it does not depend on the other lines.
+            One translation per line, in the order of ``lines``. In float32 it does not depend on the other lines, but
+            for rounding; in half precision it can, since batches of other sizes round differently.
 
         Raises:
             DataError: the vocabulary has no such language.
