@@ -9,12 +9,16 @@ from smoe_ds.report.tables import RULE, Cell, Column, Marked, Table
 
 
 def removed_text(pruning: Pruning) -> str:
-    """A line for each block: how many experts are kept, and which go."""
+    """A line for each block: how many experts are kept, and which go; and what was too long to be counted."""
     total = pruning.num_experts
-    return "\n".join(
+    lines = [
         f"{block}: {total - len(numbers)} of {total} experts kept, removed {', '.join(map(str, numbers)) or 'none'}"
         for block, numbers in pruning.removed.items()
-    )
+    ]
+    if pruning.too_long:
+        counts = ", ".join(f"{direction} {number}" for direction, number in pruning.too_long.items())
+        lines.append(f"sentence pairs too long to be counted: {counts}")
+    return "\n".join(lines)
 
 
 def cost_table(cost: PruningCost) -> Table:

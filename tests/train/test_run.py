@@ -129,7 +129,7 @@ def test_the_first_lines_tell_of_threads_and_the_validation_lines_of_what_is_lef
     tmp_path: Path, corpus_folder: Path
 ) -> None:
     run = small_run(tmp_path / "run", corpus_folder, max_steps=1, validate_batches=1)
-    run["smoe"]["model"]["max_positions"] = 14
+    run["smoe"]["model"]["max_positions"] = 25
     with start(write_run(tmp_path / "run.json", run)) as process:
         output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
