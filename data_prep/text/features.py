@@ -28,7 +28,7 @@ from data_prep.text.characters import (
 )
 from data_prep.text.code_points import CodePoints
 from data_prep.text.keys import hashes_of, keys_of_sentences, near_hashes_of
-from data_prep.text.normalise import compose, tidy
+from smoe_ds.data.tidy import compose, tidy
 
 _DENSE = [NUMBER_OF_CODE[code] for code in ("Hani", "Hira", "Kana", "Hang", "Bopo", "Yiii")]
 _BLANK = ord(" ")

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import permutations
 from typing import Any
 
-from data_prep.text.normalise import OWN_SHAPE, REMOVED
+from smoe_ds.data.tidy import OWN_SHAPE, REMOVED
 
 NFC = "nfc"
 

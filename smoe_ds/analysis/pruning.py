@@ -44,6 +44,7 @@ class Pruning:
         use: choices by direction and block.
         removed: logical numbers of the experts that go, by block name.
         num_experts: experts of a whole block.
+        too_long: sentence pairs by direction that were left out of the count as too long; none: no entry.
     """
 
     rule: KeepRule
@@ -53,6 +54,7 @@ class Pruning:
     use: Mapping[str, Mapping[str, ExpertUse]]
     removed: Mapping[str, Sequence[int]]
     num_experts: int
+    too_long: Mapping[str, int]
 
     def as_json(self) -> dict[str, Any]:
         """As an export keeps it, beside the removed experts."""
@@ -61,6 +63,7 @@ class Pruning:
             "directions": list(self.directions),
             "split": self.split,
             "corpus": self.corpus,
+            "too_long": dict(self.too_long),
             "use": use_as_json(self.use),
         }
 
@@ -82,9 +85,18 @@ def choose_experts(
         ConfigError: the rule asks for a number of experts that cannot be.
         DataError: the corpus has another vocabulary or no sentence of a direction.
     """
-    use, placement = measure_use(translator, corpus, split, directions), placement_of(moe)
-    removed = experts_to_remove(use, placement, moe.top_k, rule)
-    return Pruning(rule, tuple(directions), split, corpus.fingerprint, use, removed, placement.num_experts)
+    batches, placement = held_out_batches(translator, corpus, split, directions), placement_of(moe)
+    use = measure_use(translator, batches)
+    return Pruning(
+        rule=rule,
+        directions=tuple(directions),
+        split=split,
+        corpus=corpus.fingerprint,
+        use=use,
+        removed=experts_to_remove(use, placement, moe.top_k, rule),
+        num_experts=placement.num_experts,
+        too_long={direction: one.skipped for direction, one in batches.items() if one.skipped},
+    )
 
 
 def fewest_kept(placement: Placement, top_k: int) -> list[int]:
@@ -122,10 +134,15 @@ def experts_to_keep(score_E: Tensor, placement: Placement, top_k: int, rule: Kee
     return sorted(kept)
 
 
-def measure_use(
+def measure_use(translator: Translator, batches: Mapping[str, ValidationBatches]) -> dict[str, dict[str, ExpertUse]]:
+    """Choices per direction and block over all sentences, the references given."""
+    return {name: count_choices(translator.model, one, translator.device) for name, one in batches.items()}
+
+
+def held_out_batches(
     translator: Translator, corpus: Corpus, split: str, directions: Sequence[str]
-) -> dict[str, dict[str, ExpertUse]]:
-    """Choices per direction and block over all sentences of a split, the references given.
+) -> dict[str, ValidationBatches]:
+    """All sentence pairs of a split by direction, but for those that are too long.
 
     Raises:
         DataError: the corpus has another vocabulary or no sentence of a direction.
@@ -136,9 +153,8 @@ def measure_use(
             "trained on with --data"
         )
     language_ids = {name: translator.tokenizer.language_id(name) for name in translator.tokenizer.languages}
-    use = {}
-    for direction in directions:
-        batches = ValidationBatches(
+    return {
+        direction: ValidationBatches(
             corpus.sentences(split, direction),
             language_ids,
             translator.data,
@@ -146,8 +162,8 @@ def measure_use(
             rank=0,
             world_size=1,
         )
-        use[direction] = count_choices(translator.model, batches, translator.device)
-    return use
+        for direction in directions
+    }
 
 
 def experts_to_remove(

@@ -8,21 +8,31 @@ from functools import partial
 from typing import Any
 
 from smoe_ds.decode.translator import Translator
-from smoe_ds.evaluate.evaluation import evaluate_direction
+from smoe_ds.evaluate.evaluation import evaluate_direction, signatures_of
 from smoe_ds.evaluate.held_out import HeldOut
-from smoe_ds.evaluate.metrics import Metrics, Score
-from smoe_ds.evaluate.scores import groups, mean
+from smoe_ds.evaluate.metrics import Score, metrics_for
+from smoe_ds.evaluate.scores import groups, mean, tokenizer_in
 
 Progress = Callable[[str, int, float], None]
 
 
 @dataclass(frozen=True)
 class DirectionCost:
-    """The scores of one direction, with all experts and without those removed."""
+    """The scores of one direction, with all experts and without those removed.
+
+    Attributes:
+        direction: e.g. ``eng-nso``.
+        whole: with all experts.
+        pruned: without those removed.
+        tokenizer: BLEU's.
+        truncated: sentences longer than the model takes; only their beginning was translated.
+    """
 
     direction: str
     whole: Score
     pruned: Score
+    tokenizer: str
+    truncated: int
 
 
 @dataclass(frozen=True)
@@ -34,12 +44,14 @@ class MeanCost:
         directions: number of them.
         whole: BLEU and chrF++ with all experts, 0 to 100.
         pruned: the same without those removed.
+        tokenizers: BLEU's, in alphabetical order.
     """
 
     name: str
     directions: int
     whole: tuple[float, float]
     pruned: tuple[float, float]
+    tokenizers: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -70,15 +82,23 @@ class PruningCost:
             "limit": self.limit,
             "signatures": self.signatures,
             "directions": {
-                one.direction: {"whole": asdict(one.whole), "pruned": asdict(one.pruned)} for one in self.directions
+                one.direction: {name: value for name, value in asdict(one).items() if name != "direction"}
+                for one in self.directions
             },
         }
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> PruningCost:
         """What `as_json` made."""
+        tokenizer = tokenizer_in(next(iter(content["signatures"].values())))  # was one for all, and named there alone
         directions = tuple(
-            DirectionCost(direction, Score(**scores["whole"]), Score(**scores["pruned"]))
+            DirectionCost(
+                direction,
+                Score(**scores["whole"]),
+                Score(**scores["pruned"]),
+                scores.get("tokenizer", tokenizer),
+                scores.get("truncated", 0),
+            )
             for direction, scores in content["directions"].items()
         )
         return cls(content["split"], content["limit"], content["signatures"], directions)
@@ -96,18 +116,24 @@ def measure_cost(
         limit: sentences that were taken of each direction at most; None: all.
         progress: called with the model's name, sentences done, and sentences per second.
     """
-    metrics = Metrics()
-    scores: dict[str, list[Score]] = {}
-    for name, translator in models.items():
-        results = [evaluate_direction(text, translator, None, metrics, partial(progress, name)) for text in texts]
-        scores[name] = [result.score for result in results]
-    rows = zip([text.direction for text in texts], scores["whole"], scores["pruned"], strict=True)
-    return PruningCost(split, limit, metrics.signatures, tuple(DirectionCost(*row) for row in rows))
+    metrics = [metrics_for(text.target_language) for text in texts]
+    results = {
+        name: [
+            evaluate_direction(text, translator, None, metric, partial(progress, name))
+            for text, metric in zip(texts, metrics, strict=True)
+        ]
+        for name, translator in models.items()
+    }
+    directions = tuple(
+        DirectionCost(whole.direction, whole.score, pruned.score, whole.tokenizer, whole.count("truncated"))
+        for whole, pruned in zip(results["whole"], results["pruned"], strict=True)
+    )
+    return PruningCost(split, limit, signatures_of(results["whole"]), directions)
 
 
 def _mean(name: str, costs: Sequence[DirectionCost]) -> MeanCost:
     whole, pruned = [cost.whole for cost in costs], [cost.pruned for cost in costs]
-    return MeanCost(name, len(costs), _means(whole), _means(pruned))
+    return MeanCost(name, len(costs), _means(whole), _means(pruned), tuple(sorted({cost.tokenizer for cost in costs})))
 
 
 def _means(scores: Sequence[Score]) -> tuple[float, float]:

@@ -57,7 +57,11 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="score hypotheses by log-probability / length^A (default: smoe.decode.length_penalty of the run)",
     )
     parser.add_argument(
-        "--dtype", choices=DTYPES, default="float32", help="number format to compute in (default: float32)"
+        "--dtype",
+        choices=DTYPES,
+        default="float32",
+        help="number format to compute in (default: float32); in bfloat16 and float16 a translation can depend on "
+        "which other sentences are in its batch (--chunk, smoe.decode.max_tokens), since other sizes round differently",
     )
     add_device(parser, "where to compute")
     add_overrides(parser, "change one key of the run, for example smoe.decode.max_tokens=2048; may be repeated")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smoe_ds.cli.arguments import add_local_rank, add_run_arguments
-from smoe_ds.cli.files import write_text
+from smoe_ds.cli.files import check_replaceable, write_text
 from smoe_ds.cli.messages import note
 from smoe_ds.errors import ConfigError
 
@@ -44,12 +44,15 @@ def run(args: argparse.Namespace) -> int:
     from smoe_ds.parallel.device import device_of
     from smoe_ds.parallel.launchers import discover
     from smoe_ds.parallel.process_group import init_distributed, shutdown
+    from smoe_ds.parallel.threads import choose_threads
     from smoe_ds.planning.vocabulary import planned_vocab_size
     from smoe_ds.scaling.measure import measure_constants, place_of
 
     _check(args)
     config = load_run(args.run_file, args.overrides)
     env = discover()
+    choose_threads(env.local_world_size)  # before PyTorch is imported
+
     place = place_of(env, device_of(env))
     check_device(config, place.device.type)
     env = init_distributed(env, place.device)
@@ -73,6 +76,7 @@ def _check(args: argparse.Namespace) -> None:
             raise ConfigError(f"--{name.replace('_', '-')} {value}: expected 1 or more")
     if not args.output.parent.is_dir():
         raise ConfigError(f"--output {args.output}: cannot be written: no such folder; choose another, or create it")
+    check_replaceable(args.output, ("format", "lines"), "the results of a calibration")
 
 
 def _write(file: Path, constants: Constants) -> None:

@@ -27,7 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="new folder for the model")
     add_checkpoint(parser)
     parser.add_argument(
-        "--dtype", choices=DTYPES, default="float32", help="number format of the weights in the file (default: float32)"
+        "--dtype",
+        choices=DTYPES,
+        default="float32",
+        help="number format of the weights in the file (default: float32); what it is computed in is chosen when it is "
+        "used",
     )
     add_device(parser, "where to count and score for pruning")
     add_overrides(
@@ -55,6 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exports; with pruning also measures what it costs."""
+    from smoe_ds.parallel.threads import choose_threads
+
+    choose_threads(1)  # before PyTorch is imported
     from smoe_ds.analysis.pruning import KeepRule
     from smoe_ds.decode.load import open_trained
     from smoe_ds.errors import CheckpointError

@@ -40,10 +40,12 @@ def run(args: argparse.Namespace) -> int:
     from smoe_ds.config import check_world, load_run
     from smoe_ds.parallel.launchers import discover
     from smoe_ds.parallel.process_group import with_meeting_point
+    from smoe_ds.parallel.threads import choose_threads
     from smoe_ds.watch.heartbeat import Heartbeat
 
     configuration = load_run(args.run_file, args.overrides)
     env = discover()
+    choose_threads(env.local_world_size)
     check_world(configuration, env.world_size)
     env = with_meeting_point(env)
     try:

@@ -7,9 +7,10 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from smoe_ds.cli.arguments import add_model_arguments
+from smoe_ds.cli.files import check_apart
 from smoe_ds.cli.messages import note
 from smoe_ds.cli.open_model import open_run
 from smoe_ds.cli.values import positive
@@ -46,13 +47,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Translates until the input ends."""
+    from smoe_ds.parallel.threads import choose_threads
+
+    choose_threads(1)
     folder = open_run(args)
     for language in (args.to, args.source or args.to):
         folder.tokenizer.language_id(language)  # an unknown one is refused before the weights are read
     _note_untrained_direction(folder, args)
-    translator = folder.translator(folder.checkpoint(args.checkpoint))
-    with _opened(args.input, args.output) as (source, sink):
-        _translate(translator, source, sink, args)
+    name = str(args.input or "stdin")
+    with _opened(args.input, "rb", sys.stdin.buffer) as source:
+        check_apart(source, args.output or sys.stdout.buffer, name)
+        translator = folder.translator(folder.checkpoint(args.checkpoint))
+        with _opened(args.output, "wb", sys.stdout.buffer) as sink:
+            _translate(translator, source, sink, args)
     return 0
 
 
@@ -64,16 +71,19 @@ def _note_untrained_direction(folder: TrainedModel, args: argparse.Namespace) ->
 
 
 @contextlib.contextmanager
-def _opened(input_file: Path | None, output_file: Path | None) -> Iterator[tuple[BinaryIO, BinaryIO]]:
+def _opened(file: Path | None, mode: Literal["rb", "wb"], standard: BinaryIO) -> Iterator[BinaryIO]:
+    """A file, or standard input or output, which stays open."""
     from smoe_ds.errors import DataError
 
-    with contextlib.ExitStack() as stack:
-        try:
-            source = stack.enter_context(input_file.open("rb")) if input_file else sys.stdin.buffer
-            sink = stack.enter_context(output_file.open("wb")) if output_file else sys.stdout.buffer
-        except OSError as error:
-            raise DataError(f"{error.filename}: cannot be opened: {error.strerror}") from error
-        yield source, sink
+    if file is None:
+        yield standard
+        return
+    try:
+        stream = file.open(mode)
+    except OSError as error:
+        raise DataError(f"{file}: cannot be opened: {error.strerror}") from error
+    with stream:
+        yield stream
 
 
 def _translate(translator: Translator, source: BinaryIO, sink: BinaryIO, args: argparse.Namespace) -> None:

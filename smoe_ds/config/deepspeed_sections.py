@@ -102,6 +102,10 @@ class ZeroSection(Section):
     )
     offload_optimizer: OffloadOptimizer | None = Field(default=None, description="ZeRO-Offload of the optimizer.")
 
+    def rules(self) -> Iterator[tuple[str, str]]:
+        if self.allgather_bucket_size is not None and self.allgather_bucket_size % 2:
+            yield "allgather_bucket_size", f"{self.allgather_bucket_size} is odd, and DeepSpeed takes even sizes alone"
+
 
 class Fp16Section(Section):
     """``fp16``."""
@@ -109,7 +113,7 @@ class Fp16Section(Section):
     enabled: bool = Field(default=False, description="Train in fp16 with loss scaling (V100).")
     loss_scale: float | None = Field(default=None, ge=0, description="Fixed loss scale; 0: dynamic.")
     initial_scale_power: Whole | None = Field(
-        default=None, ge=0, description="The dynamic loss scale starts at 2 to this power."
+        default=None, ge=0, le=62, description="The dynamic loss scale starts at 2 to this power."
     )
     loss_scale_window: Whole | None = Field(
         default=None, gt=0, description="Steps without overflow after which the scale doubles."

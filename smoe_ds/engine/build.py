@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smoe_ds.engine.expert_groups import expert_group
@@ -38,7 +41,8 @@ def build_engine(model: nn.Module, ds_config: dict[str, Any]) -> Engine:
     Raises:
         ConfigError: the optimizer is not Adam or AdamW, a parameter is frozen, or the model has persistent buffers of
             floating point, which half precision would round. On all ranks if DeepSpeed's Adam for the host cannot be
-            compiled on one.
+            compiled on one. On the ranks that it befalls if a package of a monitor is missing, or the place for a
+            monitor's or the profiler's file cannot be written.
     """
     import deepspeed
 
@@ -51,9 +55,12 @@ def build_engine(model: nn.Module, ds_config: dict[str, Any]) -> Engine:
     clip = float(config.get("gradient_clipping", 1.0))  # DeepSpeed's default
     if stage == 0:
         config["gradient_clipping"] = 0.0  # done by the hook
-    engine, *_ = deepspeed.initialize(
-        model=model, model_parameters=parameter_groups(model), config=config, dist_init_required=False
-    )
+    with _errors_of_a_user():
+        _make_profile_folder(config)
+        engine, *_ = deepspeed.initialize(
+            model=model, model_parameters=parameter_groups(model), config=config, dist_init_required=False
+        )
+    _let_the_loss_scale_rest_at_its_floor(engine)
     engine.gradient_norm_hook = GradientNormHook(engine, clip) if stage == 0 else None
     if stage == 0:
         _undo_first_step(engine)
@@ -147,6 +154,43 @@ def _allow_fp16_on_every_cpu(config: dict[str, Any]) -> None:
     accelerator = get_accelerator()
     if accelerator.device_name() == "cpu" and config.get("fp16", {}).get("enabled"):
         accelerator.is_fp16_supported = lambda: True
+
+
+@contextmanager
+def _errors_of_a_user() -> Iterator[None]:
+    """DeepSpeed's monitors raise whatever their packages and files do."""
+    try:
+        yield
+    except ImportError as error:
+        raise ConfigError(
+            f"building the engine: the package {error.name} is missing, which a monitor of the run file needs; install "
+            "it, or take the monitor (wandb, csv_monitor) out"
+        ) from error
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise ConfigError(
+            f"building the engine: {error.filename}: {error.strerror}; choose another csv_monitor.output_path or "
+            "flops_profiler.output_file"
+        ) from error
+
+
+def _make_profile_folder(config: dict[str, Any]) -> None:
+    """The profiler makes it at the step that it profiles, where a mistake would cost all steps before."""
+    profiler = config.get("flops_profiler", {})
+    if profiler.get("enabled") and profiler.get("output_file"):
+        Path(profiler["output_file"]).parent.mkdir(parents=True, exist_ok=True)
+
+
+def _let_the_loss_scale_rest_at_its_floor(engine: TrainingState) -> None:
+    """With ZeRO DeepSpeed ends a run by a bare Exception at the first overflow with the lowest loss scale.
+
+    Such a step is skipped like any other, and the run decides how many it puts up with
+    (``smoe.train.max_skipped_in_a_row``).
+    """
+    optimizer = engine.optimizer
+    if isinstance(optimizer, ScalesLoss) and optimizer.loss_scaler.dynamic:
+        optimizer.loss_scaler.raise_error_at_min_scale = False
 
 
 def _undo_first_step(engine: TrainingState) -> None:

@@ -112,6 +112,7 @@ class LossScaler(Protocol):
     cur_iter: int
     last_overflow_iter: int
     cur_hysteresis: int
+    raise_error_at_min_scale: bool
 
 
 @runtime_checkable

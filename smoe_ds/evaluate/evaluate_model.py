@@ -8,9 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from smoe_ds.decode.load import TrainedModel
-from smoe_ds.evaluate.evaluation import DirectionResult, evaluate_direction, take_samples, write_translations
+from smoe_ds.evaluate.evaluation import (
+    DirectionResult,
+    evaluate_direction,
+    signatures_of,
+    take_samples,
+    write_translations,
+)
 from smoe_ds.evaluate.held_out import HeldOut
-from smoe_ds.evaluate.metrics import Metrics
+from smoe_ds.evaluate.metrics import metrics_for
 from smoe_ds.evaluate.scores import Evaluation
 from smoe_ds.evaluate.spread import gather_results, shares
 
@@ -28,7 +34,7 @@ class Task:
         texts: held-out text of every direction.
         split: which that is.
         limit: sentences of each direction at most; None: all.
-        metrics: the scores.
+        tokenize: BLEU's tokenizer; None: the one that fits each target language.
         untrained: whether the model is scored as it was before training too.
         translations: folder for the translations.
     """
@@ -38,7 +44,7 @@ class Task:
     texts: Sequence[HeldOut]
     split: str
     limit: int | None
-    metrics: Metrics
+    tokenize: str | None
     untrained: bool
     translations: Path
 
@@ -63,7 +69,8 @@ def evaluate_model(task: Task, rank: int, world_size: int, progress: Progress) -
         def heard(done: int, rate: float, number: int = number) -> None:
             progress(number, done, rate)
 
-        results[number] = evaluate_direction(texts[number], translator, untrained, task.metrics, heard)
+        metrics = metrics_for(texts[number].target_language, task.tokenize)
+        results[number] = evaluate_direction(texts[number], translator, untrained, metrics, heard)
         write_translations(task.translations, task.split, results[number])
     return gather_results(results)
 
@@ -82,5 +89,5 @@ def evaluation_of(task: Task, results: Sequence[DirectionResult], num_samples: i
         decode={**model.config.smoe.decode.model_dump(mode="json"), "dtype": dtype},
         directions=tuple(result.scores(task.split) for result in results),
         samples=take_samples(task.texts, results, num_samples),
-        signatures=task.metrics.signatures,
+        signatures=signatures_of(results),
     )

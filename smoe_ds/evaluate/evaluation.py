@@ -29,6 +29,8 @@ class DirectionResult:
         untrained: of the model before training; None where it was not asked for.
         translations: one per source.
         seconds: time the model took, the untrained one not counted [s].
+        tokenizer: BLEU's.
+        signatures: sacreBLEU's signature of each metric, BLEU's first.
     """
 
     direction: str
@@ -37,6 +39,8 @@ class DirectionResult:
     untrained: Score | None
     translations: Sequence[Translation] = field(repr=False)
     seconds: float
+    tokenizer: str
+    signatures: dict[str, str]
 
     def count(self, status: str) -> int:
         """Translations of a status."""
@@ -54,6 +58,7 @@ class DirectionResult:
             truncated=self.count("truncated"),
             seconds=round(self.seconds, 3),
             translations=f"{TRANSLATIONS}/{_file_name(split, self.direction)}",
+            tokenizer=self.tokenizer,
         )
 
 
@@ -75,7 +80,19 @@ def evaluate_direction(
         untrained=metrics.score([t.text for t in before], text.references) if before else None,
         translations=translations,
         seconds=seconds,
+        tokenizer=metrics.tokenizer,
+        signatures=metrics.signatures,
     )
+
+
+def signatures_of(results: Sequence[DirectionResult]) -> dict[str, str]:
+    """The signature of every metric; with several tokenizers ``BLEU (zh)`` and so on, as the directions come."""
+    mixed = len({result.tokenizer for result in results}) > 1
+    bleu: dict[str, str] = {}
+    for result in results:
+        (name, signature), *others = result.signatures.items()
+        bleu[f"{name} ({result.tokenizer})" if mixed else name] = signature
+    return bleu | dict(others)
 
 
 def sample_places(sizes: Sequence[int], num: int) -> Iterator[tuple[int, int]]:

@@ -23,6 +23,7 @@ class DirectionScores:
         truncated: sentences longer than the model takes; only their beginning was translated.
         seconds: time the model took, the untrained one not counted [s].
         translations: file with the translations, relative to the folder of ``scores.json``.
+        tokenizer: BLEU's.
     """
 
     direction: str
@@ -34,12 +35,14 @@ class DirectionScores:
     truncated: int
     seconds: float
     translations: str
+    tokenizer: str
 
     def as_json(self) -> dict[str, Any]:
         """All but the direction, under which ``scores.json`` files it."""
         return {
             "sentences": self.sentences,
             **asdict(self.score),
+            "tokenizer": self.tokenizer,
             "copied_source": asdict(self.copied),
             "untrained": asdict(self.untrained) if self.untrained else None,
             "empty": self.empty,
@@ -49,14 +52,21 @@ class DirectionScores:
         }
 
     @classmethod
-    def from_json(cls, direction: str, content: dict[str, Any]) -> DirectionScores:
-        """What `as_json` wrote of a direction."""
+    def from_json(cls, direction: str, content: dict[str, Any], tokenizer: str) -> DirectionScores:
+        """What `as_json` wrote of a direction.
+
+        Args:
+            direction: its name.
+            content: what was written.
+            tokenizer: BLEU's where the content does not say, since it was one for all.
+        """
         own = {name: content[name] for name in ("sentences", "empty", "truncated", "seconds", "translations")}
         return cls(
             direction=direction,
             score=Score(*(content[name] for name in ("bleu", "chrf", "length_ratio"))),
             copied=Score(**content["copied_source"]),
             untrained=Score(**content["untrained"]) if content["untrained"] else None,
+            tokenizer=content.get("tokenizer", tokenizer),
             **own,
         )
 
@@ -72,6 +82,7 @@ class Average:
         chrf: chrF++, 0 to 100.
         copied_bleu: BLEU of the sources in place of translations.
         untrained_bleu: BLEU of the model before training; None where it was not asked for.
+        tokenizers: BLEU's, in alphabetical order; with more than one, the mean of BLEU has no unit of its own.
     """
 
     name: str
@@ -80,6 +91,7 @@ class Average:
     chrf: float
     copied_bleu: float
     untrained_bleu: float | None
+    tokenizers: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -104,7 +116,8 @@ class Evaluation:
         decode: settings of beam search, and ``dtype``.
         directions: their scores.
         samples: translations to look at.
-        signatures: sacreBLEU's signature of each metric, BLEU's first.
+        signatures: sacreBLEU's signature of each metric, BLEU's first; ``BLEU (zh)`` where directions differ in their
+            tokenizers.
     """
 
     run: str
@@ -124,7 +137,7 @@ class Evaluation:
     @property
     def bleu_name(self) -> str:
         """``BLEU``, or ``spBLEU`` where its tokenizer makes it that."""
-        return next(name for name in self.signatures if name != CHRF)
+        return next(name.split(" ")[0] for name in self.signatures if name != CHRF)
 
     def as_json(self) -> dict[str, Any]:
         """The content of ``scores.json``."""
@@ -135,7 +148,7 @@ class Evaluation:
             "limit": self.limit,
             "decode": self.decode,
             "directions": {one.direction: one.as_json() for one in self.directions},
-            "averages": {mean.name: asdict(mean) for mean in self.averages},
+            "averages": {mean.name: {**asdict(mean), "tokenizers": list(mean.tokenizers)} for mean in self.averages},
             "samples": [asdict(sample) for sample in self.samples],
             "signatures": self.signatures,
         }
@@ -144,11 +157,20 @@ class Evaluation:
     def from_json(cls, content: dict[str, Any]) -> Evaluation:
         """What ``scores.json`` holds; means are computed again."""
         own = {name: content[name] for name in ("run", "checkpoint", "split", "limit", "decode", "signatures")}
+        tokenizer = tokenizer_in(next(iter(content["signatures"].values())))
         return cls(
-            directions=tuple(DirectionScores.from_json(*item) for item in content["directions"].items()),
+            directions=tuple(
+                DirectionScores.from_json(name, found, tokenizer) for name, found in content["directions"].items()
+            ),
             samples=tuple(Sample(**sample) for sample in content["samples"]),
             **own,
         )
+
+
+def tokenizer_in(signature: str) -> str:
+    """BLEU's tokenizer by sacreBLEU's signature: ``nrefs:1|case:mixed|eff:no|tok:13a|...``."""
+    parts = dict(part.partition(":")[::2] for part in signature.split("|"))
+    return parts.get("tok", "unknown")
 
 
 def pivot_of(directions: Sequence[str]) -> str | None:
@@ -186,6 +208,7 @@ def _average(name: str, group: Sequence[DirectionScores]) -> Average:
         chrf=mean([result.score.chrf for result in group]),
         copied_bleu=mean([result.copied.bleu for result in group]),
         untrained_bleu=mean(untrained) if untrained else None,
+        tokenizers=tuple(sorted({result.tokenizer for result in group})),
     )
 
 

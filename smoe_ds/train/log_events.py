@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from smoe_ds.run.requested_capacity import REQUESTED_CAPACITY
+from smoe_ds.train.coverage import Coverage
 from smoe_ds.train.duration import format_duration
 from smoe_ds.train.meters import Interval
 
@@ -157,11 +158,13 @@ class Validated(Event):
         nll: validation loss per target token by direction [nat].
         mean: over the directions [nat].
         best: whether the mean is the lowest so far.
+        coverage: how much of the text it is of.
     """
 
     nll: Mapping[str, float]
     mean: float
     best: bool
+    coverage: Coverage
 
     @property
     def perplexity(self) -> float:
@@ -169,13 +172,15 @@ class Validated(Event):
 
     def scalars(self) -> dict[str, float]:
         per_direction = {f"{VALIDATION}/{direction}": value for direction, value in self.nll.items()}
-        return {VALIDATION: self.mean, "valid/perplexity": self.perplexity, **per_direction}
+        pairs = {"valid/pairs": self.coverage.read, "valid/skipped_sentences": self.coverage.too_long}
+        return {VALIDATION: self.mean, "valid/perplexity": self.perplexity, **pairs, **per_direction}
 
     def lines(self) -> list[str]:
         worst = max(self.nll, key=lambda direction: self.nll[direction])
+        pairs = f" | {self.coverage.text}" if self.coverage.text else ""
         return [
             f"step {self.step} | validation nll {self.mean:.3f} perplexity {self.perplexity:.1f} over {len(self.nll)} "
-            f"directions, worst {worst} {self.nll[worst]:.3f}{' | best so far' if self.best else ''}"
+            f"directions, worst {worst} {self.nll[worst]:.3f}{pairs}{' | best so far' if self.best else ''}"
         ]
 
 

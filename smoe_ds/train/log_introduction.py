@@ -12,12 +12,14 @@ from torch import nn
 from smoe_ds.config.run import RunConfig
 from smoe_ds.moe.layer import StratifiedMoE
 from smoe_ds.parallel.env import Env
+from smoe_ds.parallel.threads import NUMBER, allowed_cores
 from smoe_ds.planning.plan import placement_warnings
+from smoe_ds.train.coverage import Coverage
 from smoe_ds.train.log_events import Introduction
 
 
 def introduction(
-    run: RunConfig, env: Env, model: nn.Module, device: torch.device, *, step: int, directions: int, too_long: int
+    run: RunConfig, env: Env, model: nn.Module, device: torch.device, *, step: int, directions: int, coverage: Coverage
 ) -> Introduction:
     """The event.
 
@@ -28,14 +30,14 @@ def introduction(
         device: where it computes.
         step: that the run goes on from.
         directions: number of trained directions.
-        too_long: sentence pairs that validation leaves out.
+        coverage: how much of the validation text is read.
     """
-    about = _about(run, env, model, device, step=step, directions=directions, too_long=too_long)
+    about = _about(run, env, model, device, step=step, directions=directions, coverage=coverage)
     return Introduction(about=tuple(about), config=json.dumps(run.to_dict(), indent=2, ensure_ascii=False))
 
 
 def _about(
-    run: RunConfig, env: Env, model: nn.Module, device: torch.device, *, step: int, directions: int, too_long: int
+    run: RunConfig, env: Env, model: nn.Module, device: torch.device, *, step: int, directions: int, coverage: Coverage
 ) -> Iterator[str]:
     train, moe = run.smoe.train, run.smoe.moe
     local = sum(p.numel() for p in model.parameters())
@@ -46,6 +48,7 @@ def _about(
         f"ZeRO {run.zero_stage}, ep_size {moe.ep_size}, strata {moe.strata}: "
         f"{local:,} parameters on rank 0, {directions} directions, {started}"
     )
+    yield _threads(env.local_world_size)
     for warning in placement_warnings(run):
         yield f"warning: {warning}"
     block = next((module for module in model.modules() if isinstance(module, StratifiedMoE)), None)
@@ -53,5 +56,14 @@ def _about(
         dtype = next(block.experts.parameters()).dtype
         backend = f"{block.backend(device, dtype)} ({moe.expert_backend})"
         yield f"experts: {backend}, {str(dtype).removeprefix('torch.')} on {device.type}"
-    if too_long:
-        yield f"validation leaves out {too_long} sentence pairs beyond smoe.model.max_positions"
+    if coverage.warning:
+        yield coverage.warning
+
+
+def _threads(ranks: int) -> str:
+    """How many threads rank 0 computes with; a warning where its host has not that many cores."""
+    threads, cores = torch.get_num_threads(), allowed_cores()
+    text = f"{threads} thread(s) a rank, {ranks} rank(s) on this host, which may use {cores} core(s)"
+    if threads > cores:
+        return f"warning: {text}; threads wait for each other: set {NUMBER} to {max(1, cores // ranks)}"
+    return text

@@ -23,6 +23,7 @@ from smoe_ds.moe.layer import StratifiedMoE
 from smoe_ds.parallel.agreement import agree
 from smoe_ds.parallel.env import Env
 from smoe_ds.run.folder import RunFolder
+from smoe_ds.train.coverage import Coverage
 from smoe_ds.train.duration import format_duration
 from smoe_ds.train.log_events import Event, IntervalDone, LeftOut, Notice, SkippedSteps, Validated
 from smoe_ds.train.log_introduction import introduction
@@ -80,6 +81,7 @@ class Trainer:
         self.heartbeat.doing("opening the data")
         self.stream = open_stream(run, self.corpus, env)
         self.validation_batches = open_validation(run, self.corpus, env)
+        self.coverage = Coverage.of(self.validation_batches)
         self.losses = loss_settings(self.smoe, env.world_size)
         self.heartbeat.doing("loading a checkpoint")
         resumed = resume and self._restore()
@@ -197,7 +199,7 @@ class Trainer:
         )
         mean = sum(nll.values()) / len(nll)
         best = self.progress.validated(mean)
-        self._tell(Validated(step=step, nll=nll, mean=mean, best=best))
+        self._tell(Validated(step=step, nll=nll, mean=mean, best=best, coverage=self.coverage))
         return best
 
     def _stop_reasons(self, signals: StopSignals) -> tuple[bool, bool]:
@@ -242,7 +244,7 @@ class Trainer:
             self.device,
             step=self.progress.step,
             directions=len(trained_directions(self.run, self.corpus)),
-            too_long=sum(batches.skipped for batches in self.validation_batches.values()),
+            coverage=self.coverage,
         )
         self._tell(event)
 

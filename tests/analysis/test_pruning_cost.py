@@ -18,13 +18,22 @@ def cost(*directions: str) -> PruningCost:
     def score() -> Score:
         return Score(rng.uniform(0, 100), rng.uniform(0, 100), rng.random())
 
-    return PruningCost("test", 6, {"BLEU": "x"}, tuple(DirectionCost(name, score(), score()) for name in directions))
+    costs = tuple(DirectionCost(name, score(), score(), "13a", 2) for name in directions)
+    return PruningCost("test", 6, {"BLEU": "nrefs:1|tok:13a"}, costs)
 
 
 def test_it_survives_its_file() -> None:
     found = cost("eng-a", "b-eng")
     content = json.loads(json.dumps(found.as_json()))
     assert PruningCost.from_json(content) == found and content == found.as_json()
+
+
+def test_costs_from_before_directions_had_tokenizers() -> None:
+    found = cost("eng-a", "b-eng")
+    content = found.as_json()
+    for one in content["directions"].values():
+        del one["tokenizer"]
+    assert PruningCost.from_json(content) == found
 
 
 def test_means() -> None:

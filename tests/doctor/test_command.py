@@ -53,12 +53,13 @@ def test_alone_and_in_order(run_file: Path, tmp_path: Path) -> None:
     before = sorted(tmp_path.iterdir())
     code, printed = doctor(str(run_file))
     first, *lines, last = printed.splitlines()
-    assert (code, last) == (0, "go: nothing stands in the way")
+    assert (code, last.partition(", ")[0]) == (0, "go: nothing stands in the way")
     assert first == f"smoe-ds doctor {run_file}: 1 rank on 1 host"
-    assert {line[1] for line in lines} <= {"✓", "-"}
+    lines = [line for line in lines if "→" not in line]  # the machine may be busy
+    assert {line[1] for line in lines if line[3:16].strip() != "cores"} <= {"✓", "-"}
     names = [line[3:16].strip() for line in lines if line[3] != " "]
     assert names == [
-        *["launcher", "versions", "GPU", "memory", "limits", "corpus", "run folder", "shared", "checkpoints"],
+        *["launcher", "versions", "GPU", "memory", "limits", "cores", "corpus", "run folder", "shared", "checkpoints"],
         *["clocks", "interfaces", "network", "Adam"],
     ]
     assert all("skipped because" in line or "begins at step 0" in line for line in lines if line[1] == "-")
@@ -112,7 +113,7 @@ def test_nobody_comes(run_file: Path) -> None:
 def test_under_torchrun(run_file: Path) -> None:
     code, printed = doctor(str(run_file), "--set", "smoe.moe.ep_size=2", launcher=torchrun())
     first, *lines, last = printed.splitlines()
-    assert (code, last) == (0, "go: nothing stands in the way"), printed
+    assert (code, last.partition(",")[0]) == (0, "go: nothing stands in the way"), printed
     assert first.endswith(": 2 ranks on 1 host, started by torchrun")
     assert {line[1] for line in lines} <= {"✓", "-"}
     assert "the same packages and source code on 2 ranks" in printed
@@ -129,7 +130,7 @@ def test_another_version_in_one_rank(run_file: Path, tmp_path: Path) -> None:
     code, printed = doctor(str(run_file), launcher=launcher)
     assert code != 0
     assert "safetensors 0.0.1, others" in printed or "safetensors 0.8.0, others 0.0.1" in printed
-    assert "no go: 1 to fix (versions), 1 note" in printed
+    assert "no go: 1 to fix (versions), " in printed
 
 
 def test_an_op_that_does_not_compile(run_file: Path, tmp_path: Path) -> None:

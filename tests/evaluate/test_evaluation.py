@@ -9,9 +9,9 @@ import pytest
 from smoe_ds.data.corpus import Corpus
 from smoe_ds.decode.translator import Translator
 from smoe_ds.errors import DataError
-from smoe_ds.evaluate.evaluation import evaluate_direction, sample_places
+from smoe_ds.evaluate.evaluation import evaluate_direction, sample_places, signatures_of
 from smoe_ds.evaluate.held_out import read_held_out
-from smoe_ds.evaluate.metrics import Metrics
+from smoe_ds.evaluate.metrics import Metrics, metrics_for
 
 REFERENCES = ["The cat sat on the mat .", "It rained all day long."]
 
@@ -77,3 +77,16 @@ def test_a_direction_is_scored_against_its_references(corpus: Corpus, translator
 )
 def test_samples_are_spread(sizes: list[int], num: int, expected: list[tuple[int, int]]) -> None:
     assert list(sample_places(sizes, num)) == expected
+
+
+def test_each_target_language_has_its_tokenizer(corpus: Corpus, translator: Translator) -> None:
+    text = read_held_out(corpus, "test", "eng-nso", 2)
+    results = [
+        evaluate_direction(text, translator, None, metrics_for(language), lambda done, rate: None)
+        for language in ("nso", "zho", "cat", "tha")
+    ]
+    assert [result.tokenizer for result in results] == ["13a", "zh", "13a", "char"]
+    signatures = signatures_of(results)
+    assert list(signatures) == ["BLEU (13a)", "BLEU (zh)", "BLEU (char)", "chrF++"]
+    assert all(f"tok:{name}|" in signatures[f"BLEU ({name})"] for name in ("13a", "zh", "char"))
+    assert signatures_of(results[::2]) == Metrics().signatures

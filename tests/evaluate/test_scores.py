@@ -14,7 +14,7 @@ from smoe_ds.evaluate.scores import DirectionScores, Evaluation, Sample, average
 def results(*directions: str) -> list[DirectionScores]:
     scores = [Score(float(n), 2.0 * n, 1.0) for n in range(1, len(directions) + 1)]
     return [
-        DirectionScores(d, 5, s, s, None, 0, 0, 1.0, f"translations/test.{d}.txt")
+        DirectionScores(d, 5, s, s, None, 0, 0, 1.0, f"translations/test.{d}.txt", "13a")
         for d, s in zip(directions, scores, strict=True)
     ]
 
@@ -25,6 +25,26 @@ def test_averages_by_side_of_the_pivot() -> None:
     assert [a.name for a in averages(results("eng-a", "a-eng"))] == ["all"]
     assert [a.name for a in averages(results("a-b", "c-d"))] == ["all"]
     assert averages(results("eng-a")) == []
+
+
+def test_a_mean_knows_its_tokenizers() -> None:
+    found = results("eng-a", "eng-zho", "zho-eng", "a-eng")
+    found[1] = replace(found[1], tokenizer="zh")
+    assert {mean.name: mean.tokenizers for mean in averages(found)} == {
+        "eng-xxx": ("13a", "zh"),
+        "xxx-eng": ("13a",),
+        "all": ("13a", "zh"),
+    }
+
+
+def test_scores_from_before_directions_had_tokenizers() -> None:
+    """One was for all, and the signature names it."""
+    signature = "nrefs:1|case:mixed|eff:no|tok:intl|smooth:exp|version:2.6.0"
+    one = replace(results("eng-a")[0], tokenizer="intl")
+    evaluation = Evaluation("run", {}, "test", None, {}, (one,), (), {"BLEU": signature, "chrF++": "nc:6"})
+    content = evaluation.as_json()
+    del content["directions"]["eng-a"]["tokenizer"]
+    assert Evaluation.from_json(content) == evaluation
 
 
 @pytest.mark.parametrize(

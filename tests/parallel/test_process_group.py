@@ -84,7 +84,7 @@ def _with_port_taken(rank: int, world_size: int) -> str:
         other.bind(("127.0.0.1", int(os.environ["MASTER_PORT"])))
         other.listen()
         with pytest.raises(LaunchError) as error:
-            init_distributed(discover(), torch.device("cpu"), timeout=30)
+            init_distributed(discover(), torch.device("cpu"), timeout=30, who_came=lambda: "all were started")
     return str(error.value)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from smoe_ds.run.folder import RunFolder
+from smoe_ds.train.coverage import Coverage
 from smoe_ds.train.duration import format_duration
 from smoe_ds.train.log_events import Event, IntervalDone, Introduction, LeftOut, SkippedSteps, Validated
 from smoe_ds.train.log_listeners import open_listeners
@@ -89,14 +90,24 @@ def test_an_interval_of_a_dense_model_whose_time_is_limited() -> None:
     assert not any(tag.startswith("moe_") or "balancing" in tag or "scale" in tag for tag in event.scalars())
 
 
-@pytest.mark.parametrize(("best", "end"), [(True, " | best so far"), (False, "")])
-def test_a_validation(best: bool, end: str) -> None:
-    event = Validated(step=7, nll={"a-b": 2.0, "b-a": 3.0}, mean=2.5, best=best)
+@pytest.mark.parametrize(
+    ("best", "coverage", "end"),
+    [
+        (True, Coverage(30, 0, 30), " | best so far"),
+        (False, Coverage(30, 0, 30), ""),
+        (True, Coverage(1008, 22, 30_000), " | 1,008 of 30,000 pairs, 22 too long | best so far"),
+        (False, Coverage(8, 0, 30), " | 8 of 30 pairs"),
+    ],
+)
+def test_a_validation(best: bool, coverage: Coverage, end: str) -> None:
+    event = Validated(step=7, nll={"a-b": 2.0, "b-a": 3.0}, mean=2.5, best=best, coverage=coverage)
     expected = f"step 7 | validation nll 2.500 perplexity 12.2 over 2 directions, worst b-a 3.000{end}"
     assert event.lines() == [expected]
     assert event.scalars() == {
         "valid/nll": 2.5,
         "valid/perplexity": pytest.approx(12.18249396),
+        "valid/pairs": coverage.read,
+        "valid/skipped_sentences": coverage.too_long,
         "valid/nll/a-b": 2.0,
         "valid/nll/b-a": 3.0,
     }

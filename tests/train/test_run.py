@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -122,6 +123,24 @@ def start(run_file: Path, *overrides: str) -> subprocess.Popen[str]:
         command += ["--set", override]
     environ = {**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "MASTER_PORT": str(free_port())}
     return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_the_first_lines_tell_of_threads_and_the_validation_lines_of_what_is_left_out(
+    tmp_path: Path, corpus_folder: Path
+) -> None:
+    run = small_run(tmp_path / "run", corpus_folder, max_steps=1, validate_batches=1)
+    run["smoe"]["model"]["max_positions"] = 25
+    with start(write_run(tmp_path / "run.json", run)) as process:
+        output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    lines = output.splitlines()
+    assert re.search(r"^1 thread\(s\) a rank, 1 rank\(s\) on this host, which may use \d+ core\(s\)$", output, re.M)
+    (warning,) = (line for line in lines if line.startswith("warning: validation leaves out "))
+    too_long, total = re.findall(r"\d+", warning)[:2]
+    (validation,) = (line for line in lines if " | validation nll " in line)
+    assert re.search(rf" \| \d+ of {total} pairs, {too_long} too long \| best so far$", validation)
+    logged = scalars(tmp_path / "run")
+    assert logged["valid/skipped_sentences"] == {1: int(too_long)} and 0 < logged["valid/pairs"][1] < int(total)
 
 
 def test_signal_saves_and_the_same_command_goes_on(tmp_path: Path, corpus_folder: Path) -> None:
