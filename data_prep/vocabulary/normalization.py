@@ -55,7 +55,7 @@ def nfc_rule() -> dict[str, str]:
     """The rule ``nfc``: strings and what each becomes.
 
     White space becomes a space (SentencePiece itself makes one of several, and none at the ends); control characters,
-    byte order marks and noncharacters vanish, all as in `data_prep.text.normalise.tidy`. Canonically equivalent
+    byte order marks and noncharacters vanish, all as in `smoe_ds.data.tidy.tidy`. Canonically equivalent
     spellings become the composed one: of every character of the Basic Multilingual Plane with a composed form, of
     Latin letters with one mark above and one below, and of two marks of a script in each other's place.
     """

@@ -18,7 +18,7 @@ from data_prep.readers.block import Block
 from data_prep.readers.sides import SidePair, Unusable
 from data_prep.spec.sections import Clean
 from data_prep.text.entities import unescape
-from data_prep.text.normalise import digest, key, near_key
+from data_prep.text.sentence_key import digest, key, near_key
 from smoe_ds.data.tidy import tidy
 from tests.data_prep.languages.test_codes import SENTENCES
 

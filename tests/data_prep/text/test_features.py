@@ -15,7 +15,7 @@ from data_prep.languages.scripts import NUMBER_OF_CODE, script_of
 from data_prep.readers.side_lines import INNER_END, lines_of
 from data_prep.text.characters import characters
 from data_prep.text.features import Features, features_of
-from data_prep.text.normalise import digest, key, near_key
+from data_prep.text.sentence_key import digest, key, near_key
 from smoe_ds.data.tidy import compose, tidy
 
 # Characters in which normalisation, case folding, white space and removal meet, and some of every script.

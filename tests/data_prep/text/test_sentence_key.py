@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.languages.scripts import script_name, script_number, unusual
-from data_prep.text.normalise import digest, key, near_key
+from data_prep.text.sentence_key import digest, key, near_key
 from smoe_ds.data.tidy import compose, tidy
 
 
