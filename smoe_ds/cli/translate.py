@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
@@ -58,8 +59,10 @@ def run(args: argparse.Namespace) -> int:
     with _opened(args.input, "rb", sys.stdin.buffer) as source:
         check_apart(source, args.output or sys.stdout.buffer, name)
         translator = folder.translator(folder.checkpoint(args.checkpoint))
+        chunks = _chunks(source, name, args.chunk)
+        first = list(islice(chunks, 1))  # a refused input leaves an older output as it is
         with _opened(args.output, "wb", sys.stdout.buffer) as sink:
-            _translate(translator, source, sink, args)
+            _translate(translator, chain(first, chunks), sink, args)
     return 0
 
 
@@ -86,12 +89,15 @@ def _opened(file: Path | None, mode: Literal["rb", "wb"], standard: BinaryIO) ->
         yield stream
 
 
-def _translate(translator: Translator, source: BinaryIO, sink: BinaryIO, args: argparse.Namespace) -> None:
+def _chunks(source: BinaryIO, name: str, size: int) -> Iterator[list[str]]:
     from smoe_ds.decode.lines import chunked, decoded_lines
 
-    size = 1 if source.isatty() else args.chunk
+    return chunked(decoded_lines(source, name), 1 if source.isatty() else size)
+
+
+def _translate(translator: Translator, chunks: Iterable[list[str]], sink: BinaryIO, args: argparse.Namespace) -> None:
     first = 1
-    for lines in chunked(decoded_lines(source, str(args.input or "stdin")), size):
+    for lines in chunks:
         for number, answer in enumerate(translator.translate(lines, args.to), start=first):
             if answer.status == "truncated":
                 _warn_truncated(number, answer, translator)

@@ -89,9 +89,11 @@ def test_what_is_no_file_may_be_both(run_dir: Path, capsys: pytest.CaptureFixtur
 
 def test_compressed_input_is_named(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "in.gz").write_bytes(gzip.compress(b"The house sees snow.\n"))
+    (tmp_path / "out").write_text("of an earlier day\n", encoding="utf-8")
     files = ["--input", str(tmp_path / "in.gz"), "--output", str(tmp_path / "out")]
     assert main(["translate", str(run_dir), "--to", "nso", "--device", "cpu", *files]) == 2
     assert capsys.readouterr().err.startswith(f"{tmp_path}/in.gz: is compressed with gzip; unpack it")
+    assert (tmp_path / "out").read_text(encoding="utf-8") == "of an earlier day\n"
 
 
 def test_invalid_utf8_is_placed_and_what_comes_before_is_answered(run_dir: Path) -> None:
