@@ -239,7 +239,7 @@ evaluate_model() {
     return
   fi
   say "Translating up to $limit held-out sentences per direction with beam search"
-  OMP_NUM_THREADS="$(nproc)" "$VENV/bin/python" -m smoe_ds evaluate "$run" --split test --limit "$limit" --untrained |
+  OMP_NUM_THREADS="$(env -u OMP_NUM_THREADS nproc)" "$VENV/bin/python" -m smoe_ds evaluate "$run" --split test --limit "$limit" --untrained |
     tee -i -- "$table.tmp" || status=$?
   if ((status)); then
     die "evaluation ended with exit status $status; the reason is above"

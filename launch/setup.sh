@@ -200,7 +200,7 @@ install_project() {
 # set_environment RANKS: what processes that share this machine should be started with. Without a GPU for each: the CPU.
 set_environment() {
   local ranks="$1" cores
-  cores="$(nproc)"
+  cores="$(env -u OMP_NUM_THREADS nproc)" # which takes OMP_NUM_THREADS for a limit
   if (($(count_gpus) < ranks)); then
     export DS_ACCELERATOR=cpu
   fi
