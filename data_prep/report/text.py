@@ -125,7 +125,7 @@ def vocabulary_rows(vocabulary: Mapping[str, Any]) -> list[list[str]]:
 
 def _come_back(figures: Mapping[str, Any]) -> str:
     """Share of the sentences that the vocabulary gives back as they are; never rounded up to all of them."""
-    compared, changed = figures["compared"], figures["changed"]
+    compared, changed = figures.get("compared", 0), figures.get("changed", 0)  # earlier corpora have neither
     if not compared:
         return "-"
     return f"{10_000 * (compared - changed) // compared / 100:.2f}%"
@@ -140,7 +140,7 @@ def format_report(manifest: Mapping[str, Any]) -> str:
         for name, number in counts["noticed"].items()
     ]
     tables = ["\n".join(_aligned(rows)) for rows in (report_rows(manifest), vocabulary_rows(manifest["vocabulary"]))]
-    rule = f"normalization of the vocabulary: {manifest['vocabulary']['normalization']}"
+    rule = f"normalization of the vocabulary: {manifest['vocabulary'].get('normalization') or 'not recorded'}"
     warnings = [f"warning: {spelled_out(text)}" for text in manifest["warnings"]]
     return "\n".join([tables[0], *noticed, "", tables[1], rule, *warnings])
 
@@ -160,10 +160,10 @@ def format_examples(report: Mapping[str, Any]) -> str:
                 lines.append(f"{pair} {split}: {reason}: {number:,} dropped ({DROP_REASONS[reason]}), e.g.")
                 lines += [f"  {src}  |||  {tgt}" for src, tgt in found]
     for language, figures in report["vocabulary"]["languages"].items():
-        if figures["changed"]:
+        if figures.get("changed"):
             of = f"{figures['changed']:,} of {figures['compared']:,}"
             lines.append(f"{language}: {of} sentences do not come back from the vocabulary as they are, e.g.")
-            lines += [f"  {before}  |||  {after}" for before, after in figures["changed_examples"]]
+            lines += [f"  {before}  |||  {after}" for before, after in figures.get("changed_examples", [])]
     return "\n".join(lines)
 
 

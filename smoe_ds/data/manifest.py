@@ -79,11 +79,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         )
     manifest = _parsed(data)
     if not isinstance(manifest, dict) or "format" not in manifest or "version" not in manifest:
-        raise DataError(f"{path}: is no manifest: lacks format and version; {_AGAIN}")
+        raise DataError(f"{path}: is not a manifest: it has no format and version; {_AGAIN}")
     if (manifest["format"], manifest["version"]) != (FORMAT, VERSION):
         raise _other_version(path, manifest)
     if (problem := problem_of(manifest)) is not None:
-        raise DataError(f"{path}: {problem}; no corpus has this; {_AGAIN}")
+        raise DataError(f"{path}: {problem}; data_prep did not write this; {_AGAIN}")
     return manifest
 
 

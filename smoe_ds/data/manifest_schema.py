@@ -21,6 +21,8 @@ Language = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+$", max_leng
 Pair = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+-[A-Za-z0-9_]+$", max_length=129)]
 Number = Annotated[int, Field(ge=0, lt=2**62)]
 Split = Literal["train", "valid", "test"]
+Sides = Annotated[list[str], Field(min_length=2, max_length=2)]
+"""A text before and after."""
 
 
 class _Part(BaseModel):
@@ -105,6 +107,9 @@ class Figures(_Part):
     character_coverage: float | None
     token_coverage: float | None
     vocabulary_used: float | None
+    compared: Number = 0
+    changed: Number = 0
+    changed_examples: list[Sides] = Field([])
 
 
 class Vocabulary(_Part):
@@ -112,6 +117,7 @@ class Vocabulary(_Part):
 
     requested: Number
     pieces: Number
+    normalization: str | None = None
     languages: dict[Language, Figures] = Field({})
 
 
@@ -181,6 +187,6 @@ def _contradictions(manifest: ManifestSchema) -> Iterator[str]:
                 yield f"splits.{split}.{pair}: its languages are not {' and '.join(pair.split('-'))}"
     for pair, counts in manifest.report.items():
         if pair not in sides:
-            yield f"report.{pair}: is no pair of the corpus"
+            yield f"report.{pair}: is not a pair of the corpus"
         elif any(count.read is None and (count.drawn is None or count.asked is None) for count in counts.values()):
             yield f"report.{pair}: says neither how many sentences were read nor how many were drawn"

@@ -330,7 +330,7 @@ def test_missing_manifest_and_older_formats(copy: Path) -> None:
     write_manifest(copy, manifest | {"splits": {"train": {"eng-nso": {}}}})
     with pytest.raises(
         DataError,
-        match=r"splits.train.eng-nso.sentences: Field required.*; no corpus has this; ",
+        match=r"splits.train.eng-nso.sentences: Field required.*; data_prep did not write this; ",
     ):
         Corpus(copy)
     path.unlink()

@@ -79,7 +79,7 @@ def test_a_name_outside_of_the_folder(kind: str, name: str, folder: Path) -> Non
         place["file"] = name
 
     with pytest.raises(
-        DataError, match=r"manifest.json: .*file: String should match pattern.*; no corpus has this; re"
+        DataError, match=r"manifest.json: .*file: String should match pattern.*; data_prep did not write this; re"
     ):
         check_corpus(changed(folder, rename), threads=1)
 
@@ -115,7 +115,7 @@ def test_a_name_outside_of_the_folder(kind: str, name: str, folder: Path) -> Non
         (lambda m: m["splits"]["train"]["eng-nso"].update(shards=None), "shards: Input should be a valid list"),
         (lambda m: first_side(m)["bin"].update(file="00000.eng.idx"), "bin.file: String should match"),
         (lambda m: first_side(m)["bin"].update(bytes=2**70), "bin.bytes: Input should be less"),
-        (lambda m: m.update(report={"x-y": {}}), "report.x-y: is no pair of the corpus"),
+        (lambda m: m.update(report={"x-y": {}}), "report.x-y: is not a pair of the corpus"),
         (lambda m: m["report"]["eng-nso"]["train"].pop("read"), "report.eng-nso: says neither"),
         (lambda m: m["report"]["eng-nso"]["train"].pop("dropped"), "report.eng-nso.train.dropped: Field required"),
         (lambda m: m.update(vocabulary={}), "vocabulary.requested: Field required"),
@@ -198,7 +198,7 @@ def test_a_digest_of_something_else(entries: str, folder: Path) -> None:
 
     text = f'{{\n "sha256": "{"0" * 64}",\n {entries}\n}}'.encode()
     (folder / MANIFEST).write_bytes(text.replace(b"0" * 64, hashlib.sha256(text).hexdigest().encode(), 1))
-    with pytest.raises(DataError, match=r"manifest.json: (is no manifest|format .* expected|tokenizer: Field)"):
+    with pytest.raises(DataError, match=r"manifest.json: (is not a manifest|format .* expected|tokenizer: Field)"):
         read_manifest(folder)
 
 
