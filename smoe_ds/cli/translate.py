@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
@@ -31,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--from",
         dest="source",
         metavar="LANG",
-        help="language of the input; the model does not need it, but you are warned if it was not trained on this "
-        "direction",
+        help="language of the input; the model does not need it, but you are warned if the corpus has no training text "
+        "in this direction",
     )
     parser.add_argument("--input", type=Path, metavar="FILE", help="file to read (default: stdin)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="file to write (default: stdout)")
@@ -67,10 +67,22 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _note_untrained_direction(folder: TrainedModel, args: argparse.Namespace) -> None:
-    trained = folder.config.smoe.data.directions
+    trained = folder.config.smoe.data.directions or _directions_of_corpus(folder)
     direction = f"{args.source}-{args.to}"
     if args.source and trained is not None and direction not in trained:
         note("translate", f"note: the run was not trained on {direction}")
+
+
+def _directions_of_corpus(folder: TrainedModel) -> Sequence[str] | None:
+    """The directions with training text; None where the corpus of the run is not at hand."""
+    from smoe_ds.data.corpus import Corpus
+    from smoe_ds.errors import DataError
+
+    try:
+        corpus = Corpus(Path(folder.config.smoe.data.path), verify=False)
+        return corpus.directions_of("train") if corpus.tokenizer.sha256 == folder.tokenizer.sha256 else None
+    except (DataError, OSError):
+        return None
 
 
 @contextlib.contextmanager

@@ -10,7 +10,9 @@ from smoe_ds.config.section import Section
 class DataConfig(Section):
     """Prepared corpus, mixture of directions, token budget."""
 
-    path: str = Field(description="Folder written by `python -m data_prep`.")
+    path: str = Field(
+        description="Folder written by `python -m data_prep`. A relative path starts in the folder you are in."
+    )
     vocab_size: int | None = Field(
         default=None,
         gt=0,

@@ -10,7 +10,10 @@ from smoe_ds.config.section import Section
 class TrainConfig(Section):
     """The run. The peak learning rate is DeepSpeed's ``optimizer.params.lr``."""
 
-    output_dir: str = Field(description="Run folder: configuration, TensorBoard log, checkpoints.")
+    output_dir: str = Field(
+        description="Run folder: configuration, TensorBoard log, checkpoints. A relative path starts in the folder you "
+        "are in."
+    )
     seed: int = Field(default=1, ge=0, description="Seed of initial weights, data order and dropout.")
     init_from: str | None = Field(
         default=None,
@@ -19,7 +22,9 @@ class TrainConfig(Section):
     )
     max_steps: int = Field(default=100_000, gt=0, description="Optimizer steps after which the run ends.")
     max_minutes: float | None = Field(
-        default=None, gt=0, description="If set, training also ends after this many minutes [min]."
+        default=None,
+        gt=0,
+        description="If set, training also ends after this many minutes, all starts of the run together [min].",
     )
     warmup_steps: int = Field(
         default=8000, ge=0, description="Steps of linear warm-up. Then the learning rate decays as 1/sqrt(step)."

@@ -96,6 +96,16 @@ def test_compressed_input_is_named(run_dir: Path, tmp_path: Path, capsys: pytest
     assert (tmp_path / "out").read_text(encoding="utf-8") == "of an earlier day\n"
 
 
+@pytest.mark.parametrize(("source", "warned"), [("eng", False), ("cat", True)])
+def test_a_direction_without_training_text_is_said(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], source: str, warned: bool
+) -> None:
+    (tmp_path / "in").write_text("The house sees snow.\n", encoding="utf-8")
+    files = ["--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]
+    assert main(["translate", str(run_dir), "--from", source, "--to", "nso", "--device", "cpu", *files]) == 0
+    assert ("was not trained on cat-nso" in capsys.readouterr().err) == warned
+
+
 def test_invalid_utf8_is_placed_and_what_comes_before_is_answered(run_dir: Path) -> None:
     done = translate(run_dir, b"The house sees snow.\nb\xffd\nTwo birds.\n")
     assert done.returncode == 2

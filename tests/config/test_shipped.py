@@ -21,7 +21,7 @@ ENGINES = sorted((CONFIGS / "engine").glob("*.json"))
 
 
 def test_what_is_shipped() -> None:
-    assert [path.stem for path in RUNS] == ["m15", "m4", "opus100", "quickstart"]
+    assert [path.stem for path in RUNS] == ["m15", "m4", "opus100", "quickstart", "small_cpu"]
     assert [path.stem for path in ENGINES] == [
         "cpu_fp32",
         "cpu_fp32_zero2_offload",

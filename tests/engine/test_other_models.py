@@ -93,3 +93,21 @@ def test_deepspeeds_own_layer_in_the_same_model() -> None:
     for ranks in (1, 2):
         for losses, _ in run_ranks(train, ranks, "deepspeed_moe", ranks, 1):
             assert losses[-1] < losses[0] - 0.5
+
+
+def train_as_documented(rank: int, world_size: int) -> tuple[float, float]:
+    """The loss after one step, and after many."""
+    join_gloo()
+    [model_code, loop_code] = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(model_code + loop_code, names)
+    torch.manual_seed(0)
+    tokens = torch.randint(0, VOCAB, (BATCH, LENGTH + 1))
+    model = names["Decoder"](names["stratified"](1), VOCAB)
+    return names["train"](model, [tokens], VOCAB), names["train"](model, [tokens] * 100, VOCAB)
+
+
+@pytest.mark.multirank
+def test_the_training_loop_of_the_document() -> None:
+    [(first, last)] = run_ranks(train_as_documented, 1)
+    assert last < first - 0.5
