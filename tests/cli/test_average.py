@@ -56,7 +56,7 @@ def test_the_best_of_a_trained_run_and_a_run_that_starts_there(
     assert (code, f"with the weights of {tmp_path / 'mean'}" in printed) == (0, True)
     run["smoe"]["train"] |= {"output_dir": str(tmp_path / "mean"), "init_from": None}
     code, printed = train_here(write_run(tmp_path / "mean.json", run))
-    assert (code, "holds weights without optimizer state" in printed) == (2, True)
+    assert (code, "has weights but no optimizer state" in printed) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -154,8 +154,8 @@ def test_prune_leaves_a_run_in_progress_alone(five: Path, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["ls"], "holds no checkpoint"),
-        (["verify"], "holds no checkpoint"),
+        (["ls"], "has no checkpoint"),
+        (["verify"], "has no checkpoint"),
         (["prune"], "required: --keep-last"),
         (["prune", "--keep-last", "0"], "--keep-last"),
     ],

@@ -289,4 +289,4 @@ def test_resume_never_refuses_a_folder_with_checkpoints(tmp_path: Path, corpus_f
     command = [sys.executable, "-m", "smoe_ds", "train", str(tmp_path / "run.json"), "--resume", "never"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "already holds checkpoints" in done.stderr
+    assert "already has checkpoints" in done.stderr

@@ -106,7 +106,7 @@ def test_other_models_and_vocabularies_are_refused_on_all_ranks(run_dir: Path, t
     (other / "checkpoints").mkdir(parents=True)
     (other / "checkpoints" / "step_00000007").symlink_to(run_dir / "checkpoints" / "step_00000007")
     (other / "tokenizer.model").write_bytes(b"another vocabulary")
-    for place, message in ((other, "is not the vocabulary of this run's corpus"), (tmp_path, "holds no checkpoint")):
+    for place, message in ((other, "is not the vocabulary of this run's corpus"), (tmp_path, "has no checkpoint")):
         [[refusal]] = run_ranks(start, 1, place, [Setup()])
         assert refusal.startswith(f"starting with the weights of {place} (smoe.train.init_from) failed")
         assert message in refusal
