@@ -58,7 +58,7 @@ def test_a_copy_beside_the_output_stays_whatever_happens(folder: Path) -> None:
     copy = Path(shutil.copytree(folder / "corpus", folder / "corpus.old"))
     before = content(copy)
     vocabulary = {"vocab_size": 99_999, "num_threads": 1}
-    with pytest.raises(DataError, match="is more than this text holds"):
+    with pytest.raises(DataError, match="is more than this text has"):
         prepare_spec(folder, spec_of(folder, sentencepiece=vocabulary), overwrite=True)
     assert content(copy) == before
     prepare_spec(folder, spec_of(folder, seed=3), overwrite=True)

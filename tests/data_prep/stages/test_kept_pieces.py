@@ -44,7 +44,7 @@ def test_a_second_process_says_nothing_of_the_pieces_of_the_first(
 
 
 @pytest.mark.parametrize(
-    ("setting", "message"), [("vocab_size=99999", "is more than this text holds"), ("vocab_size=270", "is too small")]
+    ("setting", "message"), [("vocab_size=99999", "is more than this text has"), ("vocab_size=270", "is too small")]
 )
 def test_after_an_error_that_would_come_again_nobody_is_told_to_repeat_the_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], setting: str, message: str
