@@ -74,7 +74,7 @@ cd -- "$REPO"
 set_environment 2
 export OMP_NUM_THREADS=1
 export TORCH_EXTENSIONS_DIR="${TORCH_EXTENSIONS_DIR:-$VENV/torch_extensions}" # DeepSpeed's Adam is compiled once
-cores="$(nproc)"
+cores="$(env -u OMP_NUM_THREADS nproc)" # which would take OMP_NUM_THREADS for its answer
 jobs="${JOBS:-$((cores < 4 ? cores : 4))}"
 check "ruff format --check" ruff format --check .
 check "ruff check" ruff check .
