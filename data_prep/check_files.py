@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
-from data_prep.readers import source_files
 from data_prep.spec.sections import Spec
 from data_prep.vocabulary.train import given_vocabulary
 from smoe_ds.errors import DataError
@@ -24,7 +23,7 @@ def check_files(spec: Spec, base: Path) -> None:
         DataError: a line for each kind of problem with the files, all or the first ten; or the vocabulary is none, or
             lacks a language.
     """
-    files = [(p.pair, base / name) for p in spec.pairs for source in p.sources for name in source_files(source)]
+    files = [(p.pair, base / name) for p in spec.pairs for source in p.sources for name in source.files()]
     if spec.sentencepiece.model is not None:
         files.append(("sentencepiece.model", base / spec.sentencepiece.model))
     problems: dict[tuple[str, str], list[str]] = defaultdict(list)
@@ -40,14 +39,14 @@ def _problem(path: Path, base: Path) -> tuple[str, str] | None:
     """What is wrong with a file, and what to do about it."""
     try:
         if path.is_dir():
-            return "a folder and no file", "name the file in it"
+            return "a folder, not a file", "name the file in it"
         if path.exists() and not path.is_file():
-            return "a pipe or a device and no file", "text is read more than once: write it to a file"
+            return "not a file but a pipe or a device", "text is read more than once: write it to a file"
         path.open("rb").close()
     except (FileNotFoundError, NotADirectoryError):
-        return "no such file", f"relative paths are relative to {base}"
+        return "no such file", f"relative paths start from {base}"
     except OSError as error:
-        return f"cannot be read ({error.strerror})", "mend the permissions of the file or of a folder it is in"
+        return f"cannot be read ({error.strerror})", "fix the permissions of the file or of a folder it is in"
     return None
 
 

@@ -17,10 +17,11 @@ from data_prep.output.folder import kept
 from data_prep.output.output_place import output_place
 from data_prep.prepare import PIECE_SIZE, prepare
 from data_prep.progress import Progress
+from data_prep.readers import KINDS
 from data_prep.report.report_file import read_report
 from data_prep.report.tensorboard import check_writable, write_tensorboard
 from data_prep.report.text import format_examples, format_report
-from data_prep.spec.load_spec import SECTIONS, SOURCES, find_spec, load_spec
+from data_prep.spec.load_spec import SECTIONS, find_spec, load_spec
 from data_prep.spec.sections import Spec
 from data_prep.stages.pieces import fingerprint
 from data_prep.workers.crew_member import share
@@ -29,72 +30,76 @@ from smoe_ds.console import take_any_text
 from smoe_ds.errors import LaunchError, SmoeError
 
 _DESCRIPTION = """\
-Prepares a corpus: reads parallel text (file pairs, TSV, TMX, JSON lines, each plain, .gz, .xz, .bz2 or .zst; gettext
-catalogs; MediaWiki messages), cleans it, sets validation and test sentences apart so that none is in any language's
-training text, trains a SentencePiece vocabulary on a temperature sample, and writes token shards with a manifest of
-counts and SHA-256.
+Turns parallel text into a corpus to train on. It reads the text, cleans it, holds out validation and test sentences
+(none of them is in the training text of any language), trains a SentencePiece vocabulary, and writes token shards with
+a manifest of counts and SHA-256.
 
-OPUS-100, M4 and M15 are known by name: `python -m data_prep opus100 --set pair_list.root=FOLDER --output DIR` looks for
-their files in the folder, and lists those that are missing with the place to get them from.
+Sources: file pairs, TSV, TMX and JSON lines, each plain, .gz, .xz, .bz2 or .zst; gettext catalogs; MediaWiki messages.
+data_prep/example.yaml shows a specification. --keys lists every key with its default.
 
-The output folder appears when it is complete. A second run with the same specification and inputs verifies it and
-does nothing else; after an interruption it goes on with what is finished, kept in DIR.work beside the output. The work
-is shared by all processors of the host; started with mpirun or srun, by the ranks of the MPI job; with --share, by all
-processes that are started for the same output. The result is the same. See data_prep/example.yaml for a specification;
---keys lists every key with its default."""
+OPUS-100, M4 and M15 are known by name:
+  python -m data_prep opus100 --set pair_list.root=FOLDER --output DIR
+looks for their files in FOLDER. If some are missing, it lists them and where to get each.
+
+The output folder appears when it is complete. Run the same command again to verify it, or, after an interruption, to
+go on: finished work is kept in DIR.work beside the output. One process uses all processors of its host. To use more
+hosts, start it with mpirun or srun, or start several with --share. The result is the same."""
 
 
 def argument_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m data_prep",
         description=_DESCRIPTION,
-        epilog="exit status: 0 prepared or already there, 2 an error that the message explains",
+        epilog="exit status: 0 prepared or already there, 2 an error, which the message explains",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "spec", type=Path, nargs="?", metavar="SPEC.yaml", help="the specification; or m4, m15, opus100"
+        "spec", type=Path, nargs="?", metavar="SPEC.yaml", help="the specification, or one of m4, m15, opus100"
     )
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="folder to write, relative to here, instead of the specification's"
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder to write instead of the specification's; relative to the current folder",
     )
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="override a key, e.g. --set sentencepiece.vocab_size=4000; may be repeated",
+        help="override a key, e.g. --set sentencepiece.vocab_size=4000; repeatable",
     )
     parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="replace an earlier result in the output folder, if nothing else is in it",
+        help="replace an earlier result, if the output folder has nothing else in it",
     )
     parser.add_argument(
         "--workers",
         type=_positive,
         metavar="N",
-        help="processes to use; the result is the same (default: what pays off); not under mpirun or srun",
+        help="processes to use (default: as many as pay off); not with mpirun or srun",
     )
     parser.add_argument(
         "--share",
         action="store_true",
-        help="share the work with other processes that are started so for the same output, on this host or others that "
-        "have the folder and a network in common, e.g. the tasks of an array job; needs no MPI",
+        help="share the work with the other processes that you start with --share for the same output. They may run on "
+        "other hosts, if these see the same folder and reach each other, e.g. as tasks of an array job; needs no MPI",
     )
     parser.add_argument(
         "--piece",
         type=_positive,
         default=PIECE_SIZE,
         metavar="N",
-        help="sentence pairs a task reads, cleans or encodes; the result is the same (default: %(default)s)",
+        help="sentence pairs in one piece of work; does not change the result (default: %(default)s)",
     )
     parser.add_argument("--examples", action="store_true", help="show ten examples of what each filter dropped")
     parser.add_argument(
-        "--tensorboard", type=Path, metavar="DIR", help="also write the report and the examples for TensorBoard"
+        "--tensorboard", type=Path, metavar="DIR", help="also write report and examples for TensorBoard"
     )
-    parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
-    parser.add_argument("--keys", action="store_true", help="describe the keys of a specification and the counts; exit")
-    parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
+    parser.add_argument("--quiet", action="store_true", help="show no progress on stderr")
+    parser.add_argument("--keys", action="store_true", help="describe all keys and all counts, and exit")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 
@@ -109,11 +114,11 @@ def _describe_keys() -> Iterator[str]:
     yield from _describe_section("", Spec)
     for section, model in SECTIONS.items():
         yield from _describe_section(section, model)
-    for kind, model in SOURCES.items():
-        yield from _describe_section(f"source {kind}", model)
+    for name, kind in KINDS.items():
+        yield from _describe_section(f"source {name}", kind)
     yield "\ncounts of dropped pairs"
     yield from (f"  {name}: {meaning}" for name, meaning in DROP_REASONS.items())
-    yield "\ncounts of what is noticed, and kept"
+    yield "\ncounts of what is noticed and kept"
     yield from (f"  {name}: {meaning}" for name, meaning in NOTICES.items())
 
 
@@ -151,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _run(args, args.workers)
         if args.workers is not None:
             raise LaunchError(
-                f"--workers {args.workers}: the workers are the {number} processes of {evidence}; omit it"
+                f"--workers {args.workers}: here the workers are the {number} processes of {evidence}; leave it out"
             )
         with ranks(number, evidence) as workers:
             return 0 if workers is None else _run(args, workers)
@@ -167,7 +172,7 @@ def _share(args: argparse.Namespace, number: int, evidence: str) -> int:
     if number > 1:
         raise LaunchError(f"--share with {evidence}: these processes share the work over MPI; leave out --share")
     if args.overwrite:
-        raise LaunchError("--share with --overwrite: whoever comes late would begin anew; remove the output before")
+        raise LaunchError("--share with --overwrite: a late process would start over; remove the output yourself first")
     file, base = find_spec(args.spec)
     spec = load_spec(file, args.set, base)
     output = output_place(args.output or base / spec.output)
@@ -179,7 +184,7 @@ def _share(args: argparse.Namespace, number: int, evidence: str) -> int:
         Progress(quiet=args.quiet).say,
     )
     if not led:
-        print(f"{'prepared' if status == 0 else 'not prepared, see there'}: {output}, led by another process")
+        print(f"{'prepared' if status == 0 else 'not prepared, see its output'}: {output}; another process led")
     return status
 
 
@@ -214,7 +219,7 @@ def _in_words(error: Exception) -> str:
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
     place = f"{error.filename}: " if error.filename is not None else ""
-    return f"{place}{error.strerror}; mend this and run the same command again (--debug shows where it happened)"
+    return f"{place}{error.strerror}; fix this and run the same command again (--debug shows where it happened)"
 
 
 class _Terminated(BaseException):

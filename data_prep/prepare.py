@@ -111,12 +111,13 @@ def _build(run: Run) -> dict[str, Any]:
     with progress.stage("vocabulary"):
         tokenizer, vocabulary = _vocabulary(run, parts, parts_fingerprint(parts, made_from))
     with progress.stage("encode"):
-        encoded = encode_all(run, parts, counts, made_from, tokenizer.sha256)
+        encoded, round_trip = encode_all(run, parts, counts, made_from, tokenizer.sha256)
     with progress.stage("write"):
         splits = write_all(run, encoded, tokenizer.vocab_size)
     _check_not_empty(spec, splits)
     report = _report(spec, counts)
-    vocabulary["languages"] = language_coverage(run.pieces.root / CORPUS, splits, tokenizer)
+    suits = language_coverage(run.pieces.root / CORPUS, splits, tokenizer)
+    vocabulary["languages"] = {language: {**suits[language], **round_trip[language]} for language in suits}
     warnings = [*code_warnings(spec), *list_warnings(spec, report), *warnings_of(report, vocabulary)]
     report_file = write_report(run.pieces, f"{CORPUS}/{REPORT}", report_content(report, splits, vocabulary, warnings))
     return {
@@ -172,7 +173,12 @@ def _vocabulary(run: Run, parts: Parts, text: list[list[str]]) -> tuple[Tokenize
         done = {"requested": requested, "sample": sample}
         run.pieces.commit_data("tokenizer", made_from, {f"{CORPUS}/{TOKENIZER}": model}, done, durable=True)
     tokenizer = tokenizer or Tokenizer(run.pieces.root / CORPUS / TOKENIZER)
-    return tokenizer, {"requested": done["requested"], "pieces": tokenizer.vocab_size, "sample": done["sample"]}
+    return tokenizer, {
+        "requested": done["requested"],
+        "pieces": tokenizer.vocab_size,
+        "normalization": tokenizer.normalization,
+        "sample": done["sample"],
+    }
 
 
 def _tokenizer_entry(tokenizer: Tokenizer) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from smoe_ds.text_line import spelled_out
+
 
 class Progress:
     """Prints a line per stage, and within a long one a line every ten seconds.
@@ -42,7 +44,7 @@ class Progress:
         """Prints a line with the time since the start."""
         self._last = time.monotonic()
         if not self.quiet:
-            print(f"[{self._last - self._start:6.1f} s] {text}", file=sys.stderr, flush=True)
+            print(f"[{self._last - self._start:6.1f} s] {spelled_out(text)}", file=sys.stderr, flush=True)
 
     def tick(self, text: str) -> None:
         """Prints how far a stage has come, if it is time to."""

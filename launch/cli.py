@@ -15,8 +15,8 @@ from launch.software import Software
 from smoe_ds.errors import LaunchError, SmoeError
 
 _DESCRIPTION = """\
-Writes the sbatch script of a job. Everything is checked before: the run as by smoe-ds validate and smoe-ds plan, the
-specification, the time limit, every name. What follows -- is handed to the command that the job runs."""
+Writes the sbatch script of a job. Before that it checks everything: the run as smoe-ds validate and smoe-ds plan do,
+the specification, the time limit, every name. Arguments after -- go to the command that the job runs."""
 
 _EXAMPLES = """\
 examples:
@@ -25,7 +25,7 @@ examples:
   python -m launch render mine.yaml --kind prepare --array 16 --cpus-per-task 16 --time 4:00:00 --output prepare.sh
   sbatch train.sh
 
-exit status: 0 rendered, 2 an error that the message explains. launch/README.md walks through it."""
+exit status: 0 rendered, 2 an error, which the message explains. launch/README.md walks you through it."""
 
 _CPUS_PER_GPU = 4
 
@@ -44,13 +44,16 @@ def _parser() -> Parser:
         "target",
         type=Path,
         metavar="TARGET",
-        help="train: a run file; evaluate: a run folder, checkpoint or export; prepare: a specification, or its name",
+        help="to train: a run file; to evaluate: a run folder, checkpoint or export; to prepare: a specification or "
+        "its name",
     )
-    sub.add_argument("--kind", choices=("train", "evaluate", "prepare"), default="train", help="default: train")
+    sub.add_argument(
+        "--kind", choices=("train", "evaluate", "prepare"), default="train", help="what the job does (default: train)"
+    )
     sub.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="override a key; repeatable"
     )
-    sub.add_argument("--output", type=Path, metavar="FILE", help="the script's file (default: the standard output)")
+    sub.add_argument("--output", type=Path, metavar="FILE", help="file for the script (default: standard output)")
     _add_resources(sub)
     _add_software(sub)
     return parser
@@ -59,54 +62,73 @@ def _parser() -> Parser:
 def _add_resources(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("resources")
     group.add_argument(
-        "--time", required=True, metavar="LIMIT", help="as sbatch takes it: 24:00:00, 2-12, 90 (minutes)"
+        "--time", required=True, metavar="LIMIT", help="time limit as sbatch takes it: 24:00:00, 2-12, 90 (minutes)"
     )
     group.add_argument("--nodes", type=_positive, default=1, metavar="N", help="hosts (default 1)")
     group.add_argument(
-        "--gpus-per-node", type=_natural, default=0, metavar="N", help="GPUs of a host, a task for each (default 0)"
+        "--gpus-per-node",
+        type=_natural,
+        default=0,
+        metavar="N",
+        help="GPUs to use on each host, one task for each (default 0)",
     )
-    group.add_argument("--tasks-per-node", type=_positive, metavar="N", help="tasks of a host without GPUs (default 1)")
+    group.add_argument(
+        "--tasks-per-node", type=_positive, metavar="N", help="tasks on each host, without GPUs (default 1)"
+    )
     group.add_argument(
         "--cpus-per-task", type=_positive, metavar="N", help=f"default {_CPUS_PER_GPU} with a GPU, 1 without"
     )
-    group.add_argument("--mem", metavar="SIZE", help="memory of a host, e.g. 256G; 0: all of it")
-    group.add_argument("--gpu-type", metavar="TYPE", help="as the cluster calls it, e.g. v100")
-    group.add_argument("--gpu-memory", type=float, metavar="GIB", help="refuse a run that is planned to need more")
+    group.add_argument("--mem", metavar="SIZE", help="memory on each host, e.g. 256G; 0: all of it")
+    group.add_argument("--gpu-type", metavar="TYPE", help="type of GPU as the cluster names it, e.g. v100")
+    group.add_argument(
+        "--gpu-memory", type=float, metavar="GIB", help="refuse a run whose plan needs more memory on a GPU"
+    )
     group.add_argument("--partition", metavar="NAME")
     group.add_argument("--account", metavar="NAME")
     group.add_argument("--qos", metavar="NAME")
     group.add_argument("--constraint", metavar="FEATURES")
-    group.add_argument("--name", metavar="NAME", help="of the job (default: the target's)")
+    group.add_argument("--name", metavar="NAME", help="name of the job (default: from the target)")
     group.add_argument(
-        "--array", type=_positive, metavar="N", help="prepare: N tasks of an array job that share the work"
+        "--array", type=_positive, metavar="N", help="to prepare: share the work among N tasks of an array job"
     )
     group.add_argument(
-        "--mpi", choices=("pmi2", "pmix"), help="prepare: ranks share the work over MPI, started by srun --mpi"
+        "--mpi", choices=("pmi2", "pmix"), help="to prepare: share the work among MPI ranks, started by srun --mpi"
     )
     group.add_argument(
         "--stop-before",
         type=_positive,
         default=300,
         metavar="SECONDS",
-        help="signal the tasks so long before the time limit, to save and be requeued (default 300)",
+        help="how long before the time limit the tasks are told to save and be requeued (default 300)",
     )
     group.add_argument(
-        "--sbatch", action="append", default=[], metavar="--OPTION=VALUE", help="a further line #SBATCH; repeatable"
+        "--sbatch", action="append", default=[], metavar="--OPTION=VALUE", help="another #SBATCH line; repeatable"
     )
 
 
 def _add_software(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("software (default: this interpreter, by its path)")
     group.add_argument("--python", metavar="FILE", help="another interpreter")
-    group.add_argument("--module", action="append", default=[], metavar="NAME", help="module load NAME; repeatable")
+    group.add_argument(
+        "--module", action="append", default=[], metavar="NAME", help="run module load NAME first; repeatable"
+    )
     group.add_argument("--venv", type=Path, metavar="DIR", help="activate a virtual environment")
     group.add_argument("--conda", metavar="NAME", help="activate a conda environment, by name or folder")
     group.add_argument("--container", type=Path, metavar="IMAGE", help="run in an Apptainer image")
     group.add_argument(
-        "--bind", type=Path, action="append", default=[], metavar="DIR", help="a folder the container sees too"
+        "--bind",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="another folder for the container to see; repeatable",
     )
     group.add_argument(
-        "--nccl-env", type=Path, default=HERE / "nccl_env.sh", metavar="FILE", help="default: launch/nccl_env.sh"
+        "--nccl-env",
+        type=Path,
+        default=HERE / "nccl_env.sh",
+        metavar="FILE",
+        help="settings for NCCL (default: launch/nccl_env.sh)",
     )
 
 
@@ -175,7 +197,8 @@ def _resources(args: argparse.Namespace) -> Resources:
     gpus = args.gpus_per_node
     if gpus and args.tasks_per_node not in (None, gpus):
         raise LaunchError(
-            f"--tasks-per-node {args.tasks_per_node} with --gpus-per-node {gpus}: every task has one GPU; leave it out"
+            f"--tasks-per-node {args.tasks_per_node} with --gpus-per-node {gpus}: each task has one GPU; leave out "
+            "--tasks-per-node"
         )
     if args.kind != "prepare" and (args.array or args.mpi):
         raise LaunchError(f"--array and --mpi are for --kind prepare, not for {args.kind}")
@@ -226,7 +249,7 @@ def _job(args: argparse.Namespace, resources: Resources, for_command: list[str])
 def _check_may_write(output: Path) -> None:
     """Never over somebody else's file."""
     if output.exists() and not (output.is_file() and MARK in output.read_text(encoding="utf-8", errors="replace")):
-        raise LaunchError(f"--output {output}: exists and was not rendered; choose another file")
+        raise LaunchError(f"--output {output}: exists and is not a rendered script; choose another file")
 
 
 def _make_logs(folder: Path) -> None:

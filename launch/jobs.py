@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from launch.resources import Resources
 from smoe_ds.errors import LaunchError
+from smoe_ds.run.folder import RunFolder
 
 _DATA_PREP_STOPPED = 143  # 128 + SIGTERM, what python -m data_prep ends with after one
 
@@ -77,17 +78,17 @@ def train_job(
     ]
     data, run = (Path(path).absolute() for path in (config.smoe.data.path, config.smoe.train.output_dir))
     if not data.is_dir():
-        notes.append(f"{data}: is not there yet; it has to be when the job starts (smoe.data.path)")
+        notes.append(f"{data}: does not exist yet; it must when the job starts (smoe.data.path)")
     patience = round(config.smoe.train.death_deadline) + 60
     return Job(
         what=f"Trains {run_file.name} on {resources.tasks} ranks.",
         module=["smoe_ds", *words],
-        logs=run / "logs",
+        logs=RunFolder(run).logs,
         body="resumable",
         signal="USR1",
         srun=[
             f"--mpi=none --kill-on-bad-exit=0 --wait={patience}"
-            " # ranks end with one that dies, and say which: srun waits for that"
+            " # if a rank dies, the others stop by themselves and say which it was: srun waits for that"
         ],
         values=_train_values(run),
         folders=[run_file.absolute().parent, data, run],
@@ -96,16 +97,17 @@ def train_job(
 
 
 def _train_values(run: Path) -> dict[str, str]:
+    in_shell = RunFolder(Path("$run"))
     return {
         "NAMES": f"run={shlex.quote(str(run))}\n",
-        "PROGRESS": 'cat -- "$run/checkpoints/latest" 2>/dev/null || true',
+        "PROGRESS": f'cat -- "{in_shell.latest}" 2>/dev/null || true',
         "STOPPED": "75",
-        "BEFORE": 'rm -f -- "$run/STOPPED" # an earlier job\'s\n',
-        "WHEN_STOPPED": 'if [[ -e "$run/STOPPED" ]]; then\n'
-        '      say "stopped by the file STOP; not requeued. Submit the same script again to go on."\n'
+        "BEFORE": f'rm -f -- "{in_shell.stopped}" # an earlier job\'s\n',
+        "WHEN_STOPPED": f'if [[ -e "{in_shell.stopped}" ]]; then\n'
+        f'      say "stopped by the file {in_shell.stop.name}; not requeued. Submit the same script again to go on."\n'
         "      exit 75\n    fi\n    ",
-        "WHEN_FAILED": 'if [[ "$run/crash.json" -nt "$logs/started" ]]; then\n'
-        '      say "what failed first:"\n      cat -- "$run/crash.json"\n    fi\n    ',
+        "WHEN_FAILED": f'if [[ "{in_shell.crash}" -nt "$logs/started" ]]; then\n'
+        f'      say "what failed first:"\n      cat -- "{in_shell.crash}"\n    fi\n    ',
     }
 
 
@@ -120,20 +122,22 @@ def evaluate_job(run: Path, overrides: Sequence[str], resources: Resources, argu
     from smoe_ds.config import load_run
 
     words, args = _words("evaluate", [str(run.absolute()), *_sets(overrides), *arguments], evaluate)
-    folder = run if (run / "config.json").is_file() else run.absolute().parent.parent
-    if not (folder / "config.json").is_file():
-        raise LaunchError(f"{run}: holds no config.json; name a run folder, a checkpoint in it or an exported model")
-    data = args.data or Path(load_run(folder / "config.json", overrides).smoe.data.path)
-    output = (args.output or folder / "scores.json").absolute()
+    folder = RunFolder.containing(run.absolute())
+    if folder is None:
+        raise LaunchError(f"{run}: has no config.json; name a run folder, a checkpoint in it or an exported model")
+    data = args.data or Path(load_run(folder.config, overrides).smoe.data.path)
+    output = (args.output or folder.scores).absolute()
     return Job(
         what=f"Evaluates {run.name} on {resources.tasks} ranks.",
         module=["smoe_ds", *words],
-        logs=output.parent / "logs",
+        logs=RunFolder(output.parent).logs,
         body="once",
         signal=None,
-        srun=["--mpi=none --kill-on-bad-exit=1 # no part of a table: the others end with a task that fails"],
+        srun=[
+            "--mpi=none --kill-on-bad-exit=1 # if a task fails, the others end too: a table is complete or not there"
+        ],
         values={},
-        folders=[folder.absolute(), data.absolute(), output.parent],
+        folders=[folder.path.absolute(), data.absolute(), output.parent],
     )
 
 

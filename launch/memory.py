@@ -34,23 +34,25 @@ def check_memory(config: RunConfig, resources: Resources, gpu_memory: float | No
     Raises:
         LaunchError: it does not fit.
     """
+    from smoe_ds.data.manifest import TOKENIZER
     from smoe_ds.data.tokenizer import Tokenizer
     from smoe_ds.planning.paper_tables import VOCAB_SIZE
     from smoe_ds.planning.plan import make_plan
 
-    tokenizer = Path(config.smoe.data.path) / "tokenizer.model"
+    tokenizer = Path(config.smoe.data.path) / TOKENIZER
     vocab_size = Tokenizer(tokenizer).vocab_size if tokenizer.is_file() else VOCAB_SIZE
     plan = make_plan(config, vocab_size=vocab_size, world_size=resources.tasks)
     device, host = plan.memory["total"], sum(plan.host_memory.values())
     if resources.gpus_per_node and gpu_memory is not None and device > gpu_memory * _GIB:
         raise LaunchError(
-            f"--gpu-memory {gpu_memory:g}: the plan is {device / _GIB:.1f} GiB on a GPU; lower smoe.data.max_tokens, "
-            "raise smoe.moe.ep_size or use an engine with offload; smoe-ds plan shows what takes it"
+            f"--gpu-memory {gpu_memory:g}: the plan needs {device / _GIB:.1f} GiB on a GPU; lower "
+            "smoe.data.max_tokens, raise smoe.moe.ep_size or use an engine with offload; smoe-ds plan shows what uses "
+            "it"
         )
     on_host = (host if resources.gpus_per_node else host + device) * resources.tasks_per_node
     if resources.mem is not None and 0 < mem_bytes(resources.mem) < on_host:
         raise LaunchError(
-            f"--mem {resources.mem}: the plan is {on_host / _GIB:.1f} GiB on a node, Python and its libraries not "
+            f"--mem {resources.mem}: the plan needs {on_host / _GIB:.1f} GiB on a node, Python and its libraries not "
             "counted; ask for more"
         )
     place = "a GPU" if resources.gpus_per_node else "a rank"

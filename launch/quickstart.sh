@@ -6,28 +6,29 @@ usage() {
   cat <<'TEXT'
 Usage: bash launch/quickstart.sh [options]
 
-Makes a virtual environment, installs, fetches real bitext, prepares it, trains SMoE-2-2-2-2 with DeepSpeed,
-translates held-out sentences and prints BLEU and chrF++. About 10 minutes on two cores, 7 of them training.
-A second run reuses what is there; after an interruption it goes on from the last checkpoint.
+Goes from nothing to a BLEU table: makes a virtual environment, installs the project, fetches real bitext, prepares it,
+trains SMoE-2-2-2-2 with DeepSpeed, translates held-out sentences and prints BLEU and chrF++. It takes about 10 minutes
+on two cores, 7 of them for training. Run it again to reuse what is there, or to go on after an interruption.
 
-  --languages "L ..."  languages beside English (default "nso msa tgl cat"). Also: run ssw ind nob isl fao slv ltz
+  --languages "L ..."  languages besides English (default "nso msa tgl cat"). Also: run ssw ind nob isl fao slv ltz
                        lim fur glg, or any locale name of Debian's translation catalogs, such as de or xh
-  --minutes M          training time (default 7); more than an earlier run had: trains for the difference
-  --ranks N            processes (default 2; an even number shares the experts between pairs of ranks, ep_size 2)
-  --limit N            most test sentences translated per direction (default 100)
-  --source S           auto (default), debian or cldr: where the text is from, see below
-  --spec FILE          your own text, in whatever languages: a specification for `python -m data_prep`
-  --set KEY=VALUE      change one key of ds_configs/quickstart.json; may be repeated
-  --dir DIR            where data/ and runs/ are made (default: the repository)
-  --fresh              throw away this setup's text, corpus and run first (downloaded packages stay)
-  --help               this text
+  --minutes M          training time in all (default 7); a longer time than before continues the earlier run
+  --ranks N            processes (default 2); with an even number, each two ranks share the experts (ep_size 2)
+  --limit N            test sentences to translate per direction, at most (default 100)
+  --source S           auto (default), debian or cldr: where the text comes from, see below
+  --spec FILE          your own text, in any languages: a specification for `python -m data_prep`
+  --set KEY=VALUE      change one key of ds_configs/quickstart.json; repeatable
+  --dir DIR            folder for data/ and runs/ (default: the repository)
+  --fresh              first throw away the text, corpus and run of this setup; downloaded packages stay
+  --help               show this text
 
 Environment: VENV (virtual environment, default .venv in the repository), PYTHON (interpreter to make it with).
 
-Text: on Debian and Ubuntu apt-get downloads packages (76 MB; nothing is installed, no root needed) and the
-translations of their messages are the bitext. Of these it takes the plain sentences of at most 12 words, without
-placeholders and file names: minutes can teach them, and copying the source does not solve them. Elsewhere, dates and
-lists composed from CLDR stand in (Python package babel): enough to see that training works, no natural sentences.
+Where the text comes from: on Debian and Ubuntu, apt-get downloads packages (76 MB; nothing is installed, and you need
+not be root). The translations of their messages are the bitext. It keeps only plain sentences of at most 12 words,
+without placeholders and file names: a few minutes can teach them, and copying the source does not solve them.
+Elsewhere it composes dates and lists from CLDR (Python package babel). That shows that training works, but they are not
+natural sentences.
 TEXT
 }
 
@@ -121,15 +122,15 @@ choose_source() {
 
 fetch_text() {
   if [[ "$source" == own ]]; then
-    say "Text: yours, by $spec"
+    say "Text: yours, as $spec describes it"
     return
   fi
   if [[ "$source" == debian ]]; then
     fetch_debian
   fi
   if [[ "$source" == cldr ]]; then
-    say "NOTE: the text is composed from CLDR (dates, amounts, lists). It is smoke-test data, no natural sentences:"
-    say "      the scores below say that training works, nothing about translation."
+    say "NOTE: the text is composed from CLDR (dates, amounts, lists). It is smoke-test data, not natural sentences:"
+    say "      the scores below show that training works; they say nothing about translation."
     fetch_cldr
   fi
   spec="$text/spec.yaml"
@@ -145,7 +146,7 @@ fetch_debian() {
   attempt "$log" "$VENV/bin/python" -m data_prep.quickstart.debian --languages "${language_list[@]}" --max-plain-words 12 \
     --source-dir "$dir/data/quickstart-source/packages" --out "$text" --output "../../$(basename -- "$corpus")" || status=$?
   if ((status == 3)) && [[ "$asked_source" == auto ]]; then
-    say "The packages cannot be had ($(tail -n 1 -- "$log" | cut -c 1-200))"
+    say "The packages cannot be downloaded ($(tail -n 1 -- "$log" | cut -c 1-200))"
     source=cldr
     name_folders
   elif ((status)); then
@@ -188,7 +189,7 @@ settings() {
 check_settings() {
   if [[ -f "$run/settings" && "$(<"$run/settings")" != "$(settings)" ]]; then
     die "$run was trained on other text or with other settings (ranks, --set, ds_configs/quickstart.json)" \
-      "add --fresh to train it anew, or choose another --dir"
+      "add --fresh to start over, or choose another --dir"
   fi
   settings >"$run/settings"
 }
@@ -219,11 +220,11 @@ train_model() {
     command=("$VENV/bin/python" -m deepspeed.launcher.runner -q --num_accelerators "$ranks" --master_addr 127.0.0.1
       --master_port "$(free_port)" --module smoe_ds "${arguments[@]}")
   fi
-  say "Training for $minutes min in all on $ranks rank(s) (ep_size $ep_size); log: $logs/train.log"
+  say "Training for $minutes min in total on $ranks rank(s) (ep_size $ep_size); log: $logs/train.log"
   show "$logs/train.log" "${command[@]}" || status=$?
   if ((status)); then
     die "training ended with exit status $status" "log: $logs/train.log" \
-      "the same command again goes on from the last checkpoint, if there is one"
+      "run the same command again to go on from the last checkpoint, if there is one"
   fi
   printf '%s\n' "$minutes" >"$run/trained_minutes"
 }
@@ -238,10 +239,10 @@ evaluate_model() {
     return
   fi
   say "Translating up to $limit held-out sentences per direction with beam search"
-  OMP_NUM_THREADS="$(nproc)" "$VENV/bin/python" -m smoe_ds evaluate "$run" --split test --limit "$limit" --untrained |
+  OMP_NUM_THREADS="$(env -u OMP_NUM_THREADS nproc)" "$VENV/bin/python" -m smoe_ds evaluate "$run" --split test --limit "$limit" --untrained |
     tee -i -- "$table.tmp" || status=$?
   if ((status)); then
-    die "evaluation ended with exit status $status; its reason is above"
+    die "evaluation ended with exit status $status; the reason is above"
   fi
   mv -- "$table.tmp" "$table"
 }
@@ -258,7 +259,7 @@ Corpus            $corpus
 Logs              $logs
 TEXT
   if [[ "$source" == cldr ]]; then
-    echo "The text was composed from CLDR: smoke-test data, no natural sentences."
+    echo "The text was composed from CLDR: smoke-test data, not natural sentences."
   fi
   say "Done"
 }
@@ -278,7 +279,7 @@ main() {
   dir="${dir:-$REPO}"
   mkdir -p -- "$dir"
   dir="$(cd -- "$dir" && pwd)"
-  trap 'say "Interrupted; the same command again goes on from here"; exit 130' INT
+  trap 'say "Interrupted; run the same command again to go on from here"; exit 130' INT
   say "SMoE quickstart: set up, fetch, prepare, train $minutes min, evaluate"
   install_project runtime
   choose_source

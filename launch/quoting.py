@@ -7,19 +7,23 @@ import shlex
 from collections.abc import Iterable, Mapping
 
 from smoe_ds.errors import LaunchError
+from smoe_ds.text_line import hidden_in
 
 _PLACEHOLDER = re.compile(r"@([A-Z_]+)@")
 
 
 def check_printable(what: str, text: str) -> str:
-    """Refuses what no script can carry on one line.
+    """Refuses what no script can carry on one line, and what would make it look like another.
 
     Raises:
-        LaunchError: it has a line break or another control character.
+        LaunchError: it has a line break or another control character, a mark of writing direction or the like, or bytes
+            that are not UTF-8.
     """
-    wrong = next((character for character in text if ord(character) < 32 or ord(character) == 127), None)
+    wrong = hidden_in(text)
     if wrong is not None:
-        raise LaunchError(f"{what}: {text!r} has the control character {wrong!r}; a script cannot carry it, remove it")
+        raise LaunchError(
+            f"{what}: {text!r} has the control character {wrong!r}, which a script cannot contain; remove it"
+        )
     return text
 
 

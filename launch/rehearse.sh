@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
-# Rehearses on this machine what a job goes through at its time limit: see --help.
+# Rehearses on this machine what happens to a job at its time limit: see --help.
 set -euo pipefail
 
 usage() {
   cat <<'TEXT'
 Usage: bash launch/rehearse.sh [--dir DIR]
 
-Trains a tiny model on 2 processes and sends them USR1, as SLURM does before the time limit. The run saves itself, exits
-with 75, is started again as a requeued job is, and goes on. Another run is left undisturbed, and the losses of every
-step are compared: they have to be equal. No SLURM and no GPU; about a minute. Exit status 0 if all of that held.
+Plays through what happens to a job at its time limit. It trains a tiny model on 2 processes and sends them USR1, as
+SLURM does. The run saves itself, exits with 75, is started again like a requeued job, and goes on. A second run is left
+undisturbed. The losses of every step must be equal. It needs no SLURM and no GPU and takes about a minute.
+Exit status: 0 if everything went as it should.
 
-  --dir DIR   where text, corpus and runs are made and stay (default: a new folder in TMPDIR, removed afterwards)
-  --help      this text
+  --dir DIR   folder for text, corpus and runs, which stay there (default: a new folder in TMPDIR, removed afterwards)
+  --help      show this text
 
 Environment: VENV (virtual environment with the project, default .venv in the repository).
 TEXT
@@ -150,11 +151,11 @@ disturbed_run() {
   finish
   ((status == 75)) || fail "saving at the signal (expected exit status 75)" "$dir/disturbed.log" "$status"
   saved="$(<"$dir/disturbed/checkpoints/latest")"
-  say "It has saved $saved and ended with exit status 75: a job script requeues the job now"
+  say "It has saved $saved and ended with exit status 75: a job script would now requeue the job"
   steps=$((10#${saved#step_} + 8))
   say "The job starts again and goes on to step $steps"
   train_to_the_end disturbed
-  grep "continuing after step" "$dir/disturbed.log" || die "it has begun anew" "log: $dir/disturbed.log"
+  grep "continuing after step" "$dir/disturbed.log" || die "it has started over" "log: $dir/disturbed.log"
 }
 
 compare() {
@@ -174,7 +175,7 @@ main() {
   dir="${dir:-$(mktemp -d)}"
   mkdir -p -- "$dir"
   dir="$(cd -- "$dir" && pwd)"
-  [[ ! -e "$dir/undisturbed" && ! -e "$dir/disturbed" ]] || die "$dir holds an earlier rehearsal" "choose another --dir"
+  [[ ! -e "$dir/undisturbed" && ! -e "$dir/disturbed" ]] || die "$dir has an earlier rehearsal" "choose another --dir"
   cd -- "$REPO"
   export DS_ACCELERATOR=cpu OMP_NUM_THREADS=1
   make_text

@@ -91,13 +91,13 @@ class Resources:
             limit = seconds_of(self.time)
             if limit < self.stop_before + 60:
                 yield (
-                    f"--time {self.time}: is {limit} s, and the steps are signalled {self.stop_before} s before; "
+                    f"--time {self.time}: is {limit} s, and the run is told to stop {self.stop_before} s before; "
                     f"ask for {self.stop_before + 60} s or more, or shorten --stop-before"
                 )
         except LaunchError as error:
             yield str(error)
         if self.gpu_type is not None and not self.gpus_per_node:
-            yield f"--gpu-type {self.gpu_type}: the job asks for no GPU; add --gpus-per-node"
+            yield f"--gpu-type {self.gpu_type}: the job does not ask for a GPU; add --gpus-per-node"
         for option in self.options:
             yield from _option_problems(option)
 

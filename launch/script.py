@@ -45,7 +45,10 @@ def render(job: Job, resources: Resources, software: Software, environment: Path
         "SRUN": "\n".join(f"  {line}" for line in job.srun),
         "BODY": fill(_template(job.body), job.values),
     }
-    return _without_empty_runs(fill(_template("frame"), values))
+    script = _without_empty_runs(fill(_template("frame"), values))
+    for line in script.split("\n"):
+        check_printable("script", line)
+    return script
 
 
 def _template(name: str) -> str:
@@ -61,7 +64,7 @@ def _device(resources: Resources, environment: Path) -> str:
 def _without_empty_runs(script: str) -> str:
     """The script with at most one empty line in a row, and one line end at its end."""
     lines: list[str] = []
-    for line in script.splitlines():
+    for line in script.split("\n"):  # as the shell does: to it, other separators are text
         if line or (lines and lines[-1]):
             lines.append(line)
     return "\n".join(lines).rstrip("\n") + "\n"

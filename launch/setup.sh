@@ -88,7 +88,7 @@ begin() {
 
 fail() {
   tail -n 20 -- "$2" >&2
-  die "step \"$1\" failed with exit status $3" "its whole output: $2"
+  die "step \"$1\" failed with exit status $3" "all of its output: $2"
 }
 
 # count_gpus: NVIDIA devices of this machine.
@@ -138,7 +138,7 @@ make_venv() {
     return
   fi
   if [[ -d "$VENV" && ! -f "$VENV/pyvenv.cfg" && -n "$(find "$VENV" -mindepth 1 -maxdepth 1 ! -name log -print -quit)" ]]; then
-    die "$VENV is no virtual environment and not empty" "name another folder: VENV=/path bash $0"
+    die "$VENV is not a virtual environment, and not empty" "choose another folder: VENV=/path bash $0"
   fi
   find_python
   step "Making the virtual environment $VENV with $("$PYTHON" --version)" "$LOG_DIR/venv.log" "$PYTHON" -m venv "$VENV"
@@ -170,7 +170,7 @@ install_torch_cpu() {
       return
     fi
   done
-  say "No CPU build of torch in reach; the default build follows (larger: it may bring CUDA libraries)"
+  say "No CPU build of torch can be reached; installing the default build (larger: it may bring CUDA libraries)"
 }
 
 # install_project runtime|test: torch, the requirements and this project (with its test tools) into the environment, once
@@ -200,7 +200,7 @@ install_project() {
 # set_environment RANKS: what processes that share this machine should be started with. Without a GPU for each: the CPU.
 set_environment() {
   local ranks="$1" cores
-  cores="$(nproc)"
+  cores="$(env -u OMP_NUM_THREADS nproc)" # which takes OMP_NUM_THREADS for a limit
   if (($(count_gpus) < ranks)); then
     export DS_ACCELERATOR=cpu
   fi

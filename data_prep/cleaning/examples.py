@@ -18,7 +18,11 @@ from smoe_ds.data.seeding import mix64, seeded_key
 
 NUM_EXAMPLES = 10
 MAX_CHARACTERS = 200
-_NO_TEXT = {Unusable.INVALID_UTF8: "(not UTF-8)", Unusable.TOO_LONG: "(far too long to be read)"}
+_NO_TEXT = {
+    Unusable.INVALID_UTF8: "(not UTF-8)",
+    Unusable.TOO_LONG: "(far too long to read)",
+    Unusable.FORBIDDEN: "(with a character that XML forbids)",
+}
 Ranked = dict[str, list[list[Any]]]
 """By reason, ``[rank, first side, second side]``, lowest rank first; JSON."""
 

@@ -1,1 +1,4 @@
-"""Which sentence pairs become training, validation and test text."""
+"""Which sentence pairs become training, validation and test text.
+
+Shape letter of this package: ``N`` sentence pairs.
+"""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.cleaning.clean import NEAR, PAIR
+from data_prep.cleaning.clean import NEAR, PAIR, SRC_KEY, TGT_KEY
 from data_prep.cleaning.dropper import Dropper
 from data_prep.cleaning.duplicates import comparable_pairs, nearly_repeated, repeated
 from data_prep.cleaning.hash_sets import distinct, first_occurrences, touches
@@ -143,7 +143,8 @@ def _draw(
     pivot_keys = hashes[:, pair.languages.index(spec.key_language(pair))]
     sentences = int(first_occurrences(pivot_keys[dropper.mask]).sum())
     valid_size, test_size = held_out_sizes(sentences, spec.held_out, valid=pair.valid is None, test=pair.test is None)
-    eligible = dropper.mask & ~touches(hashes[:, :2], forbidden)
+    same = hashes[:, SRC_KEY] == hashes[:, TGT_KEY]  # one sentence on both sides is no test of translation
+    eligible = dropper.mask & ~same & ~touches(hashes[:, :2], forbidden)
     drawn = draw(pivot_keys, eligible, valid_size if split == "valid" else test_size, spec.seed)
     parts[pair.pair, split] = Part(dropper.spool, drawn)
     asked = getattr(spec.held_out, split)

@@ -124,7 +124,7 @@ def misspelt(language: str) -> str | None:
         close = script if script in _SCRIPTS else nearest(script, _SCRIPTS)
         near = near and close and f"{near}_{close}"
     what = f"language {language}" if name not in _KNOWN else f"script {variant}"
-    return f"no {what} is known here; " + (f"is it {near}?" if near else "look whether the code is right")
+    return f"no {what} is known here; " + (f"is it {near}?" if near else "check the code")
 
 
 def _name(language: str) -> str:

@@ -50,12 +50,12 @@ def find_finished(
         is_corpus = not is_free and (output / MANIFEST).is_file()
     except OSError as error:
         remedy = "make the folders on its path readable, or choose another output"
-        raise DataError(f"{output}: cannot be looked into: {error.strerror}; {remedy}") from error
+        raise DataError(f"{output}: cannot be read: {error.strerror}; {remedy}") from error
     if is_free:
         check_outside(output)
         return None
     if not is_corpus:
-        raise DataError(f"{output}: exists and holds no {MANIFEST}; choose another output or remove it yourself")
+        raise DataError(f"{output}: exists, but has no {MANIFEST}; choose another output or remove it yourself")
     if overwrite:
         check_outside(output)
         check_replaceable(output)
@@ -96,12 +96,12 @@ def kept(work: Path, *, interrupted: bool) -> str:
 
     Args:
         work: its work folder.
-        interrupted: it was stopped from outside, so that the same command will do; after an error it may not.
+        interrupted: it was stopped from outside, so the same command will do; after an error it may not.
     """
     number = Pieces(work).count()
     if not number:
         return ""
-    how = "run the same command again to go on" if interrupted else "they are taken over once the error is mended"
+    how = "run the same command again to go on" if interrupted else "they are used again once the error is fixed"
     return f"{number:,} finished pieces are kept in {work}; {how}, or remove that folder"
 
 
@@ -120,7 +120,7 @@ def working(output: Path, progress: Progress) -> Iterator[Pieces]:
         work.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(
-            f"{work}: cannot make the folder: {error.strerror}; mend this, or choose another output"
+            f"{work}: cannot make the folder: {error.strerror}; fix this, or choose another output"
         ) from error
     pieces = Pieces(work)
     with locked(work / LOCK, output, progress.say):
@@ -129,7 +129,7 @@ def working(output: Path, progress: Progress) -> Iterator[Pieces]:
         for name in ("drafts", "raw", "records/raw"):
             remove(work / name)
         if pieces.count():
-            progress.say(f"an earlier run was interrupted: {pieces.count():,} finished pieces in {work} are looked at")
+            progress.say(f"an earlier run was interrupted: {pieces.count():,} finished pieces in {work} are checked")
         try:
             yield pieces
         finally:
@@ -143,7 +143,7 @@ def clear_remains(output: Path, progress: Progress) -> None:
     if not is_own(work, (*PLACES, _EARLIER), output):
         return
     if (work / CORPUS).exists():
-        progress.say(f"note: {work} holds pieces of another preparation; if none is wanted any more, remove it")
+        progress.say(f"note: {work} has pieces of another preparation; if you no longer want them, remove it")
         return
     with locked(work / LOCK, output, progress.say):
         _recover(work, output)

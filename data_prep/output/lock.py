@@ -24,7 +24,7 @@ def locked(path: Path, output: Path, say: Callable[[str], None]) -> Iterator[Non
     """
 
     def no_locks() -> None:
-        say(f"note: {path.parent}: this file system keeps no locks; start no second preparation of {output}")
+        say(f"note: {path.parent}: this file system has no locks; do not start a second preparation of {output}")
 
     with ExitStack() as stack:
         try:

@@ -28,7 +28,7 @@ def output_place(output: Path) -> Path:
         DataError: a corpus cannot be put there.
     """
     if "\0" in str(output):
-        raise DataError(f"{str(output)!r}: a name of a folder holds no NUL character; choose another output")
+        raise DataError(f"{str(output)!r}: a folder's name cannot have a NUL character; choose another output")
     try:
         _check_name(output)
         place = output.resolve() if output.is_symlink() or output.name in ("", "..") else output
@@ -36,7 +36,7 @@ def output_place(output: Path) -> Path:
         mounted = place.is_mount()
     except (OSError, RuntimeError, UnicodeError) as error:  # RuntimeError: a link that leads to itself
         problem = getattr(error, "strerror", None) or error
-        raise DataError(f"{str(output)[:200]!r}: no place for an output ({problem}); choose another one") from error
+        raise DataError(f"{str(output)[:200]!r}: cannot be an output ({problem}); choose another one") from error
     if not place.name:
         raise DataError(f"{output}: is the root of the file system; choose a folder in it as output")
     if mounted:

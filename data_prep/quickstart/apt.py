@@ -47,7 +47,7 @@ class Apt:
         try:
             self._run("apt-get", "-q", "-o", "APT::Update::Error-Mode=any", "update", cwd=self.folder)
         except FetchError as error:
-            print(f"{error}; going on with the lists that came", flush=True)
+            print(f"{error}; continuing with the lists that arrived", flush=True)
             return False
         return True
 

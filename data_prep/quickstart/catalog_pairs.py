@@ -7,15 +7,17 @@ from pathlib import Path
 
 from data_prep.readers.mediawiki import read_mediawiki
 from data_prep.readers.mo import read_mo
+from data_prep.readers.notes import Notes
 from data_prep.text.markup import clean_gettext, clean_mediawiki, paragraphs, strip_bar_context
 
 
-def catalog_pairs(folder: Path, locales: Sequence[str]) -> Iterator[tuple[str, str]]:
+def catalog_pairs(folder: Path, locales: Sequence[str], notes: Notes) -> Iterator[tuple[str, str]]:
     """Yields cleaned (English, translation) pairs of every catalog below a folder.
 
     Args:
         folder: with the paths that the catalogs have inside their packages.
         locales: the language's locale names, in order of preference.
+        notes: which plural messages were left out and why, added to.
 
     Yields:
         Paragraph by paragraph where both sides have equally many, else message by message. In the order of the paths,
@@ -23,15 +25,15 @@ def catalog_pairs(folder: Path, locales: Sequence[str]) -> Iterator[tuple[str, s
     """
     for locale in locales:
         for catalog in sorted(folder.glob(f"**/{locale}/LC_MESSAGES/*.mo")):
-            yield from gettext_pairs(catalog)
+            yield from gettext_pairs(catalog, notes)
         for messages in sorted(folder.glob(f"**/i18n/**/{locale}.json")):
             if (english := messages.with_name("en.json")).exists():
                 yield from mediawiki_pairs(english, messages)
 
 
-def gettext_pairs(catalog: Path) -> Iterator[tuple[str, str]]:
+def gettext_pairs(catalog: Path, notes: Notes) -> Iterator[tuple[str, str]]:
     """Cleaned (English, translation) pairs of a compiled gettext catalog with English message ids."""
-    for msgid, translation in read_mo(catalog):
+    for msgid, translation in read_mo(catalog, notes):
         if isinstance(msgid, str) and isinstance(translation, str):
             english = strip_bar_context(msgid, translation)
             for first, second in _aligned(english, translation, list_items=False):

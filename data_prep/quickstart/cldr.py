@@ -125,7 +125,7 @@ def _joined(phrases: Sequence[str], locale: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; exit status 2 with one line on stderr for what a user can mend."""
+    """Command line; exit status 2 with one line on stderr for what a user can fix."""
     parser = argparse.ArgumentParser(prog="python -m data_prep.quickstart.cldr", description=__doc__.splitlines()[0])
     parser.add_argument("--languages", nargs="+", required=True, help="nso msa tgl cat ...")
     parser.add_argument("--out", type=Path, required=True, help="folder for text/ and spec.yaml")
@@ -133,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         pairs = {language: cldr_pairs(language) for language in arguments.languages}
-        origin = {"source": "CLDR, composed: smoke-test data, no natural sentences"}
+        origin = {"source": "composed from CLDR: smoke-test data, not natural sentences"}
         spec = write_corpus_text(arguments.out, pairs, output=arguments.output, origin=origin)
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -23,8 +23,11 @@ from data_prep.quickstart.apt import Apt, FetchError
 from data_prep.quickstart.catalog_packages import catalogs, packages_for
 from data_prep.quickstart.catalog_pairs import catalog_pairs
 from data_prep.quickstart.quickstart_text import unique_pairs, write_corpus_text
+from data_prep.readers.notes import Notes
 from smoe_ds.data.shards import sha256_of
 from smoe_ds.errors import DataError
+
+_SHOWN = 3  # notes on catalogs, of a language
 
 
 class PackageStore:
@@ -58,7 +61,7 @@ class PackageStore:
         if len(absent) == len(wanted):
             raise FetchError(f"apt offers none of the packages {', '.join(wanted)}; check /etc/apt/sources.list")
         if absent:
-            print(f"not in this release, done without: {', '.join(absent)}", flush=True)
+            print(f"not in this release, so left out: {', '.join(absent)}", flush=True)
         return [self.folder / self._packages[name]["file"] for name in asked if name in self._packages]
 
     def _read_manifest(self) -> None:
@@ -68,7 +71,9 @@ class PackageStore:
             manifest = json.loads(self._manifest.read_text(encoding="utf-8"))
             self._packages, self._unavailable = dict(manifest["packages"]), list(manifest["unavailable"])
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{self._manifest}: not the list of packages written here ({error}); delete it") from error
+            raise DataError(
+                f"{self._manifest}: not a list of packages written by this program ({error}); delete it"
+            ) from error
 
     def _is_here(self, name: str) -> bool:
         entry = self._packages.get(name)
@@ -174,10 +179,23 @@ def fetch_corpus_text(
             files = extract_catalogs(package, locales, Path(temporary) / package.stem)
             print(f"{package.name}: {len(files)} catalogs", flush=True)
         for language in languages:
-            pairs[language] = unique_pairs(catalog_pairs(Path(temporary), catalogs(language).locales), max_plain_words)
+            notes = Notes()
+            found = catalog_pairs(Path(temporary), catalogs(language).locales, notes)
+            pairs[language] = unique_pairs(found, max_plain_words)
             print(f"eng-{language}: {len(pairs[language]):,} sentence pairs", flush=True)
+            _say(language, notes)
     origin = {"source": "translation catalogs of Debian packages", "packages": [package.name for package in packages]}
     return write_corpus_text(out, pairs, output=output, origin=origin)
+
+
+def _say(language: str, notes: Notes) -> None:
+    """What the catalogs of a language left unclear: three of them by name, the rest in numbers."""
+    for place in notes.places[:_SHOWN]:
+        print(f"eng-{language}: {place}", flush=True)
+    if len(notes.places) > _SHOWN:
+        print(f"eng-{language}: {len(notes.places) - _SHOWN} more notes like these", flush=True)
+    if left_out := notes.counts["plural_forms"]:
+        print(f"eng-{language}: {left_out:,} plural messages left out", flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

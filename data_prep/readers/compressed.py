@@ -97,6 +97,9 @@ COMPRESSIONS = (
     ),
 )
 
+SUFFIXES = tuple(kind.suffix for kind in COMPRESSIONS)
+"""Endings of the names of compressed files."""
+
 
 def open_bytes(path: Path) -> BinaryIO:
     """Opens a file for reading, decompressed if its name says so; several members one after the other too.
@@ -129,7 +132,7 @@ def _compression(path: Path, start: bytes) -> Compression | None:
             f"{path}: is {found.name}-compressed, but is not named {found.suffix}; rename it or decompress it"
         )
     if named is not None and not start:
-        raise DataError(f"{path}: is empty, which no {named.name} file is; copy or download it again")
+        raise DataError(f"{path}: is empty, so it is not a {named.name} file; copy or download it again")
     if named is not None and found is not named:
         what = f" but {found.name}-compressed" if found else ""
         raise DataError(

@@ -7,11 +7,40 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field, field_validator
+
+from data_prep.readers.block import Block
+from data_prep.readers.file_name import FileName
 from data_prep.readers.lines import LineReader
 from data_prep.readers.notes import Notes
 from data_prep.readers.sides import Side, SidePair, Unusable, side_of
+from data_prep.readers.source import Reading, Source, in_blocks, two_different
 from smoe_ds.config.nearest import nearest
 from smoe_ds.errors import DataError
+
+
+class JsonLinesSource(Source):
+    """One file, plain or compressed, with a JSON object a line."""
+
+    jsonl: FileName = Field(description="The file.")
+    keys: list[str] | None = Field(
+        None,
+        description="Keys of the first and second language. A dot leads into an object: "
+        "[translation.en, translation.nso]. null: the pair's own codes.",
+    )
+
+    @field_validator("keys")
+    @classmethod
+    def _two_keys(cls, keys: list[str] | None) -> list[str] | None:
+        return two_different("keys", keys, "[translation.en, translation.nso]")
+
+    def files(self) -> tuple[str, ...]:
+        return (self.jsonl,)
+
+    def blocks(self, paths: Sequence[Path], reading: Reading) -> Iterator[Block]:
+        return in_blocks(
+            read_jsonl(paths[0], self.keys or reading.languages, reading.notes, refuse_invalid=reading.refuse_invalid)
+        )
 
 
 def read_jsonl(path: Path, keys: Sequence[str], notes: Notes, *, refuse_invalid: bool) -> Iterator[SidePair]:
@@ -20,7 +49,7 @@ def read_jsonl(path: Path, keys: Sequence[str], notes: Notes, *, refuse_invalid:
     Args:
         path: the file, plain or compressed.
         keys: the two keys; a dot leads into an object, as in ``translation.en``.
-        notes: what was mended or is invalid, added to.
+        notes: what was fixed or is invalid, added to.
         refuse_invalid: see `LineReader`.
 
     Raises:
@@ -44,11 +73,11 @@ def _object(line: str, place: str) -> dict[str, Any]:
     try:
         content = json.loads(line)
     except json.JSONDecodeError as error:
-        raise DataError(f"{place}: no JSON ({error.msg}, column {error.colno}); mend or remove the line") from error
+        raise DataError(f"{place}: not JSON ({error.msg}, column {error.colno}); fix or remove the line") from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets in brackets
-        raise DataError(f"{place}: JSON that cannot be read ({error}); mend or remove the line") from error
+        raise DataError(f"{place}: JSON that cannot be read ({error}); fix or remove the line") from error
     if not isinstance(content, dict):
-        raise DataError(f"{place}: holds a JSON {type(content).__name__}, expected an object such as {{...}}")
+        raise DataError(f"{place}: has a JSON {type(content).__name__}, expected an object such as {{...}}")
     return content
 
 
@@ -57,7 +86,7 @@ def _side(content: dict[str, Any], path: Sequence[str], place: str) -> Side:
     for depth, name in enumerate(path):
         key = ".".join(path[: depth + 1])
         if not isinstance(value, dict):
-            raise DataError(f"{place}: {'.'.join(path[:depth])} is no object, so there is no {key}; set 'keys'")
+            raise DataError(f"{place}: {'.'.join(path[:depth])} is not an object, so there is no {key}; set 'keys'")
         if name not in value:
             near = nearest(name, value)
             here = [".".join([*path[:depth], other]) for other in ([near] if near else list(value)[:10])]
@@ -67,5 +96,5 @@ def _side(content: dict[str, Any], path: Sequence[str], place: str) -> Side:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise DataError(f"{place}: {'.'.join(path)} is no text but {type(value).__name__}; set 'keys'")
+        raise DataError(f"{place}: {'.'.join(path)} is not text but {type(value).__name__}; set 'keys'")
     return side_of(value)

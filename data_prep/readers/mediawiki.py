@@ -3,11 +3,40 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from pydantic import Field
+
+from data_prep.readers.block import Block
+from data_prep.readers.catalogs import Markup, stripped
+from data_prep.readers.file_name import FileName
 from data_prep.readers.sides import SidePair, side_of
+from data_prep.readers.source import Reading, Source, in_blocks
+from data_prep.text.markup import clean_mediawiki
+from smoe_ds.config.section import Section
 from smoe_ds.errors import DataError
+
+
+class MediaWikiFiles(Section):
+    """The two files of a MediaWiki source."""
+
+    src: FileName = Field(description="File of the pair's first language, e.g. i18n/en.json.")
+    tgt: FileName = Field(description="File of the pair's second language, e.g. i18n/nso.json.")
+
+
+class MediaWikiSource(Source):
+    """Two MediaWiki message files (JSON objects), joined by key."""
+
+    mediawiki: MediaWikiFiles
+    markup: Markup = "strip"
+
+    def files(self) -> tuple[str, ...]:
+        return self.mediawiki.src, self.mediawiki.tgt
+
+    def blocks(self, paths: Sequence[Path], reading: Reading) -> Iterator[Block]:
+        src, tgt = paths
+        return in_blocks(stripped(read_mediawiki(src, tgt), self.markup, clean_mediawiki))
 
 
 def read_mediawiki(src: Path, tgt: Path) -> Iterator[SidePair]:
@@ -31,8 +60,8 @@ def _messages(path: Path) -> dict[str, str]:
         raise DataError(f"{path}: not UTF-8: byte offset {error.start}; convert the file to UTF-8") from error
     except json.JSONDecodeError as error:
         raise DataError(
-            f"{path}: line {error.lineno}: no JSON ({error.msg}); expected an object of messages"
+            f"{path}: line {error.lineno}: not JSON ({error.msg}); expected an object of messages"
         ) from error
     if not isinstance(content, dict):
-        raise DataError(f"{path}: holds a JSON {type(content).__name__}, expected an object of messages by key")
+        raise DataError(f"{path}: is a JSON {type(content).__name__}, expected an object of messages by key")
     return {key: text for key, text in content.items() if isinstance(text, str) and not key.startswith("@")}

@@ -1,4 +1,4 @@
-"""What readers mend or leave out on the way, for the report."""
+"""What readers fix or leave out on the way, for the report."""
 
 from __future__ import annotations
 

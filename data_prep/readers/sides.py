@@ -11,6 +11,7 @@ class Unusable(Enum):
 
     INVALID_UTF8 = "invalid_utf8"
     TOO_LONG = "too_long"
+    FORBIDDEN = "forbidden_character"
 
 
 Side = str | Unusable
@@ -18,6 +19,12 @@ SidePair = tuple[Side, Side]
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
+def is_text(text: str) -> bool:
+    """Whether a text has UTF-8; half a surrogate pair has none: JSON's escapes can spell it, and bytes that are invalid
+    in a file's encoding may stand as such."""
+    return not _SURROGATE.search(text)
+
+
 def side_of(text: str) -> Side:
-    """A text as a side; half a surrogate pair, which JSON's escapes can spell, is no character and has no UTF-8."""
-    return Unusable.INVALID_UTF8 if _SURROGATE.search(text) else text
+    """A text as a side."""
+    return text if is_text(text) else Unusable.INVALID_UTF8

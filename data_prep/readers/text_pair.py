@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from pydantic import Field
+
 from data_prep.readers.block import Block
+from data_prep.readers.file_name import FileName
 from data_prep.readers.lines import LineReader
 from data_prep.readers.notes import Notes
 from data_prep.readers.side_lines import line_ends, sides_of
 from data_prep.readers.sides import Side
+from data_prep.readers.source import Reading, Source
 from smoe_ds.errors import DataError
+
+
+class TextPairSource(Source):
+    """Two files, plain, .gz, .xz, .bz2 or .zst. Line N of one is the translation of line N of the other."""
+
+    src: FileName = Field(description="File of the pair's first language.")
+    tgt: FileName = Field(description="File of the pair's second language.")
+
+    def files(self) -> tuple[str, ...]:
+        return self.src, self.tgt
+
+    def blocks(self, paths: Sequence[Path], reading: Reading) -> Iterator[Block]:
+        src, tgt = paths
+        return read_text_pair(src, tgt, reading.notes, refuse_invalid=reading.refuse_invalid)
 
 
 def read_text_pair(src: Path, tgt: Path, notes: Notes, *, refuse_invalid: bool) -> Iterator[Block]:

@@ -60,7 +60,7 @@ def read_report(corpus: Path) -> dict[str, Any]:
     path = corpus / REPORT
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read ({error}); prepare the corpus again with --overwrite") from error
     return content
 

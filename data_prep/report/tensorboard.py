@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from data_prep.cleaning.clean import DROP_REASONS
 from data_prep.report.text import report_rows, vocabulary_rows
 from smoe_ds.errors import DataError
+from smoe_ds.text_line import spelled_out
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -35,7 +36,7 @@ def check_writable(folder: Path) -> None:
     try:
         there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         if not there.is_dir():
-            problem = f"{there} is no folder" if there != folder else "is no folder"
+            problem = f"{there} is not a folder" if there != folder else "is not a folder"
         elif not os.access(there, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
             problem = f"nothing can be written in {there}"
     except OSError as error:
@@ -102,8 +103,8 @@ def _markdown(table: Sequence[Sequence[str]]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown and HTML leave as it is."""
-    return text.translate(_ESCAPED)
+    """Text that Markdown and HTML leave as it is, on one line."""
+    return spelled_out(text).translate(_ESCAPED)
 
 
 _ESCAPED = {ord(character): f"&#{ord(character)};" for character in "\\`*_{}[]<>|#&~"}

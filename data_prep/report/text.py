@@ -6,18 +6,28 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from data_prep.cleaning.clean import DROP_REASONS, NOTICES
+from smoe_ds.text_line import spelled_out
 
-_SHARES = {"copies": 0.5, "duplicates": 0.5, "other_script": 0.1, "swapped": 0.05, "control_characters": 0.1}
+_SHARES = {
+    "copies": 0.5,
+    "duplicates": 0.5,
+    "other_script": 0.1,
+    "swapped": 0.05,
+    "control_characters": 0.1,
+    "entities": 0.01,
+}
 _DROPPED_SHARES = {
     "duplicate": 0.5,
     "near_duplicate": 0.5,
     "held_out": 0.2,
     "invalid_utf8": 0.01,
+    "forbidden_character": 0.01,
     "too_many_pieces": 0.05,
     "wrong_script": 0.1,
     "copy": 0.5,
 }
 _MIN_COVERAGE = 0.99
+_SHOWN_LANGUAGES = 5
 
 
 def warnings_of(report: Mapping[str, Any], vocabulary: Mapping[str, Any]) -> Iterator[str]:
@@ -25,7 +35,8 @@ def warnings_of(report: Mapping[str, Any], vocabulary: Mapping[str, Any]) -> Ite
 
     Args:
         report: counts by pair and split.
-        vocabulary: ``requested`` and ``pieces``, and ``languages`` with the figures of `coverage`.
+        vocabulary: ``requested`` and ``pieces``, ``normalization``, and ``languages`` with the figures of `coverage`
+            and of the round trip.
     """
     for pair, splits in report.items():
         for split, counts in splits.items():
@@ -34,10 +45,10 @@ def warnings_of(report: Mapping[str, Any], vocabulary: Mapping[str, Any]) -> Ite
             if "drawn" in counts and counts["drawn"] < counts["asked"]:
                 yield (
                     f"{pair} {split}: {counts['drawn']} of {counts['asked']} sentences drawn; "
-                    "the text holds no more within held_out.max_fraction"
+                    "held_out.max_fraction allows no more"
                 )
     if vocabulary["pieces"] < vocabulary["requested"]:
-        yield f"vocabulary: {vocabulary['pieces']} of {vocabulary['requested']} pieces; the text holds no more"
+        yield f"vocabulary: {vocabulary['pieces']} of {vocabulary['requested']} pieces; the text has no more"
     for language, figures in vocabulary.get("languages", {}).items():
         share = figures["character_coverage"]
         if share is not None and share < _MIN_COVERAGE:
@@ -45,6 +56,23 @@ def warnings_of(report: Mapping[str, Any], vocabulary: Mapping[str, Any]) -> Ite
                 f"vocabulary: {1 - share:.1%} of the characters of {language} are spelled in bytes; raise "
                 "sentencepiece.character_coverage, vocab_size or temperature"
             )
+    yield from _changed(vocabulary)
+
+
+def _changed(vocabulary: Mapping[str, Any]) -> Iterator[str]:
+    """The languages that the vocabulary re-spells, those with the largest share first."""
+    shares = {language: figures["changed"] / figures["compared"]
+              for language, figures in vocabulary.get("languages", {}).items() if figures["changed"]}  # fmt: skip
+    if not shares:
+        return
+    order = sorted(shares, key=lambda language: -shares[language])
+    shown = ", ".join(f"{language} {shares[language]:.2%}" for language in order[:_SHOWN_LANGUAGES])
+    more = f" and {len(order) - _SHOWN_LANGUAGES} more" if len(order) > _SHOWN_LANGUAGES else ""
+    before, after = vocabulary["languages"][order[0]]["changed_examples"][0]
+    yield (
+        f"vocabulary: changes sentences, of {shown}{more}, e.g. “{before}” into “{after}”, and no translation can hold "
+        f"what it changes; its normalization is {vocabulary['normalization']}, nfc keeps all that a reader sees"
+    )
 
 
 def _unusual_shares(where: str, counts: Mapping[str, Any]) -> Iterator[str]:
@@ -78,8 +106,9 @@ def report_rows(manifest: Mapping[str, Any]) -> list[list[str]]:
 
 def vocabulary_rows(vocabulary: Mapping[str, Any]) -> list[list[str]]:
     """How the vocabulary suits each language, as a table with a header."""
-    table = [["language", "text", "chars/token", "tokens/sentence", "chars covered", "tokens covered", "pieces used"]]
-    for language, figures in vocabulary["languages"].items():
+    table = [["language", "text", "chars/token", "tokens/sentence", "chars covered", "tokens covered", "pieces used",
+              "come back"]]  # fmt: skip
+    for language, figures in vocabulary.get("languages", {}).items():
         numbers = [
             "-" if figures[name] is None else form.format(figures[name])
             for name, form in (
@@ -90,8 +119,16 @@ def vocabulary_rows(vocabulary: Mapping[str, Any]) -> list[list[str]]:
                 ("vocabulary_used", "{:.1%}"),
             )
         ]
-        table.append([language, figures["text"], *numbers])
+        table.append([language, figures["text"], *numbers, _come_back(figures)])
     return table
+
+
+def _come_back(figures: Mapping[str, Any]) -> str:
+    """Share of the sentences that the vocabulary gives back as they are; never rounded up to all of them."""
+    compared, changed = figures.get("compared", 0), figures.get("changed", 0)  # earlier corpora have neither
+    if not compared:
+        return "-"
+    return f"{10_000 * (compared - changed) // compared / 100:.2f}%"
 
 
 def format_report(manifest: Mapping[str, Any]) -> str:
@@ -103,11 +140,13 @@ def format_report(manifest: Mapping[str, Any]) -> str:
         for name, number in counts["noticed"].items()
     ]
     tables = ["\n".join(_aligned(rows)) for rows in (report_rows(manifest), vocabulary_rows(manifest["vocabulary"]))]
-    return "\n".join([tables[0], *noticed, "", tables[1], *(f"warning: {text}" for text in manifest["warnings"])])
+    rule = f"normalization of the vocabulary: {manifest['vocabulary'].get('normalization') or 'not recorded'}"
+    warnings = [f"warning: {spelled_out(text)}" for text in manifest["warnings"]]
+    return "\n".join([tables[0], *noticed, "", tables[1], rule, *warnings])
 
 
 def format_examples(report: Mapping[str, Any]) -> str:
-    """Examples of dropped pairs as text.
+    """Examples of dropped pairs, and of sentences that the vocabulary re-spells, as text.
 
     Args:
         report: content of the report file.
@@ -120,6 +159,11 @@ def format_examples(report: Mapping[str, Any]) -> str:
                 number = counts["dropped"][reason]
                 lines.append(f"{pair} {split}: {reason}: {number:,} dropped ({DROP_REASONS[reason]}), e.g.")
                 lines += [f"  {src}  |||  {tgt}" for src, tgt in found]
+    for language, figures in report["vocabulary"]["languages"].items():
+        if figures.get("changed"):
+            of = f"{figures['changed']:,} of {figures['compared']:,}"
+            lines.append(f"{language}: {of} sentences do not come back from the vocabulary as they are, e.g.")
+            lines += [f"  {before}  |||  {after}" for before, after in figures.get("changed_examples", [])]
     return "\n".join(lines)
 
 

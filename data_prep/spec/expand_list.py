@@ -9,6 +9,7 @@ from typing import Any
 from data_prep.spec.layouts import PairFiles, nllb_files, opus100_files, opus100_release
 from data_prep.spec.pair_lists import ListedCorpus, ListedPair, PairList, listed_corpus
 from smoe_ds.config.nearest import nearest
+from smoe_ds.config.problems import MOST_PROBLEMS, shortened
 from smoe_ds.errors import ConfigError, DataError
 
 
@@ -29,6 +30,14 @@ def expand(settings: PairList, content: dict[str, Any], base: Path) -> dict[str,
             them and where to get it.
     """
     listed = listed_corpus(settings.name)
+    try:
+        return _expanded(settings, listed, content, base)
+    except OSError as error:
+        where = f"pair_list: {shortened(str(error.filename), 200)}"
+        raise DataError(f"{where}: cannot be read: {error.strerror}; correct pair_list.root") from error
+
+
+def _expanded(settings: PairList, listed: ListedCorpus, content: dict[str, Any], base: Path) -> dict[str, Any]:
     files = {name: _files(settings, listed, name, base) for name in _chosen(settings, listed)}
     incomplete = {name: found for name, found in files.items() if found.missing}
     if incomplete and (settings.missing == "refuse" or len(incomplete) == len(files)):
@@ -48,11 +57,13 @@ def _chosen(settings: PairList, listed: ListedCorpus) -> list[str]:
     only = set(listed.languages if settings.only is None else settings.only)
     problems = []
     for language in sorted(only - set(listed.languages)):
+        language = shortened(language, 100)
         near = nearest(language, listed.languages)
         hint = f"did you mean {near}?" if near else f"it has {', '.join(listed.languages)}"
         problems.append(f"pair_list.only: {settings.name} has no language {language!r}; {hint}")
     if problems:
-        raise ConfigError(problems)
+        more = [f"and {len(problems) - MOST_PROBLEMS:,} more problems"] if len(problems) > MOST_PROBLEMS else []
+        raise ConfigError([*problems[:MOST_PROBLEMS], *more])
     only.add(listed.pivot)
     chosen = [
         name
@@ -91,9 +102,9 @@ def _missing(settings: PairList, listed: ListedCorpus, incomplete: dict[str, Pai
     lines = [f"  {base / file}: {' '.join(obtain.split())}" for file, obtain in places.items()]
     lines += [f"  {text}" for text in _unread(listed, incomplete)]
     head = (
-        f"pair_list {settings.name}: {len(places)} missing of {listed.corpus} (described at {listed.described}); get "
-        "each where its line says, nothing is downloaded for you; or mend pair_list.root; or set pair_list.missing to "
-        "leave_out for the pairs that are complete:"
+        f"pair_list {settings.name}: {len(places)} file{'s' * (len(places) > 1)} missing from {listed.corpus} "
+        f"(described at {listed.described}); download each from where its line says, or correct pair_list.root, or set "
+        "pair_list.missing to leave_out to prepare only the pairs that are complete:"
     )
     return "\n".join([head, *lines])
 
@@ -115,7 +126,7 @@ def _unlisted(settings: PairList, listed: ListedCorpus, base: Path) -> Iterator[
         if folder.is_dir() and folder.name not in listed.pairs:
             near = nearest(folder.name, listed.pairs)
             hint = f"; is it {near}?" if near else ""
-            yield f"{folder.name}: {release / folder.parent.name / folder.name} is no pair of {settings.name}{hint}"
+            yield f"{folder.name}: {release / folder.parent.name / folder.name} is not a pair of {settings.name}{hint}"
 
 
 def _shown(names: list[str]) -> str:

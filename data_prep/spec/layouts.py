@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data_prep.spec.file_name import COMPRESSED
+from data_prep.readers.compressed import SUFFIXES
 from data_prep.spec.pair_lists import ListedCorpus
 from smoe_ds.errors import DataError
 
@@ -43,7 +43,7 @@ class PairFiles:
 
 def _existing(base: Path, name: str) -> str | None:
     """The file's name as it is there, with the ending of its compression."""
-    found = [name + suffix for suffix in ("", *COMPRESSED) if (base / (name + suffix)).is_file()]
+    found = [name + suffix for suffix in ("", *SUFFIXES) if (base / (name + suffix)).is_file()]
     if len(found) > 1:
         raise DataError(f"{found[1]}: there is {found[0]} for the same side of the same text; remove one of them")
     return found[0] if found else None
@@ -117,7 +117,7 @@ def _nllb_texts(
     texts: dict[str, dict[str, str]] = {}
     unread = []
     for path in _candidates(base / root, pairs):
-        name = path.name.removesuffix(path.suffix) if path.suffix in COMPRESSED else path.name
+        name = path.name.removesuffix(path.suffix) if path.suffix in SUFFIXES else path.name
         code = name.rpartition(".")[2]  # all of the name in NLLB-Seed: eng_Latn-fur_Latn/fur_Latn
         language = language_of.get(code) if path.is_file() else None
         file = str(root / path.relative_to(base / root))

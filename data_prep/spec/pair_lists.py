@@ -1,4 +1,4 @@
-"""The lists of pairs that are known by name, ``pairs/*.yaml``: what each corpus holds and where its user gets it."""
+"""The lists of pairs that are known by name, ``pairs/*.yaml``: what each corpus holds and where you get it."""
 
 from __future__ import annotations
 
@@ -9,42 +9,44 @@ from typing import Literal
 import yaml
 from pydantic import Field
 
-from data_prep.spec.file_name import FileName
+from data_prep.readers.file_name import FileName
 from smoe_ds.config.section import Section
 
 FOLDER = Path(__file__).parent / "pairs"
 
 
 class PairList(Section):
-    """All pairs of a corpus that is known by name, at a place of yours; nothing is downloaded."""
+    """All pairs of a corpus that is known by name. You download the files yourself and say where they are."""
 
-    name: Literal["m4", "m15", "opus100"] = Field(description="The corpus; what it holds is in data_prep/pairs.")
-    root: FileName = Field(description="Folder that it is in.")
+    name: Literal["m4", "m15", "opus100"] = Field(
+        description="The corpus. The files in data_prep/spec/pairs say what each holds."
+    )
+    root: FileName = Field(description="The folder it is in.")
     flores: FileName | None = Field(
-        None, description="Of m4 and m15: FLORES-200's folder; null: flores200_dataset inside root."
+        None, description="For m4 and m15: the folder of FLORES-200. null: flores200_dataset inside root."
     )
     only: list[str] | None = Field(
-        None, description="Take only the pairs of these languages, with the pivot or each other; null: all."
+        None, description="Take only these languages: their pairs with the pivot and with each other. null: all."
     )
     scored_only: bool = Field(
         False,
-        description="Of opus100: leave out the training pairs without validation and test text (an, dz, hy, mn, yo), "
-        "which leaves the paper's 94 of the 99.",
+        description="For opus100: leave out the five training pairs without validation and test text (an, dz, hy, mn, "
+        "yo). The paper's 94 of 99 are left.",
     )
-    zero_shot: bool = Field(True, description="Of opus100: take the pairs with test text alone too.")
+    zero_shot: bool = Field(True, description="For opus100: also take the pairs that have only test text.")
     missing: Literal["refuse", "leave_out"] = Field(
-        "refuse", description="Where files are missing: refuse all, or leave out the pairs that lack some."
+        "refuse", description="What to do if files are missing: refuse, or leave out the pairs that lack some."
     )
 
 
 class ListedPair(Section):
-    """A pair of a list: its lines per text, those that it has."""
+    """A pair of a list, with the number of lines of each text it has."""
 
     group: str | None = Field(None, description="The paper's resource group.")
     train: int | None = Field(None, ge=1, description="Training lines.")
     valid: int | None = Field(None, ge=1, description="Validation lines.")
     test: int | None = Field(None, ge=1, description="Test lines.")
-    also: str | None = Field(None, description="One more of the list's places to get training text from.")
+    also: str | None = Field(None, description="Another of the list's places that training text comes from.")
 
     @property
     def lines(self) -> dict[str, int]:

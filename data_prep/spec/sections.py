@@ -8,36 +8,39 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from data_prep.languages.codes import are_one
-from data_prep.spec.file_name import FileName
+from data_prep.readers.file_name import FileName
+from data_prep.readers.source import Source
 from data_prep.spec.pair_lists import PairList
-from data_prep.spec.sources import MoSource, PoSource, Source, Sources
+from data_prep.spec.sources import Sources
 from smoe_ds.config.section import Section
 
 LANGUAGE = re.compile(r"[A-Za-z][A-Za-z0-9_]{1,31}")
 
 
 class ExpectedLines(Section):
-    """Lines that the texts of a pair should have; another number is a warning in the report."""
+    """How many lines the texts of a pair should have. If the number differs, the report has a warning."""
 
     train: int | None = Field(None, ge=1, description="Training lines.")
     valid: int | None = Field(None, ge=1, description="Validation lines.")
     test: int | None = Field(None, ge=1, description="Test lines.")
-    tolerance: float = Field(0.0, ge=0, description="Share by which the training lines may differ without a warning.")
+    tolerance: float = Field(
+        0.0, ge=0, description="How far the training lines may be off without a warning, as a share."
+    )
 
 
 class PairSpec(Section):
     """A pair of languages and where its sentences are.
 
-    A pair without training text is one that is only scored (zero-shot): it brings test or validation text, which is
-    held out from the training text of all pairs, and nothing is drawn for it.
+    A pair without training text is only scored (zero-shot). Its test or validation text is held out from the training
+    text of all pairs, and nothing is drawn for it.
     """
 
     pair: str = Field(description='The two languages, e.g. "eng-nso"; every src and tgt below follows this order.')
-    train: Sources = Field([], description="Training text; none: a pair that is only scored.")
-    valid: Sources | None = Field(None, description="Validation text; null: drawn from the training text; []: none.")
-    test: Sources | None = Field(None, description="Test text; null: drawn from the training text; []: none.")
-    group: str | None = Field(None, description="Resource group, for tables: high, medium, low ...")
-    expect: ExpectedLines | None = Field(None, description="Lines that the texts should have.")
+    train: Sources = Field([], description="Training text. Without any, the pair is only scored.")
+    valid: Sources | None = Field(None, description="Validation text. null: draw it from the training text; []: none.")
+    test: Sources | None = Field(None, description="Test text. null: draw it from the training text; []: none.")
+    group: str | None = Field(None, description="Resource group for tables: high, medium, low ...")
+    expect: ExpectedLines | None = Field(None, description="How many lines the texts should have.")
 
     @model_validator(mode="before")
     @classmethod
@@ -81,89 +84,100 @@ class PairSpec(Section):
                 f"pair {self.pair} has no text; give it train, or test or valid if it is only to be scored"
             )
         for source in self.sources:
-            if isinstance(source, (MoSource, PoSource)) and source.msgid not in (None, *self.languages):
-                raise ValueError(f"msgid {source.msgid!r} is no language of the pair {self.pair}")
+            source.check(self.languages)
         return self
 
 
 class HeldOut(Section):
-    """Held-out sentences of pairs that bring no validation or test text of their own.
+    """Held-out sentences for pairs that have no validation or test text of their own.
 
-    They are drawn by a hash of the normalised sentence in the pivot language (without a pivot: in the pair's first
-    language), so that the pairs draw the same sentences where they can.
+    A hash of the normalised sentence in the pivot language decides which are drawn (without a pivot: in the pair's
+    first language). So different pairs draw the same sentences where they can.
     """
 
-    valid: int = Field(100, ge=0, description="Validation sentences drawn per pair.")
-    test: int = Field(200, ge=0, description="Test sentences drawn per pair.")
+    valid: int = Field(100, ge=0, description="Validation sentences to draw for each pair.")
+    test: int = Field(200, ge=0, description="Test sentences to draw for each pair.")
     max_fraction: float = Field(
-        0.05, ge=0, le=0.5, description="Most of a pair's sentences that may be drawn, validation and test together."
+        0.05, ge=0, le=0.5, description="Largest share of a pair that may be drawn, validation and test together."
     )
 
 
 class Clean(Section):
-    """Filters. Each counts what it drops; the counts are in the report and in manifest.json.
+    """Filters. Each counts what it drops; report.json and manifest.json have the counts.
 
-    Validation and test text that the specification gives is never thinned out: only pairs that cannot be used at all
-    are dropped from it (empty, invalid UTF-8, longer than the maximum lengths).
+    From validation and test text that you give, only pairs that cannot be used at all are dropped: empty, invalid
+    UTF-8, longer than the maximum lengths, or with the same sentence on both sides.
     """
 
-    min_words: int = Field(1, ge=1, description="Fewest words on the pivot's side (no pivot: the first language).")
-    max_words: int = Field(250, ge=1, le=1_000_000, description="Most words (runs between white space) on either side.")
-    max_characters: int = Field(2000, ge=1, le=1_000_000, description="Most characters on either side.")
+    min_words: int = Field(
+        1, ge=1, description="Minimum of words on the pivot's side (no pivot: in the first language)."
+    )
+    max_words: int = Field(
+        250, ge=1, le=1_000_000, description="Maximum of words (separated by white space) on either side."
+    )
+    max_characters: int = Field(2000, ge=1, le=1_000_000, description="Maximum of characters on either side.")
     max_ratio: float | None = Field(
         6.0,
         gt=1,
-        description="Most characters of the longer side over the shorter one, a Chinese, Japanese or Korean one "
-        "counting as three; null: off.",
+        description="How many times longer than the other a side may be, in characters. A Chinese, Japanese or Korean "
+        "character counts as three. null: off.",
     )
     max_pieces: int = Field(
         510,
         ge=1,
         le=1_000_000,
-        description="Most SentencePiece pieces on either side; two less than the model's max_positions.",
+        description="Maximum of SentencePiece pieces on either side: two less than the model's max_positions.",
     )
     no_letters: Literal["drop", "keep"] = Field(
-        "drop", description="Pairs with a side of numbers, punctuation or symbols only."
+        "drop", description="Pairs with a side that has only numbers, punctuation or symbols."
     )
-    copies: Literal["drop", "keep"] = Field("drop", description="Pairs whose two sides are equal.")
+    copies: Literal["drop", "keep"] = Field(
+        "drop", description="Training pairs whose two sides are equal; they never become validation or test text."
+    )
     wrong_script: Literal["drop", "keep"] = Field(
         "drop",
-        description="Pairs with a side that has too few letters in a script its language is written in. Usual scripts "
-        "are known for the languages of M4, M15, OPUS-100 and for codes that name one (zho_Hant); a sentence in any "
-        "other language must be in the script of most of that language's sentences in the pair.",
+        description="Pairs with a side that has too few letters in a script of its language. The scripts are known for "
+        "the languages of M4, M15 and OPUS-100 and for codes that name one (zho_Hant). In any other language a "
+        "sentence must be in the script of most of that language's sentences in the pair.",
     )
     min_script_share: float = Field(
         0.25,
         ge=0,
         le=1,
-        description="Least share of a side's letters in scripts of its language. Low, because names and products keep "
-        "their own; a Chinese, Japanese or Korean character counts as three letters.",
+        description="Smallest share of a side's letters that must be in a script of its language. It is low because "
+        "names and products keep their own script. A Chinese, Japanese or Korean character counts as three letters.",
     )
     control_characters: Literal["strip", "drop"] = Field(
-        "strip", description="NUL and other control characters: taken out of the text, or the pair dropped."
+        "strip", description="NUL and other control characters: remove them from the text, or drop the pair."
+    )
+    entities: Literal["keep", "unescape", "drop"] = Field(
+        "keep",
+        description="Escaped characters such as &amp;, &#39; and &lt;b&gt;, as Moses' tokenizer and web pages write "
+        "them: keep them, replace them by the characters themselves (in validation and test text too), or drop the "
+        "training pair. The report counts what is kept.",
     )
     duplicates: Literal["drop", "keep"] = Field(
-        "drop", description="Pairs of two sentences that occurred before, in either order; see duplicates_across."
+        "drop", description="Pairs whose two sentences occurred before, in either order. See duplicates_across."
     )
     near_duplicates: Literal["drop", "keep"] = Field(
         "drop",
-        description="Pairs that differ from an earlier one in case, punctuation, spacing, width of letters (NFKC) and "
-        "the values of numbers only, on both sides.",
+        description="Pairs that differ from an earlier one only in case, punctuation, spacing, width of letters (NFKC) "
+        "and the values of numbers.",
     )
     duplicates_across: Literal["pair", "same_languages", "all"] = Field(
         "same_languages",
-        description="Where 'before' is: in the same pair; also in the pairs above it of the same two languages, which "
-        "may have several codes (see same_languages); or in any pair above it.",
+        description="Where duplicates are looked for. pair: in the same pair; same_languages: also in earlier pairs of "
+        "the same two languages, which may have several codes (see same_languages); all: in all earlier pairs.",
     )
     same_languages: list[list[str]] = Field(
         [["no", "nb", "nn"]],
-        description="Groups of languages whose text is taken as one in duplicates_across. Two- and three-letter codes "
-        "and codes with a script (en, eng, eng_Latn) are one language anyway.",
+        description="Groups of languages that count as one in duplicates_across. Two-letter codes, three-letter codes "
+        "and codes with a script (en, eng, eng_Latn) always count as one language.",
     )
     invalid_utf8: Literal["drop", "refuse"] = Field(
         "drop",
-        description="Lines that are not UTF-8: dropped with their counterpart, or the file refused. A file in which "
-        "most of the lines with non-ASCII bytes are invalid is refused in any case: it is in another encoding.",
+        description="Lines that are not UTF-8: drop them with their counterpart, or refuse the file. A file is always "
+        "refused if most of its lines with non-ASCII bytes are invalid: then it is in another encoding.",
     )
 
 
@@ -171,26 +185,36 @@ class SentencePieceSpec(Section):
     """The vocabulary, shared by all languages: SentencePiece with byte fallback and one token per language."""
 
     model: FileName | None = Field(
-        None, description="Use this SentencePiece model, written by data_prep; null: train one."
+        None, description="Use this SentencePiece model, which data_prep wrote. null: train one."
     )
     vocab_size: int = Field(
         32_000,
         ge=270,
         le=1_000_000,
-        description="Pieces, with special, byte, language and reserved tokens (M4, M15: 32k, OPUS-100: 64k).",
+        description="Pieces, including special, byte, language and reserved tokens (M4, M15: 32k; OPUS-100: 64k).",
     )
-    reserved: int = Field(8, ge=0, le=1000, description="Control tokens <reserved_0>, ... set apart for later use.")
-    allow_smaller: bool = Field(False, description="Accept fewer pieces where the text does not hold vocab_size.")
+    reserved: int = Field(8, ge=0, le=1000, description="Control tokens <reserved_0>, ... for later use.")
+    allow_smaller: bool = Field(False, description="Accept fewer pieces if the text is too small for vocab_size.")
     temperature: float = Field(
-        5.0, ge=1, description="T of the sample it is trained on: share of a language ~ sentences^(1/T)."
+        5.0, ge=1, description="T of the training sample: a language's share is proportional to sentences^(1/T)."
     )
-    sentences: int = Field(2_000_000, ge=1, description="Size of that sample; never more than there are sentences.")
+    sentences: int = Field(2_000_000, ge=1, description="Size of that sample; all sentences if there are fewer.")
     character_coverage: float = Field(
-        0.9999, ge=0.98, le=1, description="Share of the sample's characters that get a piece; the rest is bytes."
+        0.9999,
+        ge=0.98,
+        le=1,
+        description="Share of the sample's characters that get a piece. The rest is spelled in bytes.",
     )
     model_type: Literal["unigram", "bpe"] = Field("unigram", description="SentencePiece algorithm.")
+    normalization: Literal["nfc", "nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf", "identity"] = Field(
+        "nfc",
+        description="What the model changes in text before it looks for pieces. nfc: nothing a reader sees, only "
+        "composition and white space. The others are SentencePiece's: all but identity replace compatibility "
+        "characters (full-width punctuation, superscripts, ligatures), nmt_ also zero-width joiners, _cf also folds "
+        "case, and no translation can hold what they replace. A given model keeps its own rule.",
+    )
     num_threads: int = Field(
-        4, ge=1, le=64, description="Threads of the training; another number may change the model."
+        4, ge=1, le=64, description="Threads of the training. Another number may change the model."
     )
 
 
@@ -203,16 +227,16 @@ class Shards(Section):
 class Spec(Section):
     """A corpus to prepare.
 
-    Relative paths are relative to the folder of the specification; for a corpus known by name, to the current folder.
-    In paths, ~ and $NAME are replaced as in a shell.
+    Relative paths start from the folder of the specification. For a corpus known by name they start from the current
+    folder. In paths, ~ and $NAME are replaced as in a shell.
     """
 
     output: FileName = Field(description="Folder to write.")
-    pivot: str | None = Field(None, description="Language that all pairs share, e.g. eng; null: none.")
+    pivot: str | None = Field(None, description="Language that all pairs share, e.g. eng. null: none.")
     seed: int = Field(1, ge=0, lt=2**63, description="Seed of the held-out draw and of the SentencePiece sample.")
-    pairs: list[PairSpec] = Field([], description="The language pairs; with pair_list, besides those of the list.")
-    pair_list: PairList | None = Field(None, description="A corpus that is known by name; null: none.")
-    left_out: list[str] = Field([], description="Filled in for pair_list: what of it is not prepared, and why.")
+    pairs: list[PairSpec] = Field([], description="The language pairs, in addition to those of pair_list.")
+    pair_list: PairList | None = Field(None, description="A corpus that is known by name. null: none.")
+    left_out: list[str] = Field([], description="Not yours to set: what of pair_list is left out, and why.")
     held_out: HeldOut = HeldOut.model_validate({})
     clean: Clean = Clean.model_validate({})
     sentencepiece: SentencePieceSpec = SentencePieceSpec.model_validate({})
@@ -225,11 +249,11 @@ class Spec(Section):
         if self.pairs and not any(pair.train for pair in self.pairs) and self.pair_list is None:
             raise ValueError("no pair has training text; give at least one 'train'")
         seen: dict[frozenset[str], str] = {}
-        for pair in self.pairs:
+        for number, pair in enumerate(self.pairs):
             if pair.train and self.pivot is not None and self.pivot not in pair.languages:
                 raise ValueError(f"pair {pair.pair} lacks the pivot {self.pivot}; add it to the pair or remove 'pivot'")
             other = seen.setdefault(frozenset(pair.languages), pair.pair)
-            if other != pair.pair or sum(p.pair == pair.pair for p in self.pairs) > 1:
+            if len(seen) <= number:
                 raise ValueError(f"pair {pair.pair} is given twice (also as {other}); list its sources under one entry")
         return self
 

@@ -14,6 +14,7 @@ from data_prep.cleaning.examples import Examples, Ranked
 from data_prep.cleaning.spool import Spool
 from data_prep.stages.collector import collector_paused
 from data_prep.stages.pieces import Pieces, fingerprint
+from data_prep.vocabulary.round_trip import compare
 from smoe_ds.data.ragged import Ragged
 from smoe_ds.data.shards import token_dtype
 from smoe_ds.data.tokenizer import Tokenizer
@@ -30,6 +31,7 @@ class Encoding:
         spool: the text.
         piece: number of its piece.
         masks: by split, which of the piece's lines it takes, bool [n].
+        compared: lines of which is looked at whether they come back from their ids, bool [n].
         max_pieces: most SentencePiece pieces on either side.
         model: the vocabulary's file.
         made_from: fingerprint of all this.
@@ -39,6 +41,7 @@ class Encoding:
     spool: Spool
     piece: int
     masks: Mapping[str, np.ndarray]
+    compared: np.ndarray
     max_pieces: int
     model: Path
     made_from: str
@@ -49,16 +52,19 @@ class Encoding:
         spool: Spool,
         piece: int,
         masks: Mapping[str, np.ndarray],
+        compared: np.ndarray,
         max_pieces: int,
         model: Path,
         model_sha256: str,
         text_made_from: str,
     ) -> Encoding:
         """The piece, with its fingerprint; ``text_made_from`` is that of the text."""
-        lines = {split: hashlib.sha256(mask.tobytes()).hexdigest() for split, mask in masks.items()}
+        marked = {**masks, "compared": compared}
+        lines = {name: hashlib.sha256(mask.tobytes()).hexdigest() for name, mask in marked.items()}
         pair = "-".join(spool.languages)
         made_from = fingerprint(pair, spool.split, piece, lines, max_pieces, model_sha256, text_made_from)
-        return cls(f"ids/{pair}.{spool.split}/{piece:05d}", spool, piece, masks, max_pieces, model, made_from)
+        name = f"ids/{pair}.{spool.split}/{piece:05d}"
+        return cls(name, spool, piece, masks, compared, max_pieces, model, made_from)
 
 
 def ids_place(name: str, split: str, side: int, kind: str) -> str:
@@ -76,8 +82,8 @@ def encode_piece(pieces: Pieces, encoding: Encoding, num_threads: int) -> dict[s
         num_threads: threads that encode; the result does not depend on them.
 
     Returns:
-        by split ``lengths`` [sentences, tokens of the first side, of the second], ``too_many_pieces`` and
-        ``examples`` of them.
+        by split ``lengths`` [sentences, tokens of the first side, of the second], ``too_many_pieces``,
+        ``examples`` of them, and ``round_trip``, what `compare` found.
     """
     done: dict[str, Any] | None = pieces.find(encoding.name, encoding.made_from)
     if done is not None:
@@ -104,6 +110,7 @@ def encode_piece(pieces: Pieces, encoding: Encoding, num_threads: int) -> dict[s
             "lengths": [len(sides[0]), *(len(ids.values) for ids in sides)],
             "too_many_pieces": int(wanted.sum() - kept.sum()),
             "examples": _examples(texts, wanted & ~fits),
+            "round_trip": _round_trip(tokenizer, encoding, texts, rows, kept),
         }
     pieces.commit_data(encoding.name, encoding.made_from, contents, result)
     return result
@@ -114,6 +121,15 @@ def _examples(texts: Sequence[Sequence[bytes]], dropped: np.ndarray) -> Ranked:
     for row in np.flatnonzero(dropped).tolist():
         examples.add("too_many_pieces", texts[0][row], texts[1][row])
     return examples.ranked()
+
+
+def _round_trip(
+    tokenizer: Tokenizer, encoding: Encoding, texts: Sequence[Sequence[bytes]], rows: Sequence[Ragged], kept: np.ndarray
+) -> dict[str, Any]:
+    every = np.logical_or.reduce(list(encoding.masks.values()))
+    chosen = np.flatnonzero(kept & encoding.compared[every])
+    lines = [[side[row] for row in chosen.tolist()] for side in texts]
+    return compare(tokenizer, encoding.spool.languages, lines, [side.take(chosen) for side in rows])
 
 
 def _tokenizer(model: Path) -> Tokenizer:

@@ -26,7 +26,7 @@ from typing import Any
 from smoe_ds.data.shards import sha256_of
 from smoe_ds.errors import DataError
 
-PREPARATION_VERSION = 3
+PREPARATION_VERSION = 4
 """Raised when the same specification and text would give another corpus, so that old results are not reused."""
 
 Entry = dict[str, Any]
@@ -53,7 +53,7 @@ def needing(path: Path, size: int) -> Iterator[None]:
             raise
         raise DataError(
             f"{path}: {error.strerror}: it needs {size:,} bytes, {_free(path):,} are free; make room and run the same "
-            "command again: it goes on from what is finished"
+            "command again: it continues from what is finished"
         ) from error
 
 

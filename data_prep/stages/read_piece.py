@@ -16,10 +16,10 @@ import numpy as np
 from data_prep.cleaning.clean import Cleaner
 from data_prep.cleaning.spool import Spool, place_of
 from data_prep.cleaning.swapped import Sides, compare_sides
-from data_prep.readers import read_source, source_files
 from data_prep.readers.block import Block, equal_blocks
 from data_prep.readers.notes import Notes
-from data_prep.spec.sections import PairSpec, Source, Spec
+from data_prep.readers.source import Reading, Source, read_source
+from data_prep.spec.sections import PairSpec, Spec
 from data_prep.stages.collector import collector_paused
 from data_prep.stages.pieces import Pieces, fingerprint
 from smoe_ds.errors import DataError
@@ -79,7 +79,7 @@ class Text:
 
 def text_files(pair: PairSpec, split: str) -> list[str]:
     """The files of a text, as the specification writes them."""
-    return [name for source in getattr(pair, split) or [] for name in source_files(source)]
+    return [name for source in getattr(pair, split) or [] for name in source.files()]
 
 
 @collector_paused()
@@ -128,10 +128,10 @@ def try_to_read(pieces: Pieces, text: Text) -> dict[str, Any]:
 def _blocks(text: Text, notes: Notes) -> Iterator[Block]:
     sources: list[Source] = getattr(text.pair, text.split)
     refuse = text.spec.clean.invalid_utf8 == "refuse"
+    reading = Reading(text.pair.languages, text.spec.key_language(text.pair), notes, refuse)
     for source in sources:
-        key_language = text.spec.key_language(text.pair)
         try:
-            yield from read_source(source, text.pair, key_language, text.base, notes, refuse_invalid=refuse)
+            yield from read_source(source, text.base, reading)
         except DataError as error:
             raise TextError(f"{text.pair.pair} {text.split}: {error}") from error
 

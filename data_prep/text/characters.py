@@ -12,7 +12,8 @@ from functools import lru_cache
 import numpy as np
 
 from data_prep.languages.scripts import NUM_SCRIPTS, script_of
-from data_prep.text.normalise import REMOVED, VISIBLE, key_character
+from data_prep.text.sentence_key import key_character
+from smoe_ds.data.tidy import REMOVED, VISIBLE
 
 LETTER, UNTIDY, SEEN, COMPLEX, MARK, DIGIT, FOREIGN = 1, 2, 4, 8, 16, 32, 64
 """Flags: a letter; white space other than a blank, or removed by `tidy`; visible; not folded on its own; combining

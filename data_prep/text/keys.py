@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from data_prep.text.code_points import CodePoints
-from data_prep.text.normalise import key, near_key
+from data_prep.text.sentence_key import key, near_key
 
 _ENCODING = {2: "utf-16-le", 4: "utf-32-le"}
 _BLAKE2B = hashlib.blake2b(digest_size=8)

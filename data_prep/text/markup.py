@@ -5,9 +5,10 @@ A string that still holds markup afterwards becomes ``""``: half-cleaned text te
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Callable
+
+from data_prep.text.entities import unescape_once
 
 # Tags of HTML, MediaWiki and Pango; others, as in "Usage: apt <command>", are text.
 _TAG_NAMES = (
@@ -104,7 +105,7 @@ def strip_bar_context(source: str, target: str) -> str:
 def _plain(text: str) -> str:
     """Tags, entities, invisible and control characters out; white space of every kind to single spaces."""
     text = _TAG.sub(lambda tag: " " if re.match(r"</?(?:br|p|li|div|td|tr|hr)\b", tag[0], re.IGNORECASE) else "", text)
-    text = html.unescape(text)
+    text = unescape_once(text.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
     text = _INVISIBLE.sub("", text)
     text = _CONTROL.sub(" ", text)
     return " ".join(text.split())

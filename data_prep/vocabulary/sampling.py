@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from data_prep.held_out.selection import lowest, seeded_ranks
+from smoe_ds.data.mixture import temperature_weights
 
 
 def language_quotas(sentences: Mapping[str, int], temperature: float, sample: int) -> dict[str, int]:
@@ -14,13 +15,14 @@ def language_quotas(sentences: Mapping[str, int], temperature: float, sample: in
 
     Args:
         sentences: distinct sentences per language.
-        temperature: T; the share of a language is proportional to ``sentences^(1/T)``.
+        temperature: T, see `temperature_weights`.
         sample: size of the whole sample, in sentences; at most the total is used.
 
     Returns:
         sentences per language, at least 1 where there are any.
     """
-    weights = {language: count ** (1 / temperature) for language, count in sentences.items() if count}
+    present = {language: count for language, count in sentences.items() if count}
+    weights = dict(zip(present, map(float, temperature_weights([*present.values()], temperature)), strict=True))
     size = min(sample, sum(sentences.values()))
     total = sum(weights.values())
     return {language: max(1, round(size * weights.get(language, 0) / total)) if count else 0

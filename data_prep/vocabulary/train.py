@@ -13,6 +13,7 @@ import numpy as np
 from data_prep.cleaning.hash_sets import distinct
 from data_prep.held_out.splits import Part, Parts
 from data_prep.spec.sections import Spec
+from data_prep.vocabulary.normalization import completed, training_options
 from data_prep.vocabulary.sampling import language_quotas, repetitions
 from smoe_ds.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Tokenizer, language_token
 from smoe_ds.errors import DataError
@@ -104,7 +105,7 @@ def _train(spec: Spec, sample: Iterator[str]) -> bytes:
             hard_vocab_limit=not settings.allow_smaller,
             character_coverage=settings.character_coverage,
             byte_fallback=True,
-            normalization_rule_name="nmt_nfkc",
+            **training_options(settings.normalization),
             pad_id=PAD_ID,
             bos_id=BOS_ID,
             eos_id=EOS_ID,
@@ -121,13 +122,13 @@ def _train(spec: Spec, sample: Iterator[str]) -> bytes:
         )
     except (RuntimeError, OSError) as error:
         raise DataError(_explain(str(error), settings.vocab_size)) from error
-    return model.getvalue()
+    return completed(model.getvalue(), settings.normalization)
 
 
 def _explain(message: str, vocab_size: int) -> str:
     if match := _TOO_HIGH.search(message):
         return (
-            f"sentencepiece.vocab_size: {vocab_size} is more than this text holds, which is {match[1]}; "
+            f"sentencepiece.vocab_size: {vocab_size} is more than this text has, which is {match[1]}; "
             f"set it to {match[1]} or less, or set sentencepiece.allow_smaller to true, or add text"
         )
     if _TOO_SMALL.search(message):

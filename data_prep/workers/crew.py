@@ -181,8 +181,8 @@ class Crew(Executor):
             return
         task.future.set_exception(
             DataError(
-                f"{task.deaths} workers died at the same piece (killed, perhaps because memory ran out); finished "
-                "pieces are kept; run the same command again, with fewer --workers if memory is short"
+                f"{task.deaths} workers died while they worked on the same piece (killed, perhaps because memory ran "
+                "out); finished pieces are kept; run the same command again, with fewer --workers if memory is short"
             )
         )
 

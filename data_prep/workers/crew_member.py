@@ -68,15 +68,15 @@ def share(
             until = time.monotonic() + _REACH_DEADLINE
         elif time.monotonic() > until:
             raise LaunchError(
-                f"{output}: {holder} leads, but cannot be reached by what {folder / 'meeting'} says "
-                f"({f'{meeting.hosts}, port {meeting.port}' if meeting else 'nothing'}); the hosts need a folder in "
-                "common, and a network without a firewall between them"
+                f"{output}: {holder} leads, but cannot be reached with what {folder / 'meeting'} says "
+                f"({f'{meeting.hosts}, port {meeting.port}' if meeting else 'nothing'}); all hosts must see this "
+                "folder, with no firewall between them"
             )
         time.sleep(_PAUSE)
 
 
 def _no_locks(output: Path) -> None:
-    raise LaunchError(f"{output}: this file system keeps no locks, so nobody can tell who leads; start one process")
+    raise LaunchError(f"{output}: this file system has no locks, so nobody can tell who leads; start one process only")
 
 
 def _lead(crew: Crew, number: int, lead: Callable[[Workers], int]) -> int:

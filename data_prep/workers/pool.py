@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from smoe_ds.errors import DataError, LaunchError
+from smoe_ds.launch_variables import is_slurm_step
+from smoe_ds.text_line import first_line
 
 _POLL = 0.2  # seconds
 DEADLINE = 1800.0  # seconds in which some rank must have finished something; a piece takes seconds, a text minutes
-_FIRST_SPECIAL_STEP = 0xFFFFFFF0  # SLURM's numbers for the batch script, the interactive shell and the like
 
 
 class NoAnswerError(DataError):
@@ -68,8 +69,8 @@ class Workers:
                 last = time.monotonic()
             elif time.monotonic() - last > self._deadline:
                 raise NoAnswerError(
-                    f"no process has finished anything for {self._deadline:.0f} s; {len(self._tasks)} pieces are out, "
-                    f"the oldest: {_in_words(next(iter(self._tasks.values())))}; is one of them dead?"
+                    f"no process has finished anything for {self._deadline:.0f} s; {len(self._tasks)} pieces are in "
+                    f"work, the oldest: {_in_words(next(iter(self._tasks.values())))}; is one of them dead?"
                 )
             for future in done:
                 key = self._tasks.pop(future)
@@ -85,7 +86,7 @@ def _named(key: Any) -> Iterator[None]:
         yield
     except BrokenProcessPool as error:
         raise DataError(
-            f"a worker process died (killed, perhaps because memory ran out), at the latest during: {_in_words(key)}; "
+            f"a worker process died (killed, perhaps because memory ran out), probably during: {_in_words(key)}; "
             "finished pieces are kept; run the same command again, with fewer --workers if memory is short"
         ) from error
 
@@ -157,7 +158,7 @@ def processes_started(environ: Mapping[str, str] = os.environ) -> tuple[int, str
         number (1: no launcher), and the variable with its value.
     """
     names = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "WORLD_SIZE"]
-    if int(environ.get("SLURM_STEP_ID", _FIRST_SPECIAL_STEP)) < _FIRST_SPECIAL_STEP and "SLURM_PROCID" in environ:
+    if is_slurm_step(environ):
         names += ["SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"]
     name = next((name for name in names if environ.get(name, "1") != "1"), "")
     return (int(environ[name]), f"{name}={environ[name]}") if name else (1, "")
@@ -203,11 +204,11 @@ def _world(number: int, evidence: str) -> Any:
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # RuntimeError: mpi4py is there, but no MPI library
-        reason = str(error).splitlines()[0]
+        reason = first_line(str(error))
         raise LaunchError(f"{evidence}: {number} processes, but mpi4py cannot be used ({reason}); {remedy}") from error
     if MPI.COMM_WORLD.Get_size() != number:
         raise LaunchError(
-            f"{evidence}: {number} processes, but mpi4py ({MPI.Get_library_version().splitlines()[0].strip()}) sees "
+            f"{evidence}: {number} processes, but mpi4py ({first_line(MPI.Get_library_version())}) sees "
             f"{MPI.COMM_WORLD.Get_size()}: each would do the whole work; {remedy}"
         )
     return MPI.COMM_WORLD

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from smoe_ds.analysis.expert_use import ExpertUse, count_choices
+from smoe_ds.config.moe import MoeConfig
 from smoe_ds.data.corpus import Corpus
 from smoe_ds.data.validation_batches import ValidationBatches
 from smoe_ds.decode.translator import Translator
 from smoe_ds.errors import ConfigError, DataError
 from smoe_ds.moe.placement import Placement
+from smoe_ds.weights.pruned import placement_of
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,73 @@ class KeepRule:
 
     number: int | None = None
     share: float | None = None
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """Which experts go, and from what that was decided.
+
+    Attributes:
+        rule: what is kept.
+        directions: those the model is to serve.
+        split: held-out text whose choices were counted.
+        corpus: fingerprint of the corpus with that text.
+        use: choices by direction and block.
+        removed: logical numbers of the experts that go, by block name.
+        num_experts: experts of a whole block.
+        too_long: sentence pairs by direction that were left out of the count as too long; none: no entry.
+    """
+
+    rule: KeepRule
+    directions: tuple[str, ...]
+    split: str
+    corpus: str
+    use: Mapping[str, Mapping[str, ExpertUse]]
+    removed: Mapping[str, Sequence[int]]
+    num_experts: int
+    too_long: Mapping[str, int]
+
+    def as_json(self) -> dict[str, Any]:
+        """As an export keeps it, beside the removed experts."""
+        return {
+            "rule": asdict(self.rule),
+            "directions": list(self.directions),
+            "split": self.split,
+            "corpus": self.corpus,
+            "too_long": dict(self.too_long),
+            "use": use_as_json(self.use),
+        }
+
+
+def choose_experts(
+    translator: Translator, corpus: Corpus, split: str, directions: Sequence[str], moe: MoeConfig, rule: KeepRule
+) -> Pruning:
+    """Counts choices, and decides by them which experts go.
+
+    Args:
+        translator: the whole model.
+        corpus: with the text to count on.
+        split: of it.
+        directions: those the model is to serve.
+        moe: settings of its blocks.
+        rule: what is kept.
+
+    Raises:
+        ConfigError: the rule asks for a number of experts that cannot be.
+        DataError: the corpus has another vocabulary or no sentence of a direction.
+    """
+    batches, placement = held_out_batches(translator, corpus, split, directions), placement_of(moe)
+    use = measure_use(translator, batches)
+    return Pruning(
+        rule=rule,
+        directions=tuple(directions),
+        split=split,
+        corpus=corpus.fingerprint,
+        use=use,
+        removed=experts_to_remove(use, placement, moe.top_k, rule),
+        num_experts=placement.num_experts,
+        too_long={direction: one.skipped for direction, one in batches.items() if one.skipped},
+    )
 
 
 def fewest_kept(placement: Placement, top_k: int) -> list[int]:
@@ -65,10 +134,15 @@ def experts_to_keep(score_E: Tensor, placement: Placement, top_k: int, rule: Kee
     return sorted(kept)
 
 
-def measure_use(
+def measure_use(translator: Translator, batches: Mapping[str, ValidationBatches]) -> dict[str, dict[str, ExpertUse]]:
+    """Choices per direction and block over all sentences, the references given."""
+    return {name: count_choices(translator.model, one, translator.device) for name, one in batches.items()}
+
+
+def held_out_batches(
     translator: Translator, corpus: Corpus, split: str, directions: Sequence[str]
-) -> dict[str, dict[str, ExpertUse]]:
-    """Choices per direction and block over all sentences of a split, the references given.
+) -> dict[str, ValidationBatches]:
+    """All sentence pairs of a split by direction, but for those that are too long.
 
     Raises:
         DataError: the corpus has another vocabulary or no sentence of a direction.
@@ -79,9 +153,8 @@ def measure_use(
             "trained on with --data"
         )
     language_ids = {name: translator.tokenizer.language_id(name) for name in translator.tokenizer.languages}
-    use = {}
-    for direction in directions:
-        batches = ValidationBatches(
+    return {
+        direction: ValidationBatches(
             corpus.sentences(split, direction),
             language_ids,
             translator.data,
@@ -89,8 +162,8 @@ def measure_use(
             rank=0,
             world_size=1,
         )
-        use[direction] = count_choices(translator.model, batches, translator.device)
-    return use
+        for direction in directions
+    }
 
 
 def experts_to_remove(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from smoe_ds.checkpoints.commit import write_text_durably
 from smoe_ds.checkpoints.part_file import FileEntry
 from smoe_ds.data.shards import sha256_of
 from smoe_ds.errors import CheckpointError
+from smoe_ds.run_names import CHECKPOINTS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,6 +31,8 @@ VERSION = 1
 MANIFEST = "manifest.json"
 STATE = "state.json"
 LATEST, BEST = "latest", "best"
+LEFTOVERS = ("step_*", LATEST, BEST)
+"""Patterns of what a killed save can have left half-done, see `smoe_ds.checkpoints.commit.remove_leftovers`."""
 MASTER = "master"
 """Kind of tensor: the fp32 weight."""
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -60,6 +63,11 @@ def part_name(kind: str, rank: int) -> str:
 
 def is_checkpoint_name(name: str) -> bool:
     return _FOLDER.fullmatch(name) is not None
+
+
+def is_plain_name(name: object) -> bool:
+    """Whether it names a file without a folder."""
+    return isinstance(name, str) and _PLAIN_NAME.fullmatch(name) is not None
 
 
 def step_of(folder: Path) -> int:
@@ -97,16 +105,14 @@ def read_manifest(folder: Path) -> Manifest:
         files = tuple(FileEntry(**entry) for entry in content["files"])
         found = (content["format"], content["version"], content["step"])
     except FileNotFoundError:
-        raise CheckpointError(f"{folder}: {MANIFEST} is missing; this is no finished checkpoint") from None
+        raise CheckpointError(f"{folder}: {MANIFEST} is missing; this checkpoint was never finished") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(
             f"{path}: cannot be read ({type(error).__name__}: {error}); the file is damaged"
         ) from error
     if not as_written or digest != _digest(content):
         raise CheckpointError(f"{path}: its content does not match its digest; the file is damaged")
-    if elsewhere := [
-        entry.name for entry in files if not (isinstance(entry.name, str) and _PLAIN_NAME.fullmatch(entry.name))
-    ]:
+    if elsewhere := [entry.name for entry in files if not is_plain_name(entry.name)]:
         raise CheckpointError(f"{path}: names a file outside of the folder ({elsewhere[0]}); it is not ours")
     expected = (FORMAT, VERSION, step_of(folder))
     if found != expected:
@@ -167,10 +173,10 @@ def resolve_checkpoint(path: Path, which: str | int = BEST) -> Path:
     """
     if _FOLDER.fullmatch(path.name) and path.is_dir():
         return path
-    root = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+    root = path / CHECKPOINTS if (path / CHECKPOINTS).is_dir() else path
     folders = step_folders(root)
     if not folders:
-        raise CheckpointError(f"{path}: holds no checkpoint; expected folders named like {folder_name(100)}")
+        raise CheckpointError(f"{path}: has no checkpoint; expected folders named like {folder_name(100)}")
     name: str | None
     if isinstance(which, int):
         name = folder_name(which)
@@ -197,6 +203,17 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         verify_file(folder, entry)
         weights.update(load_file(folder / entry.name))
     return weights
+
+
+def write_state(folder: Path, content: Mapping[str, Any]) -> FileEntry:
+    """Writes ``state.json``: the step, what the trainer keeps or where the weights come from, versions.
+
+    Raises:
+        TypeError: there is something that JSON cannot carry.
+    """
+    text = json.dumps(content, indent=1) + "\n"
+    write_text_durably(folder / STATE, text)
+    return FileEntry(STATE, len(text.encode()), hashlib.sha256(text.encode()).hexdigest())
 
 
 def read_state(folder: Path) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from smoe_ds.checkpoints import format as fmt
 from smoe_ds.checkpoints.part_reader import PartReader
 from smoe_ds.errors import CheckpointError
+from smoe_ds.run_names import CHECKPOINTS
 
 _THREADS = min(8, os.cpu_count() or 1)
 
@@ -26,6 +26,8 @@ class Summary:
         written: when it was committed, seconds since 1970.
         state: ``state.json``; empty if it cannot be read.
         problems: what is wrong, a file each.
+        hashed: whether every byte was read to find that out, not only sizes.
+        marks: which of the run's pointers name it: ``best``, ``latest``.
     """
 
     folder: Path
@@ -33,6 +35,13 @@ class Summary:
     written: float
     state: dict[str, Any]
     problems: tuple[str, ...]
+    hashed: bool = False
+    marks: tuple[str, ...] = ()
+
+    @property
+    def step(self) -> int:
+        """Updates of the model."""
+        return fmt.step_of(self.folder)
 
     @property
     def nll(self) -> float | None:
@@ -49,25 +58,27 @@ def checkpoint_folders(path: Path) -> list[Path]:
     """
     if fmt.is_checkpoint_name(path.name) and path.is_dir():
         return [path]
-    found = fmt.step_folders(path / "checkpoints") or fmt.step_folders(path)
+    found = fmt.step_folders(path / CHECKPOINTS) or fmt.step_folders(path)
     if not found:
-        raise CheckpointError(f"{path}: holds no checkpoint; expected folders named like {fmt.folder_name(100)}")
+        raise CheckpointError(f"{path}: has no checkpoint; expected folders named like {fmt.folder_name(100)}")
     return found
 
 
 def summarize(folder: Path, *, hashes: bool) -> Summary:
     """A checkpoint's summary; sizes are compared always, contents where `hashes` is set."""
     found = tuple(problems(folder) if hashes else size_problems(folder))
+    marks = tuple(which for which in (fmt.BEST, fmt.LATEST) if fmt.read_pointer(folder.parent, which) == folder.name)
     try:
         manifest = fmt.read_manifest(folder)
         written = (folder / fmt.MANIFEST).stat().st_mtime
     except (CheckpointError, OSError):
-        return Summary(folder, 0, folder.stat().st_mtime, {}, found)
+        return Summary(folder, 0, folder.stat().st_mtime, {}, found, hashes, marks)
     try:
         state = fmt.read_state(folder) if any(entry.name == fmt.STATE for entry in manifest.files) else {}
     except CheckpointError:
         state = {}
-    return Summary(folder, sum(entry.bytes for entry in manifest.files), written, state, found)
+    size = sum(entry.bytes for entry in manifest.files)
+    return Summary(folder, size, written, state, found, hashes, marks)
 
 
 def size_problems(folder: Path) -> list[str]:
@@ -98,6 +109,26 @@ def problems(folder: Path) -> list[str]:
     return []
 
 
+@dataclass(frozen=True)
+class Verification:
+    """What reading a whole checkpoint showed.
+
+    Attributes:
+        folder: where it lies.
+        problems: what is wrong, a file each.
+        strangers: names of files that its manifest does not list; nothing reads them.
+    """
+
+    folder: Path
+    problems: tuple[str, ...]
+    strangers: tuple[str, ...]
+
+
+def verify(folder: Path) -> Verification:
+    """Reads every byte of a checkpoint."""
+    return Verification(folder, tuple(problems(folder)), tuple(strangers(folder)))
+
+
 def strangers(folder: Path) -> list[str]:
     """Names of files in a checkpoint's folder that its manifest does not list; nothing reads them."""
     try:
@@ -105,39 +136,6 @@ def strangers(folder: Path) -> list[str]:
     except CheckpointError:
         return []
     return sorted(path.name for path in folder.iterdir() if path.name not in known)
-
-
-def superfluous(
-    folders: Collection[Path], keep_last: int, best: str | None
-) -> tuple[list[Path], dict[Path, list[str]]]:
-    """Which checkpoints of a folder are not needed.
-
-    Args:
-        folders: all of them, newest first.
-        keep_last: how many of the newest whole ones are kept.
-        best: folder name of one that is kept besides, if it is whole.
-
-    Returns:
-        The folders that can go, and what is wrong with those found damaged on the way. Nothing can go if none is whole.
-    """
-    kept: list[Path] = []
-    damaged: dict[Path, list[str]] = {}
-    for folder in folders:
-        if len(kept) < keep_last or folder.name == best:
-            if wrong := problems(folder):
-                damaged[folder] = wrong
-            else:
-                kept.append(folder)
-    return ([folder for folder in folders if folder not in kept] if kept else []), damaged
-
-
-def differences(one: Any, other: Any, at: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Keys (joined with dots) under which two JSON values differ, with both values; None where there is none."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        for key in sorted(one.keys() | other.keys()):
-            yield from differences(one.get(key), other.get(key), f"{at}.{key}" if at else str(key))
-    elif one != other:
-        yield at, one, other
 
 
 def _message(check: Any, folder: Path, entry: Any) -> str | None:

@@ -67,7 +67,9 @@ def _open(path: Path) -> Any:
     try:
         return safe_open(path, framework="pt")
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: is no safetensors file ({error}); the file is damaged or not ours") from error
+        raise CheckpointError(
+            f"{path}: is not a safetensors file ({error}); the file is damaged or not ours"
+        ) from error
 
 
 def _steps(path: Path, part: Any) -> dict[str, int]:

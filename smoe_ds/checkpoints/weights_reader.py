@@ -39,7 +39,7 @@ class WeightsReader:
             try:
                 part = safe_open(folder / entry.name, framework="pt")
             except (OSError, SafetensorError) as error:
-                raise CheckpointError(f"{folder / entry.name}: is no safetensors file ({error})") from error
+                raise CheckpointError(f"{folder / entry.name}: is not a safetensors file ({error})") from error
             for name in part.keys():  # noqa: SIM118 - not a mapping
                 self._parts[name] = part
                 self.shapes[name] = tuple(part.get_slice(name).get_shape())

@@ -1,9 +1,13 @@
-"""Arguments that several commands take, and what their values may be."""
+"""Arguments that several commands take."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+
+from smoe_ds.cli.values import checkpoint_name, positive
+
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
@@ -12,12 +16,12 @@ def add_run_arguments(parser: argparse.ArgumentParser, *, optional: bool = False
         "run_file",
         metavar="RUN.json",
         nargs="?" if optional else None,
-        help="run file, e.g. ds_configs/quickstart.json",
+        help="run file, for example ds_configs/quickstart.json",
     )
     add_overrides(
         parser,
-        "override one key, e.g. smoe.moe.strata=[4,12]; extends=engine/cpu_fp32.json swaps the engine "
-        "(relative to RUN.json); may be repeated",
+        "change one key of the run, for example smoe.moe.strata=[4,12]; extends=engine/cpu_fp32.json swaps the engine "
+        "(the path is relative to RUN.json); may be repeated",
     )
 
 
@@ -26,36 +30,46 @@ def add_overrides(parser: argparse.ArgumentParser, text: str) -> None:
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help=text)
 
 
+def add_local_rank(parser: argparse.ArgumentParser) -> None:
+    """Takes the ``--local_rank`` that the deepspeed launcher adds to every process; the environment says the same."""
+    parser.add_argument("--local_rank", type=int, default=None, help=argparse.SUPPRESS)
+
+
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what names a trained model and how it decodes."""
     parser.add_argument(
         "run_dir",
         type=Path,
         metavar="RUN",
-        help="run folder, a checkpoint RUN/checkpoints/step_N, or what smoe-ds export wrote",
+        help="run folder, a checkpoint in it (RUN/checkpoints/step_N), or an exported model",
     )
     add_checkpoint(parser)
-    parser.add_argument("--beam", type=positive, metavar="N", help="hypotheses kept per sentence")
-    parser.add_argument("--length-penalty", type=float, metavar="A", help="score = log-probability / length^A")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
-    parser.add_argument("--device", choices=["cpu", "cuda"], help="default: the GPU if there is one")
-    add_overrides(parser, "override one key of the run, e.g. smoe.decode.max_tokens=2048; may be repeated")
+    parser.add_argument(
+        "--beam",
+        type=positive,
+        metavar="N",
+        help="beam size: hypotheses kept per sentence (default: smoe.decode.beam_size of the run)",
+    )
+    parser.add_argument(
+        "--length-penalty",
+        type=float,
+        metavar="A",
+        help="score hypotheses by log-probability / length^A (default: smoe.decode.length_penalty of the run)",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default="float32",
+        help="number format to compute in (default: float32); in bfloat16 and float16 a translation can depend on "
+        "which other sentences are in its batch (--chunk, smoe.decode.max_tokens), since other sizes round differently",
+    )
+    add_device(parser, "where to compute")
+    add_overrides(parser, "change one key of the run, for example smoe.decode.max_tokens=2048; may be repeated")
 
 
-def positive(text: str) -> int:
-    """A whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected a whole number, 1 or more")
-    return int(text)
-
-
-def checkpoint_name(text: str) -> str | int:
-    """``best``, ``last`` or a step."""
-    if text.isdecimal():
-        return int(text)
-    if text not in ("best", "last"):
-        raise argparse.ArgumentTypeError(f"{text}: expected best, last or the number of a step")
-    return text
+def add_device(parser: argparse.ArgumentParser | argparse._ArgumentGroup, what: str) -> None:
+    """Adds ``--device``."""
+    parser.add_argument("--device", choices=["cpu", "cuda"], help=f"{what} (default: cuda if there is a GPU, else cpu)")
 
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
@@ -65,5 +79,23 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
         type=checkpoint_name,
         default="best",
         metavar="WHICH",
-        help="best (by validation loss, default), last, or a step",
+        help="best (lowest validation loss), last, or the number of a step (default: best)",
     )
+
+
+def add_output_run(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--output`` of commands that write a run folder of weights."""
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="new run folder with one checkpoint, which holds only weights; use it with translate, evaluate or export, "
+        "or smoe.train.init_from",
+    )
+
+
+def add_directions(parser: argparse.ArgumentParser | argparse._ArgumentGroup, text: str) -> None:
+    """Adds ``--directions`` with its help text, and ``--data``: the corpus that has them."""
+    parser.add_argument("--directions", metavar="A-B,...", help=text)
+    parser.add_argument("--data", type=Path, metavar="DIR", help="prepared corpus (default: smoe.data.path of the run)")

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import time
-from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from smoe_ds.cli.arguments import positive
-
-if TYPE_CHECKING:
-    from smoe_ds.checkpoints.inspection import Summary
+from smoe_ds.cli.values import positive
 
 HELP = "list, verify, compare and remove checkpoints"
 _WHERE = "run folder, its folder of checkpoints, or one checkpoint"
@@ -23,22 +17,25 @@ _WHERE = "run folder, its folder of checkpoints, or one checkpoint"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's own commands."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=type(parser))
-    ls = _action(
-        actions, "ls", "list checkpoints: step, size, time, topology, validation loss, whether files are whole"
-    )
+    ls = _action(actions, "ls", "list checkpoints with their step, size, time, ranks, validation loss and state")
     ls.add_argument("folder", type=Path, metavar="DIR", help=_WHERE)
-    ls.add_argument("--verify", action="store_true", help="read every byte; without it only sizes are compared")
-    verify = _action(actions, "verify", "compare every byte of every file with the manifest; exit code 2 for damage")
+    ls.add_argument("--verify", action="store_true", help="read every byte (default: compare only file sizes)")
+    verify = _action(
+        actions, "verify", "check every byte against the manifest; the exit code is 2 if anything is wrong"
+    )
     verify.add_argument("folder", type=Path, metavar="DIR", help=_WHERE)
-    diff = _action(actions, "diff", "show where two checkpoints differ; exit code 0 if nowhere, else 1")
+    diff = _action(actions, "diff", "show how two checkpoints differ; the exit code is 0 if they are equal, else 1")
     for name in ("A", "B"):
-        diff.add_argument(name.lower(), type=Path, metavar=name, help="a checkpoint RUN/checkpoints/step_N, or a run")
-    diff.add_argument("--all", action="store_true", help="every tensor that differs, not only the first twenty")
-    prune = _action(actions, "prune", "remove checkpoints that are not needed; shows what it would do unless --yes")
+        help_text = "a checkpoint RUN/checkpoints/step_N, or a run folder for its newest one"
+        diff.add_argument(name.lower(), type=Path, metavar=name, help=help_text)
+    diff.add_argument("--all", action="store_true", help="show every tensor that differs (default: the first 20)")
+    prune = _action(actions, "prune", "remove checkpoints you do not need; without --yes, only show what would go")
     prune.add_argument("folder", type=Path, metavar="DIR", help="run folder, or its folder of checkpoints")
-    prune.add_argument("--keep-last", type=positive, required=True, metavar="N", help="newest whole ones to keep")
-    prune.add_argument("--keep-best", action="store_true", help="keep the one of lowest validation loss besides")
-    prune.add_argument("--yes", action="store_true", help="remove them")
+    prune.add_argument(
+        "--keep-last", type=positive, required=True, metavar="N", help="keep the N newest checkpoints that are whole"
+    )
+    prune.add_argument("--keep-best", action="store_true", help="also keep the one with the lowest validation loss")
+    prune.add_argument("--yes", action="store_true", help="really remove them")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -54,149 +51,60 @@ def _action(actions: argparse._SubParsersAction[Any], name: str, text: str) -> a
 
 def _ls(args: argparse.Namespace) -> int:
     from smoe_ds.checkpoints.inspection import checkpoint_folders, summarize
+    from smoe_ds.report.checkpoints import list_table
 
-    folders = checkpoint_folders(args.folder)
-    rows = [_row(summarize(folder, hashes=args.verify), args.verify) for folder in folders]
-    print(_table(["step", "size", "written", "topology", "valid nll", "", "files"], rows))
+    summaries = [summarize(folder, hashes=args.verify) for folder in checkpoint_folders(args.folder)]
+    print(list_table(summaries).text(underlined=False))
     return 0
-
-
-def _row(summary: Summary, hashed: bool) -> list[str]:
-    from smoe_ds.checkpoints import format as fmt
-
-    root, name = summary.folder.parent, summary.folder.name
-    marks = [which for which in (fmt.BEST, fmt.LATEST) if fmt.read_pointer(root, which) == name]
-    return [
-        str(fmt.step_of(summary.folder)),
-        f"{summary.bytes / 2**20:.1f} MiB",
-        time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(summary.written)),
-        _topology(summary.state),
-        "-" if summary.nll is None else f"{summary.nll:.4f}",
-        ", ".join(marks),
-        "; ".join(summary.problems) or ("whole" if hashed else "sizes right"),
-    ]
-
-
-def _topology(state: dict[str, Any]) -> str:
-    topology = state.get("topology")
-    if not topology:
-        return "weights alone" if "origin" in state else "-"
-    parts = [f"{topology['world_size']} ranks", f"ep {topology['ep_size']}" if "ep_size" in topology else ""]
-    parts += [f"ZeRO {topology['zero_stage']}", topology["model_dtype"], "offload" if topology.get("offload") else ""]
-    return ", ".join(part for part in parts if part)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
-    right = {0, 1, 4}
-    lines = [
-        "  ".join(c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
-        for row in (head, *rows)
-    ]
-    return "\n".join(line.rstrip() for line in lines)
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from smoe_ds.checkpoints import format as fmt
-    from smoe_ds.checkpoints.inspection import checkpoint_folders, problems, strangers
+    from smoe_ds.checkpoints.inspection import checkpoint_folders, verify
     from smoe_ds.errors import CheckpointError
+    from smoe_ds.report.checkpoints import stranger_notes, verification_text
 
     wrong: list[str] = []
-    folders = checkpoint_folders(args.folder)
-    for folder in folders:
-        found = problems(folder)
-        wrong += found
-        print(f"{folder}: {f'damaged, {len(found)} files' if found else 'whole'}", flush=True)
-        for name in strangers(folder):
-            print(f"note: {folder / name}: is not in {fmt.MANIFEST}; nothing reads it", file=sys.stderr)
+    for folder in checkpoint_folders(args.folder):
+        found = verify(folder)
+        wrong += found.problems
+        print(verification_text(found), flush=True)
+        print("".join(f"{line}\n" for line in stranger_notes(found)), end="", file=sys.stderr)
     if wrong:
-        raise CheckpointError("\n".join([*wrong, "restore the files, or go on from a checkpoint that is whole"]))
+        raise CheckpointError("\n".join([*wrong, "restore these files, or continue from a checkpoint that is whole"]))
     return 0
 
 
-_SHOWN = 20
-
-
 def _diff(args: argparse.Namespace) -> int:
-    from smoe_ds.checkpoints import format as fmt
-    from smoe_ds.checkpoints.compare import compare
-    from smoe_ds.checkpoints.inspection import differences, problems
-    from smoe_ds.errors import CheckpointError
+    from smoe_ds.checkpoints.compare import compare_checkpoints
+    from smoe_ds.checkpoints.format import LATEST, resolve_checkpoint
+    from smoe_ds.report.checkpoints import comparison_text
 
-    one, other = (fmt.resolve_checkpoint(path, fmt.LATEST) for path in (args.a, args.b))
-    if damage := [*problems(one), *problems(other)]:
-        raise CheckpointError("\n".join(damage))
-    print(f"A {one}\nB {other}")
-    lines = [f"{key}: {_short(a)} | {_short(b)}" for key, a, b in differences(_described(one), _described(other))]
-    tensors = sorted(compare(one, other), key=lambda d: -(float("inf") if d.largest is None else d.largest))
-    shown = tensors if args.all else tensors[:_SHOWN]
-    lines += [f"{difference.key} {difference.name}: {difference.text}" for difference in shown]
-    if len(tensors) > len(shown):
-        lines.append(f"and {len(tensors) - len(shown)} more tensors; --all shows them")
-    print("\n".join(lines) or "no difference")
-    return 1 if lines else 0
-
-
-def _described(folder: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself, and the configuration of its run where that lies beside it."""
-    from smoe_ds.checkpoints import format as fmt
-
-    known = any(entry.name == fmt.STATE for entry in fmt.read_manifest(folder).files)
-    described: dict[str, Any] = {"state": fmt.read_state(folder) if known else {}}
-    config = folder.parent.parent / "config.json"
-    if config.is_file():
-        try:
-            described["config"] = json.loads(config.read_bytes())
-        except ValueError as error:
-            described["config"] = f"{config} cannot be read ({error})"
-    return described
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 100 else f"{text[:97]}..."
+    found = compare_checkpoints(*(resolve_checkpoint(path, LATEST) for path in (args.a, args.b)))
+    print(comparison_text(found, every=args.all))
+    return 0 if found.same else 1
 
 
 def _prune(args: argparse.Namespace) -> int:
-    from smoe_ds.checkpoints import format as fmt
-    from smoe_ds.checkpoints.commit import discard_folder
-    from smoe_ds.checkpoints.inspection import checkpoint_folders, superfluous
+    from smoe_ds.checkpoints.inspection import checkpoint_folders
+    from smoe_ds.checkpoints.retention import plan_retention, remove
     from smoe_ds.errors import CheckpointError
+    from smoe_ds.report.checkpoints import retention_lines
+    from smoe_ds.run.folder import RunFolder
     from smoe_ds.run.lock import locked
 
     folders = checkpoint_folders(args.folder)
     if folders[0] == args.folder:
         raise CheckpointError(f"{args.folder}: is one checkpoint; name the run folder, or its folder of checkpoints")
-    root = folders[0].parent
-    run_folder = root.parent
-    with locked(run_folder) if args.yes and (run_folder / "run.lock").exists() else nullcontext():
-        best = fmt.read_pointer(root, fmt.BEST) if args.keep_best else None
-        doomed, damaged = superfluous(folders, args.keep_last, best)
-        for wrong in damaged.values():
-            print("\n".join(f"damaged: {text}" for text in wrong), file=sys.stderr)
-        if not doomed and damaged:
-            raise CheckpointError(f"{root}: none of the checkpoints is whole; nothing is removed")
+    run_folder = RunFolder.of_checkpoint(folders[0])
+    with locked(run_folder.path) if args.yes and run_folder.lock.exists() else nullcontext():
+        found = plan_retention(folders, args.keep_last, keep_best=args.keep_best)
+        print("".join(f"damaged: {text}\n" for text in found.damage), end="", file=sys.stderr)
+        print("\n".join(retention_lines(found)), flush=True)
         if args.yes:
-            _point_elsewhere(root, doomed, [folder for folder in folders if folder not in doomed])
-        for folder in folders:
-            print(f"{'remove' if folder in doomed else 'keep'} {folder}")
-            if args.yes and folder in doomed:
-                discard_folder(folder)
-    if doomed and not args.yes:
-        print("nothing was removed; --yes removes", file=sys.stderr)
+            remove(found)
+    if found.doomed and not args.yes:
+        print("nothing was removed; add --yes to remove them", file=sys.stderr)
     return 0
-
-
-def _point_elsewhere(root: Path, doomed: Sequence[Path], kept: Sequence[Path]) -> None:
-    """No pointer is left to a folder that goes."""
-    from smoe_ds.checkpoints import format as fmt
-    from smoe_ds.checkpoints.commit import write_text_durably
-
-    gone = {folder.name for folder in doomed}
-    if fmt.read_pointer(root, fmt.LATEST) in gone:
-        write_text_durably(root / fmt.LATEST, f"{kept[0].name}\n")
-    if fmt.read_pointer(root, fmt.BEST) in gone:
-        (root / fmt.BEST).unlink()
 
 
 _ACTIONS = {"ls": _ls, "verify": _verify, "diff": _diff, "prune": _prune}

@@ -3,72 +3,65 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from smoe_ds.cli.arguments import add_checkpoint, add_overrides, positive
+from smoe_ds.cli.arguments import DTYPES, add_checkpoint, add_device, add_directions, add_overrides
+from smoe_ds.cli.files import write_text
+from smoe_ds.cli.messages import note
+from smoe_ds.cli.values import positive, share
 
 if TYPE_CHECKING:
-    from smoe_ds.analysis.pruning import KeepRule
+    from smoe_ds.analysis.pruning import KeepRule, Pruning
+    from smoe_ds.analysis.pruning_cost import PruningCost
     from smoe_ds.decode.load import TrainedModel
-    from smoe_ds.evaluate.evaluation import DirectionResult, HeldOut
 
-HELP = "write a model for inference alone: one safetensors file, JSON and the vocabulary"
+HELP = "write a model for inference: one safetensors file, its settings and its vocabulary"
 SCORES = "pruning_scores.json"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument("run_dir", type=Path, metavar="RUN", help="run folder, or a checkpoint RUN/checkpoints/step_N")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="new folder")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="new folder for the model")
     add_checkpoint(parser)
     parser.add_argument(
-        "--dtype", choices=["float32", "bfloat16", "float16"], default="float32", help="of the weights in the file"
+        "--dtype",
+        choices=DTYPES,
+        default="float32",
+        help="number format of the weights in the file (default: float32); what it is computed in is chosen when it is "
+        "used",
     )
-    parser.add_argument("--device", choices=["cpu", "cuda"], help="for pruning; default: the GPU if there is one")
-    add_overrides(parser, "change one key of the exported configuration, e.g. smoe.decode.beam_size=4")
+    add_device(parser, "where to count and score for pruning")
+    add_overrides(
+        parser, "change one key of the exported settings, for example smoe.decode.beam_size=4; may be repeated"
+    )
     pruning = parser.add_argument_group(
-        "pruning", "leave out the experts that some directions do not use; gates then choose among the others"
+        "pruning", "leave out experts that the chosen directions hardly use; then score the model with and without them"
     )
     rule = pruning.add_mutually_exclusive_group()
-    rule.add_argument("--keep-experts", type=positive, metavar="N", help="keep the N most used experts of each block")
+    rule.add_argument(
+        "--keep-experts", type=positive, metavar="N", help="keep the N most used experts of each MoE block"
+    )
     rule.add_argument(
         "--keep-share",
         type=share,
         metavar="P",
-        help="keep experts that get at least this share of a direction's choices in the block, e.g. 0.02",
+        help="keep the experts that get at least this share of a direction's choices in their block, for example 0.02",
     )
-    pruning.add_argument("--directions", metavar="A-B,...", help="that the model is to serve; default: those trained")
-    pruning.add_argument("--data", type=Path, metavar="DIR", help="prepared corpus; default: smoe.data.path of the run")
-    pruning.add_argument(
-        "--statistics",
-        choices=["valid", "test"],
-        default="valid",
-        help="held-out text whose choices are counted (default valid)",
-    )
-    pruning.add_argument(
-        "--scored", choices=["valid", "test"], default="test", help="held-out text to score on (default test)"
-    )
-    pruning.add_argument("--limit", type=positive, metavar="N", help="score the first N sentences of each direction")
-
-
-def share(text: str) -> float:
-    """A share between 0 and 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected a number from 0 to 1")
-    return value
+    add_directions(pruning, "directions the model has to serve (default: those it was trained on)")
+    for name, default, text in (("statistics", "valid", "count the choices on"), ("scored", "test", "score on")):
+        help_text = f"held-out text to {text} (default: {default})"
+        pruning.add_argument(f"--{name}", choices=["valid", "test"], default=default, help=help_text)
+    pruning.add_argument("--limit", type=positive, metavar="N", help="score only the first N sentences per direction")
 
 
 def run(args: argparse.Namespace) -> int:
     """Exports; with pruning also measures what it costs."""
+    from smoe_ds.parallel.threads import choose_threads
+
+    choose_threads(1)  # before PyTorch is imported
     from smoe_ds.analysis.pruning import KeepRule
     from smoe_ds.decode.load import open_trained
     from smoe_ds.errors import CheckpointError
@@ -79,132 +72,54 @@ def run(args: argparse.Namespace) -> int:
     if trained.removed_experts:
         raise CheckpointError(f"{args.run_dir}: lacks experts that were removed on export; export the whole model")
     if args.keep_experts is None and args.keep_share is None:
-        _write(trained, args, {}, None)
-        return 0
-    _prune(trained, args, KeepRule(args.keep_experts, args.keep_share))
+        _export(trained, args, None)
+    else:
+        _prune(trained, args, KeepRule(args.keep_experts, args.keep_share))
     return 0
 
 
 def _prune(trained: TrainedModel, args: argparse.Namespace, rule: KeepRule) -> None:
-    from smoe_ds.analysis.pruning import experts_to_remove, measure_use, use_as_json
-    from smoe_ds.cli.evaluate import chosen_directions, open_corpus
+    from smoe_ds.analysis.pruning import choose_experts
+    from smoe_ds.analysis.pruning_cost import measure_cost
+    from smoe_ds.cli.open_model import chosen_directions, read_texts
     from smoe_ds.decode.load import ExportFolder
     from smoe_ds.errors import ConfigError
-    from smoe_ds.evaluate.evaluation import read_held_out
-    from smoe_ds.weights.pruned import placement_of
+    from smoe_ds.report.pruning import removed_text
 
     moe = trained.config.smoe.moe
     if moe.is_dense:
         raise ConfigError(f"{args.run_dir}: is a dense model; leave --keep-experts and --keep-share out")
-    corpus = open_corpus(trained, args.data)
-    directions = chosen_directions(trained.config.smoe.data.directions, corpus, args.directions, args.statistics)
-    scored = chosen_directions(trained.config.smoe.data.directions, corpus, ",".join(directions), args.scored)
-    texts = [read_held_out(corpus, args.scored, direction, args.limit) for direction in scored]
+    corpus, directions = chosen_directions("export", trained, args, args.directions, args.statistics)
+    texts = read_texts("export", trained, args, ",".join(directions), args.scored)
     whole = trained.translator(trained.checkpoint(args.checkpoint))
-    use = measure_use(whole, corpus, args.statistics, directions)
-    removed = experts_to_remove(use, placement_of(moe), moe.top_k, rule)
-    pruning = {
-        "rule": dataclasses.asdict(rule),
-        "directions": directions,
-        "split": args.statistics,
-        "corpus": corpus.fingerprint,
-        "use": use_as_json(use),
-    }
-    _write(trained, args, removed, pruning)
-    _print_removed(removed, placement_of(moe).num_experts)
+    pruning = choose_experts(whole, corpus, args.statistics, directions, moe, rule)
+    _export(trained, args, pruning)
+    print(removed_text(pruning))
     pruned = ExportFolder(args.output, device=args.device)
-    before = _scores(texts, whole, "whole")
-    after = _scores(texts, pruned.translator(pruned.checkpoint()), "pruned")
-    _report(args, before, after)
+    models = {"whole": whole, "pruned": pruned.translator(pruned.checkpoint())}
 
-
-def _write(
-    trained: TrainedModel,
-    args: argparse.Namespace,
-    removed: Mapping[str, Sequence[int]],
-    pruning: Mapping[str, Any] | None,
-) -> None:
-    from smoe_ds.checkpoints.weights_reader import misfit
-    from smoe_ds.decode.shape import model_shape
-    from smoe_ds.errors import CheckpointError
-    from smoe_ds.weights.export import cast, write_export
-    from smoe_ds.weights.pruned import placement_of, prune_weights
-
-    checkpoint = trained.checkpoint(args.checkpoint)
-    weights = trained.weights(checkpoint)
-    shape = model_shape(trained.config.smoe, trained.tokenizer.vocab_size)
-    if problem := misfit(shape.shapes, {name: tuple(weight.shape) for name, weight in weights.items()}):
-        raise CheckpointError(f"{checkpoint}: does not fit the model of {trained.folder / 'config.json'}: {problem}")
-    if removed:
-        weights = prune_weights(weights, placement_of(trained.config.smoe.moe), removed)
-    weights = cast(weights, args.dtype, shape.buffers)
-    write_export(
-        args.output,
-        trained.config.to_dict(),
-        trained.tokenizer.model_file,
-        weights,
-        step=trained.step(checkpoint),
-        dtype=args.dtype,
-        source=trained.source(checkpoint),
-        removed_experts=removed,
-        pruning=pruning,
-    )
-    numbers = sum(weight.numel() for weight in weights.values())
-    megabytes = sum(weight.nbytes for weight in weights.values()) / 2**20
-    print(
-        f"smoe-ds export: step {trained.step(checkpoint)}, {numbers:,} parameters in {args.dtype} "
-        f"({megabytes:.1f} MiB), is in {args.output}",
-        file=sys.stderr,
-    )
-
-
-def _print_removed(removed: Mapping[str, Sequence[int]], num_experts: int) -> None:
-    for block, numbers in removed.items():
-        kept = num_experts - len(numbers)
-        print(f"{block}: {kept} of {num_experts} experts kept, removed {', '.join(map(str, numbers)) or 'none'}")
-
-
-def _scores(texts: Sequence[HeldOut], translator: Any, name: str) -> list[DirectionResult]:
-    from smoe_ds.evaluate.evaluation import evaluate_direction
-    from smoe_ds.evaluate.metrics import Metrics
-
-    metrics = Metrics()
-
-    def progress(done: int, rate: float) -> None:
+    def progress(name: str, done: int, rate: float) -> None:
         print(f"{name} model: {done} sentences, {rate:.1f} sentences/s", file=sys.stderr)
 
-    return [evaluate_direction(text, translator, None, metrics, progress) for text in texts]
+    _report(args, measure_cost(texts, models, args.scored, args.limit, progress))
 
 
-def _report(args: argparse.Namespace, before: Sequence[DirectionResult], after: Sequence[DirectionResult]) -> None:
+def _export(trained: TrainedModel, args: argparse.Namespace, pruning: Pruning | None) -> None:
+    from smoe_ds.decode.export_trained import export_trained
+
+    checkpoint, removed = trained.checkpoint(args.checkpoint), pruning.removed if pruning else {}
+    found = export_trained(
+        trained, checkpoint, args.output, args.dtype, removed=removed, pruning=pruning.as_json() if pruning else None
+    )
+    size = f"{found.parameters:,} parameters in {found.dtype} ({found.bytes / 2**20:.1f} MiB)"
+    note("export", f"wrote step {found.step}, {size}, to {found.folder}")
+
+
+def _report(args: argparse.Namespace, cost: PruningCost) -> None:
     """Table on stdout, the same as JSON in the export."""
-    from smoe_ds.checkpoints.commit import write_text_durably
-    from smoe_ds.evaluate.evaluation import averages
-    from smoe_ds.evaluate.metrics import Metrics
-    from smoe_ds.report.tables import RULE, text_table
+    from smoe_ds.report.pruning import cost_table
     from smoe_ds.weights.weights_folder import as_text
 
-    rows: list[Any] = [
-        _row(one.direction, one.score.bleu, two.score.bleu, one.score.chrf, two.score.chrf)
-        for one, two in zip(before, after, strict=True)
-    ]
-    means = list(zip(averages(before), averages(after), strict=True))
-    rows += [RULE] if means else []
-    rows += [_row(f"mean of {m.directions} {m.name}", m.bleu, n.bleu, m.chrf, n.chrf) for m, n in means]
-    header = ["direction", "BLEU whole", "pruned", "difference", "chrF++ whole", "pruned", "difference"]
-    print(text_table(header, rows))
-    content = {
-        "split": args.scored,
-        "limit": args.limit,
-        "signatures": Metrics().signatures,
-        "directions": {
-            one.direction: {"whole": dataclasses.asdict(one.score), "pruned": dataclasses.asdict(two.score)}
-            for one, two in zip(before, after, strict=True)
-        },
-    }
-    write_text_durably(args.output / SCORES, as_text(json.loads(json.dumps(content))))
-    print(f"smoe-ds export: scores in {args.output / SCORES}", file=sys.stderr)
-
-
-def _row(name: str, bleu: float, bleu_after: float, chrf: float, chrf_after: float) -> list[Any]:
-    return [name, bleu, bleu_after, bleu_after - bleu, chrf, chrf_after, chrf_after - chrf]
+    print(cost_table(cost).text())
+    write_text(args.output / SCORES, as_text(cost.as_json()))
+    note("export", f"wrote the scores to {args.output / SCORES}")

@@ -1,12 +1,11 @@
 """``smoe-ds COMMAND``: finds the command, runs it, turns errors into one line and an exit code.
 
-Exit codes: 0 done; 1 an error that is ours; 2 an error the user can mend; 130 interrupted; a command may return others.
+Exit codes: 0 done; 1 an error that is ours; 2 an error the user can fix; 130 interrupted; a command may return others.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 import sys
 import traceback
@@ -15,33 +14,14 @@ from types import ModuleType
 from typing import NoReturn
 
 from smoe_ds import __version__
+from smoe_ds.cli.commands import COMMANDS, command_module
 from smoe_ds.config.nearest import nearest
 from smoe_ds.console import take_any_text
 from smoe_ds.errors import SmoeError
 
-COMMANDS = {
-    "validate": "print the resolved configuration of a run, or everything that is wrong with it",
-    "plan": "parameters, FLOPs, exchange and memory of a run before it starts; its time and throughput at scale",
-    "calibrate": "measure the constants of this device and its links, for smoe-ds plan --constants",
-    "doctor": "check whether a run can start here: memory, disks, network, data; and what to do where it cannot",
-    "data": "check a prepared corpus, show its sentences, count what a run will see of it",
-    "train": "train a model from a run file, or go on from its last checkpoint",
-    "translate": "translate text with a trained model",
-    "evaluate": "translate held-out text and score it",
-    "checkpoint": "list, verify, compare and remove checkpoints",
-    "average": "average the weights of checkpoints",
-    "export": "write a model for inference alone: one safetensors file, JSON and the vocabulary",
-    "import": "take over the weights of a checkpoint that DeepSpeed saved",
-    "upcycle": "start a mixture of experts from a dense model: every expert a copy of its feed-forward network",
-}
-"""Commands with their one-line help; a command's module is imported only when it is used."""
-
-_MODULES = {"import": "import_checkpoint"}
-"""Modules whose name is not the command's, where that is a keyword of Python."""
-
 
 class _Parser(argparse.ArgumentParser):
-    """Usage errors in one line, as all others."""
+    """Prints usage errors in one line, like all other errors."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
@@ -95,16 +75,13 @@ def _run(arguments: Sequence[str]) -> int:
     return int(module.run(args))
 
 
-def command_module(name: str) -> ModuleType:
-    """The module of a command: ``HELP``, ``add_arguments(parser)`` and ``run(args) -> int``."""
-    return importlib.import_module(f"smoe_ds.cli.{_MODULES.get(name, name)}")
-
-
 def _parser(name: str | None, module: ModuleType | None) -> _Parser:
-    parser = _Parser(prog="smoe-ds", description="Stratified Mixture-of-Experts translation models on DeepSpeed.")
+    parser = _Parser(
+        prog="smoe-ds", description="Train and use Stratified Mixture-of-Experts translation models on DeepSpeed."
+    )
     parser.add_argument("--version", action="version", version=f"smoe-ds {__version__}")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    # The deepspeed launcher puts it in front of the command; LOCAL_RANK in the environment says the same.
+    parser.add_argument("--debug", action="store_true", help="show a traceback if something fails")
+    # The deepspeed launcher may put it before the command; LOCAL_RANK in the environment says the same.
     parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
     for command, text in COMMANDS.items():
@@ -112,7 +89,7 @@ def _parser(name: str | None, module: ModuleType | None) -> _Parser:
         if module is not None and command == name:
             module.add_arguments(sub)
             sub.add_argument(
-                "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
+                "--debug", action="store_true", default=argparse.SUPPRESS, help="show a traceback if something fails"
             )
     return parser
 

@@ -3,47 +3,49 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from smoe_ds.cli.arguments import add_run_arguments
+from smoe_ds.cli.arguments import add_local_rank, add_run_arguments
 from smoe_ds.errors import SmoeError
-from smoe_ds.watch.crash_file import CRASH_FILE
+from smoe_ds.text_line import command_line
 
 if TYPE_CHECKING:
-    import torch
-
     from smoe_ds.config.run import RunConfig
     from smoe_ds.parallel.env import Env
     from smoe_ds.watch.heartbeat import Heartbeat
 
-HELP = "train a model from a run file, or go on from its last checkpoint"
+HELP = "train a model from a run file, or continue from its last checkpoint"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
+    parser.epilog = (
+        "Exit code: 0 the run is complete; 75 it was told to stop and has saved itself, so that the same command "
+        "continues it; 2 an error you can fix."
+    )
     add_run_arguments(parser)
     parser.add_argument(
         "--resume",
         choices=("auto", "never"),
         default="auto",
-        help="auto: go on from the last checkpoint in the run folder, if there is one; never: refuse a folder with "
-        "checkpoints (default: auto)",
+        help="auto: continue from the last checkpoint in the run folder, if there is one; never: stop if the folder "
+        "already has checkpoints (default: auto)",
     )
-    # The deepspeed launcher adds --local_rank to every process; the environment says the same.
-    parser.add_argument("--local_rank", type=int, default=None, help=argparse.SUPPRESS)
+    add_local_rank(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Train; exit code 0 when the run is complete, 75 when it was told to stop and can be continued."""
     from smoe_ds.config import check_world, load_run
-    from smoe_ds.parallel.discover import discover
+    from smoe_ds.parallel.launchers import discover
     from smoe_ds.parallel.process_group import with_meeting_point
+    from smoe_ds.parallel.threads import choose_threads
     from smoe_ds.watch.heartbeat import Heartbeat
 
     configuration = load_run(args.run_file, args.overrides)
     env = discover()
+    choose_threads(env.local_world_size)
     check_world(configuration, env.world_size)
     env = with_meeting_point(env)
     try:
@@ -57,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _train(args: argparse.Namespace, configuration: RunConfig, env: Env, heartbeat: Heartbeat) -> int:
     """Beats, holds the run folder's lock on rank 0, and trains."""
+    from smoe_ds.run.folder import RunFolder
     from smoe_ds.run.lock import locked, make_folder
     from smoe_ds.watch.heartbeat import remove_old_beats
 
@@ -68,14 +71,14 @@ def _train(args: argparse.Namespace, configuration: RunConfig, env: Env, heartbe
         return _train_in_group(args, configuration, env, heartbeat)
     with locked(folder):
         remove_old_beats(folder, env)
-        (folder / CRASH_FILE).unlink(missing_ok=True)
+        RunFolder(folder).crash.unlink(missing_ok=True)
         return _train_in_group(args, configuration, env, heartbeat)
 
 
 def _train_in_group(args: argparse.Namespace, configuration: RunConfig, env: Env, heartbeat: Heartbeat) -> int:
     """Joins the process group and trains. After an error of one rank the group is not ended: that waits for all."""
     from smoe_ds.config import check_device
-    from smoe_ds.parallel.device import device_of
+    from smoe_ds.parallel.device import compute_capability, device_of
     from smoe_ds.parallel.process_group import init_distributed, shutdown
     from smoe_ds.train.stopping import StopSignals
     from smoe_ds.watch.watch_task import MEETING
@@ -88,7 +91,7 @@ def _train_in_group(args: argparse.Namespace, configuration: RunConfig, env: Env
         device = device_of(env)
         if device.index is not None:
             env = replace(env, local_rank=device.index)  # the engine takes the GPU of this number
-        check_device(configuration, device.type, _compute_capability(device))
+        check_device(configuration, device.type, compute_capability(device))
         heartbeat.doing(MEETING)
         timeout = configuration.smoe.train.stall_timeout
         env = init_distributed(env, device, timeout=timeout, who_came=heartbeat.who_came)
@@ -111,11 +114,5 @@ def _command(args: argparse.Namespace, env: Env) -> str:
     words = ["smoe-ds", "train", str(args.run_file)]
     for override in args.overrides:
         words += ["--set", override]
-    text = shlex.join(words)
-    return text if env.world_size == 1 else f"{text} (on {env.world_size} ranks as before, {env.launcher})"
-
-
-def _compute_capability(device: torch.device) -> tuple[int, int] | None:
-    import torch
-
-    return torch.cuda.get_device_capability(device) if device.type == "cuda" else None
+    text = command_line(words)
+    return text if env.world_size == 1 else f"{text} # on {env.world_size} ranks as before, {env.launcher}"

@@ -5,11 +5,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
-from smoe_ds.cli.arguments import add_model_arguments, positive
+from smoe_ds.cli.arguments import add_model_arguments
+from smoe_ds.cli.files import check_apart
+from smoe_ds.cli.messages import note
+from smoe_ds.cli.open_model import open_run
+from smoe_ds.cli.values import positive
 
 if TYPE_CHECKING:
     from smoe_ds.decode.load import TrainedModel
@@ -21,46 +26,43 @@ HELP = "translate text with a trained model"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     add_model_arguments(parser)
-    parser.add_argument("--to", required=True, metavar="LANG", help="target language, e.g. cat")
-    parser.add_argument("--from", dest="source", metavar="LANG", help="source language; only checked, never needed")
-    parser.add_argument("--input", type=Path, metavar="FILE", help="read this file, not stdin")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write this file, not stdout")
-    parser.add_argument("--scores", action="store_true", help="write SCORE, a tab, then the translation")
+    parser.add_argument("--to", required=True, metavar="LANG", help="language to translate into, for example cat")
+    parser.add_argument(
+        "--from",
+        dest="source",
+        metavar="LANG",
+        help="language of the input; the model does not need it, but you are warned if it was not trained on this "
+        "direction",
+    )
+    parser.add_argument("--input", type=Path, metavar="FILE", help="file to read (default: stdin)")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="file to write (default: stdout)")
+    parser.add_argument("--scores", action="store_true", help="write the score and a tab before each translation")
     parser.add_argument(
         "--chunk",
         type=positive,
         default=1000,
         metavar="N",
-        help="lines read, sorted by length and answered at a time (default 1000; 1 answers line by line)",
+        help="lines to read before translating them, sorted by length; 1 answers line by line (default: 1000)",
     )
-
-
-def open_run(args: argparse.Namespace, device: str | None = None) -> TrainedModel:
-    """The run or exported model that the arguments of `add_model_arguments` name, on a device in place of theirs."""
-    import torch
-
-    from smoe_ds.decode.load import open_trained
-    from smoe_ds.errors import LaunchError
-
-    if args.device == "cuda" and not torch.cuda.is_available():
-        raise LaunchError("--device cuda: PyTorch finds no GPU; use --device cpu")
-    overrides = list(args.overrides)
-    if args.beam is not None:
-        overrides.append(f"smoe.decode.beam_size={args.beam}")
-    if args.length_penalty is not None:
-        overrides.append(f"smoe.decode.length_penalty={args.length_penalty}")
-    return open_trained(args.run_dir, overrides, dtype=args.dtype, device=device or args.device)
 
 
 def run(args: argparse.Namespace) -> int:
     """Translates until the input ends."""
+    from smoe_ds.parallel.threads import choose_threads
+
+    choose_threads(1)
     folder = open_run(args)
     for language in (args.to, args.source or args.to):
         folder.tokenizer.language_id(language)  # an unknown one is refused before the weights are read
     _note_untrained_direction(folder, args)
-    translator = folder.translator(folder.checkpoint(args.checkpoint))
-    with _opened(args.input, args.output) as (source, sink):
-        _translate(translator, source, sink, args)
+    name = str(args.input or "stdin")
+    with _opened(args.input, "rb", sys.stdin.buffer) as source:
+        check_apart(source, args.output or sys.stdout.buffer, name)
+        translator = folder.translator(folder.checkpoint(args.checkpoint))
+        chunks = _chunks(source, name, args.chunk)
+        first = list(islice(chunks, 1))  # a refused input leaves an older output as it is
+        with _opened(args.output, "wb", sys.stdout.buffer) as sink:
+            _translate(translator, chain(first, chunks), sink, args)
     return 0
 
 
@@ -68,28 +70,34 @@ def _note_untrained_direction(folder: TrainedModel, args: argparse.Namespace) ->
     trained = folder.config.smoe.data.directions
     direction = f"{args.source}-{args.to}"
     if args.source and trained is not None and direction not in trained:
-        print(f"smoe-ds translate: note: the run was not trained on {direction}", file=sys.stderr)
+        note("translate", f"note: the run was not trained on {direction}")
 
 
 @contextlib.contextmanager
-def _opened(input_file: Path | None, output_file: Path | None) -> Iterator[tuple[BinaryIO, BinaryIO]]:
+def _opened(file: Path | None, mode: Literal["rb", "wb"], standard: BinaryIO) -> Iterator[BinaryIO]:
+    """A file, or standard input or output, which stays open."""
     from smoe_ds.errors import DataError
 
-    with contextlib.ExitStack() as stack:
-        try:
-            source = stack.enter_context(input_file.open("rb")) if input_file else sys.stdin.buffer
-            sink = stack.enter_context(output_file.open("wb")) if output_file else sys.stdout.buffer
-        except OSError as error:
-            raise DataError(f"{error.filename}: cannot be opened: {error.strerror}") from error
-        yield source, sink
+    if file is None:
+        yield standard
+        return
+    try:
+        stream = file.open(mode)
+    except OSError as error:
+        raise DataError(f"{file}: cannot be opened: {error.strerror}") from error
+    with stream:
+        yield stream
 
 
-def _translate(translator: Translator, source: BinaryIO, sink: BinaryIO, args: argparse.Namespace) -> None:
+def _chunks(source: BinaryIO, name: str, size: int) -> Iterator[list[str]]:
     from smoe_ds.decode.lines import chunked, decoded_lines
 
-    size = 1 if source.isatty() else args.chunk
+    return chunked(decoded_lines(source, name), 1 if source.isatty() else size)
+
+
+def _translate(translator: Translator, chunks: Iterable[list[str]], sink: BinaryIO, args: argparse.Namespace) -> None:
     first = 1
-    for lines in chunked(decoded_lines(source, str(args.input or "stdin")), size):
+    for lines in chunks:
         for number, answer in enumerate(translator.translate(lines, args.to), start=first):
             if answer.status == "truncated":
                 _warn_truncated(number, answer, translator)
@@ -100,8 +108,8 @@ def _translate(translator: Translator, source: BinaryIO, sink: BinaryIO, args: a
 
 
 def _warn_truncated(number: int, answer: Translation, translator: Translator) -> None:
-    print(
-        f"smoe-ds translate: line {number}: has {answer.num_source_tokens} tokens, the model takes "
-        f"{translator.max_positions} (smoe.model.max_positions); only its beginning is translated, split the line",
-        file=sys.stderr,
+    note(
+        "translate",
+        f"line {number}: has {answer.num_source_tokens} tokens, the model takes {translator.max_positions} "
+        "(smoe.model.max_positions); only its beginning is translated, split the line",
     )

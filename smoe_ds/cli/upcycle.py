@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from smoe_ds.cli.arguments import add_checkpoint, add_overrides
+from smoe_ds.cli.arguments import add_checkpoint, add_output_run, add_overrides
+from smoe_ds.cli.messages import note
+from smoe_ds.cli.values import not_negative
 
-HELP = "start a mixture of experts from a dense model: every expert a copy of its feed-forward network"
+HELP = "make a mixture of experts from a dense model; every expert starts as a copy of its feed-forward layer"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,28 +18,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "run_dir", type=Path, metavar="DENSE", help="run folder, checkpoint or exported model without experts"
     )
     add_overrides(
-        parser, "how the new model differs, at least smoe.moe.strata=[4,4]; smoe.train.seed decides its gates"
+        parser,
+        "what to change in the new model; at least its experts, for example smoe.moe.strata=[4,4]; "
+        "smoe.train.seed decides how its gates start; may be repeated",
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="new run folder, as of average")
+    add_output_run(parser)
     add_checkpoint(parser)
     parser.add_argument(
         "--noise",
-        type=noise,
+        type=not_negative,
         default=0.0,
         metavar="S",
-        help="noise on the experts, in standard deviations of each weight (default 0: equal copies)",
+        help="noise to add to the experts, in standard deviations of each weight (default: 0, exact copies)",
     )
-
-
-def noise(text: str) -> float:
-    """A number of 0 or more."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text}: expected a number, 0 or more")
-    return value
 
 
 def run(args: argparse.Namespace) -> int:
@@ -56,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(
             f"{args.run_dir}: has experts already (strata {dense.config.smoe.moe.strata}); name a dense run"
         )
-    config = load_run(dense.folder / "config.json", args.overrides)
+    config = load_run(dense.files.config, args.overrides)
     smoe = config.smoe
     if smoe.moe.is_dense:
         raise ConfigError("smoe.moe.strata: is still []; say which experts to make, e.g. --set smoe.moe.strata=[4,4]")
@@ -73,10 +65,10 @@ def run(args: argparse.Namespace) -> int:
         lambda name: weights[name],
         {"made_by": "smoe-ds upcycle", "source": dense.source(checkpoint), "noise": args.noise},
     )
-    numbers = [sum(weight.numel() for weight in of.values()) for of in (found, weights)]
-    print(
-        f"smoe-ds upcycle: strata {smoe.moe.strata}, {numbers[1]:,} parameters out of {numbers[0]:,}, are in "
-        f"{args.output}; train them with smoe.train.init_from",
-        file=sys.stderr,
+    before, after = (sum(weight.numel() for weight in of.values()) for of in (found, weights))
+    note(
+        "upcycle",
+        f"wrote a model with strata {smoe.moe.strata} and {after:,} parameters (the dense one has {before:,}) to "
+        f"{args.output}; to train it, set smoe.train.init_from={args.output}",
     )
     return 0

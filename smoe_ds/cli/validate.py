@@ -9,14 +9,18 @@ import sys
 from smoe_ds.cli.arguments import add_run_arguments
 from smoe_ds.errors import ConfigError
 
-HELP = "print the resolved configuration of a run, or everything that is wrong with it"
+HELP = "check a run file, and print the run with all defaults filled in, or everything that is wrong with it"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     add_run_arguments(parser, optional=True)
-    parser.add_argument("--keys", action="store_true", help="list every key a run may set, its default and meaning")
-    parser.add_argument("--world-size", type=int, metavar="N", help="also check that N ranks can share the run")
+    parser.add_argument(
+        "--keys", action="store_true", help="list every key that a run file can have, with its default and meaning"
+    )
+    parser.add_argument(
+        "--world-size", type=int, metavar="N", help="also check that N ranks can share the batch and the experts"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

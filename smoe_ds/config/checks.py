@@ -1,4 +1,4 @@
-"""Rules between sections: combinations that DeepSpeed gets wrong in silence, or that cannot work, with the remedy."""
+"""Rules between sections: what cannot work, or what DeepSpeed silently computes wrongly; each with the remedy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def engine_problems(engine: DeepSpeedSections) -> Iterator[Problem]:
     if zero.stage == 3:
         yield Problem(
             ("zero_optimization", "stage"),
-            "3 refuses mixture-of-experts layers, and checkpoints here cover 0 to 2, for dense models too; set 1 or 2",
+            "3 does not work with mixture-of-experts layers, and checkpoints here cover stages 0 to 2 only; set 1 or 2",
         )
     if engine.fp16.enabled and engine.bf16.enabled:
         yield Problem(
@@ -31,7 +31,7 @@ def engine_problems(engine: DeepSpeedSections) -> Iterator[Problem]:
     if zero.offload_optimizer is not None and zero.offload_optimizer.device != "none" and zero.stage == 0:
         yield Problem(
             ("zero_optimization", "offload_optimizer"),
-            "is ignored in stage 0: nothing is offloaded; set zero_optimization.stage to 1 or 2",
+            "would be ignored in stage 0, where nothing is offloaded; set zero_optimization.stage to 1 or 2",
         )
 
 
@@ -42,7 +42,7 @@ def cross_problems(engine: DeepSpeedSections, smoe: SmoeConfig) -> Iterator[Prob
     if smoe.train.warmup_init_lr > engine.optimizer.params.lr:
         yield Problem(
             ("smoe", "train", "warmup_init_lr"),
-            f"{smoe.train.warmup_init_lr:g} lies above the peak, optimizer.params.lr {engine.optimizer.params.lr:g}; "
+            f"{smoe.train.warmup_init_lr:g} is above the peak, optimizer.params.lr {engine.optimizer.params.lr:g}; "
             "lower it",
         )
 
@@ -52,7 +52,7 @@ def _expert_problems(engine: DeepSpeedSections, smoe: SmoeConfig) -> Iterator[Pr
     if zero.contiguous_gradients is False and zero.stage in (1, 2):
         yield Problem(
             ("zero_optimization", "contiguous_gradients"),
-            "false averages the gradients of different experts with each other; set it to true",
+            "false would average the gradients of different experts; set it to true",
         )
     if zero.reduce_scatter is False and zero.stage in (1, 2):
         yield Problem(("zero_optimization", "reduce_scatter"), "false is not supported with experts; set it to true")
@@ -61,9 +61,9 @@ def _expert_problems(engine: DeepSpeedSections, smoe: SmoeConfig) -> Iterator[Pr
     if moe.stacked and uneven and (zero.stage == 2 or (zero.stage == 1 and zero.overlap_comm)):
         yield Problem(
             ("smoe", "moe", "ep_size"),
-            f"{moe.ep_size} leaves ranks with different numbers of experts in a stacked stratum of {uneven[0]}, and "
-            "they would reduce gradients at different moments of the backward pass; choose one that divides every "
-            "stratum, or ZeRO stage 1 with overlap_comm false",
+            f"{moe.ep_size} does not divide the stacked stratum of {uneven[0]} experts, so ranks would reduce "
+            "gradients at different moments of the backward pass; choose one that divides every stratum, or ZeRO stage "
+            "1 with overlap_comm false",
         )
 
 

@@ -1,4 +1,4 @@
-"""``smoe.data``: which prepared corpus is read, and how batches are made of it."""
+"""``smoe.data``: which prepared corpus is read, and how batches are made from it."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ class DataConfig(Section):
     vocab_size: int | None = Field(
         default=None,
         gt=0,
-        description="Pieces of the vocabulary that the corpus is to be prepared with: `smoe-ds plan` counts with it "
-        "while `path` is not prepared. Training takes the corpus's own.",
+        description="Size of the vocabulary the corpus will have. `smoe-ds plan` uses it as long as `path` is not "
+        "prepared; training uses the corpus's own.",
     )
     directions: list[str] | None = Field(
         default=None,
-        description='Directions to train, e.g. ["eng-nso", "nso-eng"]; null: both of every pair with training text.',
+        description='Directions to train, e.g. ["eng-nso", "nso-eng"]. null: both, for every pair with training text.',
     )
     temperature: float = Field(
-        default=1.0, ge=1, description="Sampling temperature T: share of a direction ~ sentences^(1/T)."
+        default=1.0,
+        ge=1,
+        description="Sampling temperature T: the share of a direction is proportional to sentences^(1/T).",
     )
     max_tokens: int = Field(
         default=8192,
@@ -32,16 +34,17 @@ class DataConfig(Section):
     window: int | None = Field(
         default=None,
         gt=0,
-        description="Sentence pairs drawn at a time, sorted by length and cut into micro-batches. null: 98304, and for "
-        "each token of max_tokens beyond 8192 up to 16 more, since few micro-batches in a window mean much padding.",
+        description="Sentence pairs that are drawn at a time, sorted by length and cut into micro-batches. null: "
+        "98304, plus up to 16 for each token of max_tokens beyond 8192, because few micro-batches in a window mean "
+        "much padding.",
     )
     prefetch_steps: int = Field(
-        default=2, ge=0, description="Steps whose batches a background thread makes ready ahead; 0: no thread."
+        default=2, ge=0, description="Steps for which a background thread prepares batches in advance. 0: no thread."
     )
     source_language_token: bool = Field(
-        default=True, description="Put the target-language token before the source sentence."
+        default=True, description="Put the token of the target language before the source sentence."
     )
     target_language_token: bool = Field(
         default=True,
-        description="Start the target with the target-language token instead of the begin-of-sentence token.",
+        description="Start the target with the token of its language instead of the begin-of-sentence token.",
     )

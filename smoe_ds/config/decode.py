@@ -17,4 +17,9 @@ class DecodeConfig(Section):
     max_length_factor: float = Field(
         default=1.2, gt=0, description="Longest output: max_length_factor * source tokens + 10."
     )
-    max_tokens: int = Field(default=8192, gt=0, description="Source tokens x beam in one decoding batch.")
+    max_tokens: int = Field(
+        default=8192,
+        gt=0,
+        description="Budget of a decoding batch: source tokens times beam. In half precision another budget can give "
+        "other translations, since batches of other sizes round differently.",
+    )

@@ -1,6 +1,6 @@
 """What DeepSpeed 0.19.8 reads at its top level (and in the sections used here) but a run here must not set, and why.
 
-DeepSpeed ignores a misspelt top-level key in silence. Here every key it knows is either a field of
+DeepSpeed silently ignores a misspelt top-level key. Here every key it knows is either a field of
 :class:`smoe_ds.config.deepspeed_sections.DeepSpeedSections` or an entry below; anything else is refused with the
 nearest known one. A test holds both lists against the installed DeepSpeed.
 """
@@ -12,39 +12,38 @@ _OWN_CHECKPOINTS = (
     "has no effect: checkpoints are written by smoe_ds (smoe.train.checkpoint_every, keep_last); remove it"
 )
 _OWN_STREAM = "has no effect: batches come from smoe_ds's stream (section smoe.data); remove it"
-_STAGE_3 = "acts in ZeRO stage 3 alone and would be ignored; remove it"
-_NVME = "acts for NVMe offload in ZeRO stage 3 alone and would be ignored; remove it"
+_STAGE_3 = "works only in ZeRO stage 3 and would be ignored; remove it"
+_NVME = "works only for NVMe offload in ZeRO stage 3 and would be ignored; remove it"
 _REMOVED = "was removed from DeepSpeed; remove it"
-_UNTESTED_WITH_EXPERTS = "is not known to be right with experts; remove it"
+_UNTESTED_WITH_EXPERTS = "has not been tested with experts; remove it"
 _MASTER_WEIGHTS = "would train without the fp32 master weights that checkpoints hold; remove it"
 _NO_PARALLEL_SHARDS = (
     "splits layers over ranks, which these models do not support; use more data-parallel ranks and smoe.moe.ep_size"
 )
 
 REFUSED: dict[str, str] = {
-    "scheduler": "would fight with the schedule of smoe_ds; remove it and set smoe.train.warmup_steps and "
+    "scheduler": "would conflict with the schedule of smoe_ds; remove it and set smoe.train.warmup_steps and "
     "warmup_init_lr (inverse square root decay from optimizer.params.lr)",
     "gradient_accumulation_steps": _DERIVED,
-    "tensorboard": "would write a second, almost empty log; remove it: smoe.train.output_dir decides where "
-    "TensorBoard goes",
+    "tensorboard": "would write a second, almost empty log; remove it: the TensorBoard log is in smoe.train.output_dir",
     "comet": "would copy an API key into the run folder; remove it and use TensorBoard, csv_monitor or wandb",
     "activation_checkpointing": "has no effect: the model does not use it; remove it",
     "aio": "has no effect below ZeRO stage 3; remove it",
     "autotuning": "would restart the run with other batch sizes; remove it and choose smoe.data.max_tokens by hand",
-    "bfloat16": 'is an old name that "bf16" overrides in silence; write "bf16"',
+    "bfloat16": 'is an old name, which "bf16" overrides silently; write "bf16"',
     "checkpoint": _OWN_CHECKPOINTS,
     "compile": "has no effect: the engine is not compiled; remove it",
     "data_efficiency": _OWN_STREAM,
     "data_parallel_size": _NO_PARALLEL_SHARDS,
-    "data_types": "changes in which precision gradients add up, which " + _UNTESTED_WITH_EXPERTS,
+    "data_types": "changes the precision in which gradients are added, which " + _UNTESTED_WITH_EXPERTS,
     "dataloader_drop_last": _OWN_STREAM,
     "datastates_ckpt": _OWN_CHECKPOINTS,
     "disable_allgather": "has no effect in DeepSpeed 0.19; remove it",
     "expert_parallel": "is DeepSpeed's AutoEP, which does not know stratified layers; use smoe.moe.ep_size",
-    "gradient_allreduce_op": "other than the mean would scale the token-weighted loss twice; remove it",
+    "gradient_allreduce_op": "would, with anything but the mean, scale the token-weighted loss twice; remove it",
     "gradient_predivide_factor": _UNTESTED_WITH_EXPERTS,
     "hybrid_engine": "is for generation inside training, which does not happen here; remove it",
-    "managed_gradient_accumulation": "would leave the accumulation boundaries to the trainer; remove it",
+    "managed_gradient_accumulation": "would expect the trainer to set the accumulation boundaries; remove it",
     "pipeline": _NO_PARALLEL_SHARDS,
     "prescale_gradients": _UNTESTED_WITH_EXPERTS,
     "seq_parallel_communication_data_type": "has no effect without sequence parallelism; remove it",
@@ -52,15 +51,15 @@ REFUSED: dict[str, str] = {
     "tensor_parallel": _NO_PARALLEL_SHARDS,
     "torch_autocast": "would cast the gate, which has to stay in fp32; use bf16 or fp16",
     "use_data_before_expert_parallelism": "would change which ranks share experts; remove it and set smoe.moe.ep_size",
-    "vocabulary_size": "has no effect: the tokenizer of smoe.data.path decides; remove it",
+    "vocabulary_size": "has no effect: the size comes from the tokenizer of smoe.data.path; remove it",
     "weight_quantization": "is for inference; remove it",
     "zero_allow_untested_optimizer": "has no effect: optimizers are Adam and AdamW, which ZeRO supports; remove it",
-    "zero_force_ds_cpu_optimizer": "has no effect: DeepSpeed itself makes the optimizer from the section; remove it",
+    "zero_force_ds_cpu_optimizer": "has no effect: DeepSpeed makes the optimizer itself; remove it",
     "amp": _REMOVED + "; use bf16 or fp16",
     "compression_training": _REMOVED,
     "curriculum_learning": _REMOVED,
     "eigenvalue": _REMOVED,
-    "elasticity": _REMOVED + "; a checkpoint resumes on another number of ranks by itself",
+    "elasticity": _REMOVED + "; a checkpoint resumes on another number of ranks without it",
     "graph_harvesting": _REMOVED,
     "nebula": _REMOVED,
     "progressive_layer_drop": _REMOVED,
@@ -68,12 +67,12 @@ REFUSED: dict[str, str] = {
     "sparse_attention": _REMOVED,
     "sparse_gradients": _REMOVED,
     # optimizer
-    "optimizer.legacy_fusion": "acts in fp16 without ZeRO, which is refused; remove it",
+    "optimizer.legacy_fusion": "works only in fp16 without ZeRO, which is refused; remove it",
     "optimizer.params.max_grad_norm": 'is refused by DeepSpeed; write "gradient_clipping" at the top level',
     "optimizer.params.bias_correction": "has to stay on for Adam as published; remove it",
     "optimizer.params.amsgrad": "is not supported by DeepSpeed's Adam; remove it",
     "optimizer.params.fp32_optimizer_states": "has to stay on: checkpoints hold Adam's moments in fp32; remove it",
-    "optimizer.params.foreach": "only chooses an implementation inside torch_adam; remove it",
+    "optimizer.params.foreach": "only chooses an implementation inside PyTorch's Adam; remove it",
     # ZeRO
     "zero_optimization.cpu_offload": 'is deprecated; write "offload_optimizer": {"device": "cpu"}',
     "zero_optimization.cpu_offload_param": _STAGE_3,
@@ -132,7 +131,7 @@ REFUSED: dict[str, str] = {
     # precision
     "fp16.auto_cast": "has no effect: inputs are token numbers; remove it",
     "fp16.fp16_master_weights_and_grads": _MASTER_WEIGHTS,
-    "bf16.immediate_grad_update": "acts in an optimizer that is not used here; remove it",
+    "bf16.immediate_grad_update": "works only in an optimizer that is not used here; remove it",
     "bf16.bf16_master_weights_and_grads": _MASTER_WEIGHTS,
     "bf16.bf16_optimizer_states": "has to stay off: checkpoints hold Adam's moments in fp32; remove it",
 }

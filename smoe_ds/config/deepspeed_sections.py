@@ -1,4 +1,4 @@
-"""The part of DeepSpeed's JSON that training here uses, typed.
+"""The typed part of DeepSpeed's JSON that training here uses.
 
 A field whose default is None is left to DeepSpeed when it is not set; one with another default is always written
 out, because DeepSpeed's own default is surprising (gradient clipping at 1.0, weight decay by optimizer class) or
@@ -36,15 +36,15 @@ class AdamParams(Section):
     )
     eps: float = Field(default=1e-6, gt=0, description="Added to the root of the second moment (paper: 1e-6).")
     weight_decay: float = Field(
-        default=0.0, ge=0, description="Weight decay; DeepSpeed's default is 0.0 or, with torch_adam, 0.01."
+        default=0.0, ge=0, description="Weight decay. DeepSpeed's own default is 0.0, or 0.01 with torch_adam."
     )
     adam_w_mode: bool | None = Field(
         default=None,
-        description="Decoupled weight decay. Written out: true for AdamW, false for Adam (DeepSpeed: true for both).",
+        description="Decoupled weight decay. Default: true for AdamW, false for Adam (DeepSpeed: true for both).",
     )
     torch_adam: bool | None = Field(
         default=None,
-        description="PyTorch's Adam instead of DeepSpeed's compiled one; on a CPU true unless set to false.",
+        description="Use PyTorch's Adam instead of DeepSpeed's compiled one. Default on a CPU: true.",
     )
 
     def rules(self) -> Iterator[tuple[str, str]]:
@@ -56,7 +56,7 @@ class OptimizerSection(Section):
     """``optimizer``."""
 
     type: Literal["Adam", "AdamW"] = Field(
-        description="Adam or AdamW: checkpoints hold Adam's two moments, so there is no other."
+        description="Adam or AdamW. There is no other, because checkpoints hold Adam's two moments."
     )
     params: AdamParams = Field(description="At least lr, the peak learning rate.")
 
@@ -69,33 +69,42 @@ class OffloadOptimizer(Section):
     """``zero_optimization.offload_optimizer``."""
 
     device: Literal["none", "cpu"] = Field(
-        default="none", description="cpu: Adam's state and step are on the host. nvme works in ZeRO stage 3 alone."
+        default="none",
+        description="cpu: keep Adam's state on the host and update there. nvme needs ZeRO stage 3, which is refused.",
     )
-    pin_memory: bool = Field(default=True, description="Page-locked host memory; false where the memlock limit is low.")
+    pin_memory: bool = Field(
+        default=True, description="Use page-locked host memory. Set it to false if `ulimit -l` is low."
+    )
 
 
 class ZeroSection(Section):
     """``zero_optimization``."""
 
     stage: Literal[0, 1, 2, 3] = Field(
-        default=0, description="0: off; 1: optimizer state split over ranks; 2: gradients too."
+        default=0, description="0: off; 1: split optimizer state over the ranks; 2: split gradients too."
     )
     contiguous_gradients: bool | None = Field(
         default=None, description="Copy gradients into one buffer as they appear."
     )
-    reduce_scatter: bool | None = Field(default=None, description="Reduce each gradient to its owner only.")
+    reduce_scatter: bool | None = Field(default=None, description="Send each gradient only to the rank that owns it.")
     reduce_bucket_size: Whole | None = Field(
-        default=None, gt=0, description="Elements reduced at a time; also the buffer's size."
+        default=None, gt=0, description="Elements reduced at a time, which is also the size of the buffer."
     )
     allgather_partitions: bool | None = Field(
-        default=None, description="All-gather of updated weights instead of broadcasts."
+        default=None, description="Gather updated weights by all-gather instead of broadcasts."
     )
-    allgather_bucket_size: Whole | None = Field(default=None, gt=0, description="Elements gathered at a time.")
-    overlap_comm: bool | None = Field(default=None, description="Reduce gradients while the backward pass runs.")
+    allgather_bucket_size: Whole | None = Field(
+        default=None, gt=0, description="Elements of updated weights gathered at a time."
+    )
+    overlap_comm: bool | None = Field(default=None, description="Reduce gradients while the backward pass still runs.")
     round_robin_gradients: bool | None = Field(
-        default=None, description="Spread the copies of offloaded gradients over ranks."
+        default=None, description="Let ranks copy different gradients to the host at the same time."
     )
     offload_optimizer: OffloadOptimizer | None = Field(default=None, description="ZeRO-Offload of the optimizer.")
+
+    def rules(self) -> Iterator[tuple[str, str]]:
+        if self.allgather_bucket_size is not None and self.allgather_bucket_size % 2:
+            yield "allgather_bucket_size", f"{self.allgather_bucket_size} is odd, and DeepSpeed takes even sizes alone"
 
 
 class Fp16Section(Section):
@@ -104,11 +113,15 @@ class Fp16Section(Section):
     enabled: bool = Field(default=False, description="Train in fp16 with loss scaling (V100).")
     loss_scale: float | None = Field(default=None, ge=0, description="Fixed loss scale; 0: dynamic.")
     initial_scale_power: Whole | None = Field(
-        default=None, ge=0, description="Dynamic loss scale starts at 2 to this power."
+        default=None, ge=0, le=62, description="The dynamic loss scale starts at 2 to this power."
     )
-    loss_scale_window: Whole | None = Field(default=None, gt=0, description="Good steps after which the scale doubles.")
+    loss_scale_window: Whole | None = Field(
+        default=None, gt=0, description="Steps without overflow after which the scale doubles."
+    )
     hysteresis: Whole | None = Field(default=None, gt=0, description="Overflows tolerated before the scale is halved.")
-    consecutive_hysteresis: bool | None = Field(default=None, description="Refill the tolerance after every good step.")
+    consecutive_hysteresis: bool | None = Field(
+        default=None, description="Restore that tolerance after every step without overflow."
+    )
     min_loss_scale: Whole | None = Field(default=None, gt=0, description="Lowest dynamic loss scale.")
 
 
@@ -124,11 +137,11 @@ class FlopsProfiler(Section):
 
     enabled: bool = Field(default=False, description="Profile one step.")
     recompute_fwd_factor: float | None = Field(
-        default=None, ge=0, description="Share of the forward pass that is recomputed."
+        default=None, ge=0, description="Share of the forward pass that is computed again."
     )
-    profile_step: Whole | None = Field(default=None, gt=0, description="Step that is profiled.")
+    profile_step: Whole | None = Field(default=None, gt=0, description="The step to profile.")
     module_depth: Whole | None = Field(default=None, description="Depth of the printed module tree; -1: all.")
-    top_modules: Whole | None = Field(default=None, gt=0, description="Modules listed per depth.")
+    top_modules: Whole | None = Field(default=None, gt=0, description="Modules to list at each depth.")
     detailed: bool | None = Field(default=None, description="Print the whole module tree.")
     output_file: str | None = Field(default=None, description="File for the profile instead of the console.")
 
@@ -137,9 +150,9 @@ class CommsLogger(Section):
     """``comms_logger``."""
 
     enabled: bool = Field(default=False, description="Record every collective.")
-    verbose: bool | None = Field(default=None, description="Print each as it runs.")
-    prof_all: bool | None = Field(default=None, description="Record all operations.")
-    prof_ops: list[str] | None = Field(default=None, description="Operations recorded when prof_all is false.")
+    verbose: bool | None = Field(default=None, description="Print each collective as it runs.")
+    prof_all: bool | None = Field(default=None, description="Record all kinds of operation.")
+    prof_ops: list[str] | None = Field(default=None, description="Operations to record if prof_all is false.")
     debug: bool | None = Field(default=None, description="Record the calling function too.")
 
 
@@ -147,7 +160,7 @@ class ThroughputTimer(Section):
     """``timers.throughput``."""
 
     enabled: bool = Field(default=True, description="Measure samples per second.")
-    synchronized: bool | None = Field(default=None, description="Synchronise the device for the measurement.")
+    synchronized: bool | None = Field(default=None, description="Wait for the device before each reading.")
 
 
 class Timers(Section):
@@ -160,16 +173,16 @@ class CsvMonitor(Section):
     """``csv_monitor``."""
 
     enabled: bool = Field(
-        default=False, description="DeepSpeed's own scalars (learning rate, loss scale, timers) as CSV."
+        default=False, description="Write DeepSpeed's own scalars (learning rate, loss scale, timers) as CSV."
     )
-    output_path: str | None = Field(default=None, description="Folder of the CSV files.")
+    output_path: str | None = Field(default=None, description="Folder for the CSV files.")
     job_name: str | None = Field(default=None, description="Folder inside output_path.")
 
 
 class Wandb(Section):
     """``wandb``."""
 
-    enabled: bool = Field(default=False, description="DeepSpeed's own scalars to Weights & Biases.")
+    enabled: bool = Field(default=False, description="Send DeepSpeed's own scalars to Weights & Biases.")
     group: str | None = Field(default=None, description="Group of runs.")
     team: str | None = Field(default=None, description="Team the run belongs to.")
     project: str | None = Field(default=None, description="Project the run belongs to.")
@@ -180,33 +193,33 @@ class DeepSpeedSections(Section):
 
     train_batch_size: Whole = Field(
         gt=0,
-        description="Micro-batches (token batches of at most smoe.data.max_tokens) per optimizer step, over all ranks.",
+        description="Micro-batches per optimizer step, over all ranks. Each has at most smoe.data.max_tokens tokens.",
     )
     train_micro_batch_size_per_gpu: Literal[1] = Field(
-        default=1, description="One token batch at a time; nothing but 1."
+        default=1, description="Always 1: a rank runs one micro-batch at a time."
     )
     gradient_clipping: float = Field(
-        default=0.0, ge=0, description="Largest gradient norm; 0: off (paper). DeepSpeed's default is 1.0."
+        default=0.0, ge=0, description="Largest gradient norm. 0: no clipping (paper). DeepSpeed's own default is 1.0."
     )
     optimizer: OptimizerSection = Field(description='E.g. {"type": "Adam", "params": {"lr": 8e-4}}.')
     zero_optimization: ZeroSection = Field(default_factory=lambda: ZeroSection(), description="ZeRO.")
     fp16: Fp16Section = Field(default_factory=lambda: Fp16Section(), description="Half precision.")
     bf16: Bf16Section = Field(default_factory=lambda: Bf16Section(), description="Brain floating point.")
     communication_data_type: Literal["fp16", "bf16", "fp32"] | None = Field(
-        default=None, description="Type in which gradients travel; unset: the type of the model."
+        default=None, description="Precision in which gradients are sent. Default: that of the model."
     )
     steps_per_print: Whole | None = Field(
-        default=None, gt=0, description="Steps between DeepSpeed's own progress lines; unset: none."
+        default=None, gt=0, description="Steps between DeepSpeed's own progress lines. Default: none."
     )
-    wall_clock_breakdown: bool | None = Field(default=None, description="Time forward, backward and step.")
-    memory_breakdown: bool | None = Field(default=None, description="Print memory at DeepSpeed's milestones.")
+    wall_clock_breakdown: bool | None = Field(
+        default=None, description="Measure forward pass, backward pass and update."
+    )
+    memory_breakdown: bool | None = Field(default=None, description="Print memory use at DeepSpeed's milestones.")
     dump_state: bool | None = Field(default=None, description="Print the engine's state after start-up.")
     log_level: Literal["debug", "info", "warning", "error", "critical"] | None = Field(
         default=None, description="Level of DeepSpeed's logger."
     )
-    disable_python_gc: bool | None = Field(
-        default=None, description="Collect Python garbage between steps instead of at any time."
-    )
+    disable_python_gc: bool | None = Field(default=None, description="Collect Python's garbage between steps only.")
     flops_profiler: FlopsProfiler | None = Field(default=None, description="DeepSpeed's FLOPs profiler.")
     comms_logger: CommsLogger | None = Field(default=None, description="DeepSpeed's log of collectives.")
     timers: Timers | None = Field(default=None, description="DeepSpeed's timers.")

@@ -16,19 +16,19 @@ class ModelConfig(Section):
     d_model: int = Field(default=512, gt=0, description="Width D of embeddings and residual stream.")
     d_ffn: int = Field(default=2048, gt=0, description="Inner width F of a feed-forward network and of an expert.")
     num_heads: int = Field(default=8, gt=0, description="Attention heads H; must divide d_model.")
-    encoder_layers: int = Field(default=6, gt=0, description="Encoder layers; every smoe.moe.every-th has experts.")
-    decoder_layers: int = Field(default=6, gt=0, description="Decoder layers; every smoe.moe.every-th has experts.")
+    encoder_layers: int = Field(default=6, gt=0, description="Encoder layers; smoe.moe.every says which have experts.")
+    decoder_layers: int = Field(default=6, gt=0, description="Decoder layers; smoe.moe.every says which have experts.")
     activation: Literal["relu", "gelu", "swiglu"] = Field(
         default="relu",
-        description="Non-linearity of feed-forward networks and experts; swiglu has a third matrix, so it has half "
-        "more parameters at the same d_ffn.",
+        description="Non-linearity of feed-forward networks and experts. swiglu has a third matrix, so half as many "
+        "parameters again at the same d_ffn.",
     )
     dropout: float = Field(
         default=0.3, ge=0, lt=1, description="Dropout on embeddings, sub-layer outputs and expert outputs."
     )
     attention_dropout: float = Field(default=0.1, ge=0, lt=1, description="Dropout on attention probabilities.")
     max_positions: int = Field(
-        default=512, gt=2, description="Longest source or target, in tokens, special tokens included."
+        default=512, gt=2, description="Longest source or target in tokens, special tokens included."
     )
 
     def rules(self) -> Iterator[tuple[str, str]]:

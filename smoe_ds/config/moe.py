@@ -20,61 +20,63 @@ class MoeConfig(Section):
         default=[4, 4], description="Experts per stratum, first stratum first; [] makes a dense model."
     )
     num_experts: int | None = Field(
-        default=None, description="If set, must equal the sum of strata (a check against slips)."
+        default=None, description="If set, strata must sum to it; guards against typing errors."
     )
     stacked: bool = Field(
         default=False,
-        description="Strata are plain mixtures of experts in a row (Stacking m): every token passes all of them, each "
-        "gate sees its own stratum only, no LayerNorm or residual in between.",
+        description="Make the strata plain mixtures of experts in a row (Stacking m): every token passes all of them, "
+        "each gate sees its own stratum only, and there is no LayerNorm or residual in between.",
     )
     top_k: int = Field(default=2, gt=0, description="Experts per token and stratum (K).")
     every: int = Field(
-        default=2, gt=0, description="Every n-th layer's feed-forward network is a mixture-of-experts block."
+        default=2, gt=0, description="2: every second layer has experts instead of one feed-forward network."
     )
     ep_size: int = Field(default=1, gt=0, description="Expert-parallel size: ranks that share one copy of the experts.")
     norm: Literal["paper", "released"] = Field(
         default="paper",
-        description="paper: LayerNorm before dispatch, residual is the input. "
-        "released: after the first stratum the residual is the normalised input, and the block output is normalised.",
+        description="paper: LayerNorm before the experts, and the residual is the input. released (the authors' code): "
+        "after the first stratum the residual is the normalised input, and the block's output is normalised.",
     )
     combine_weights: Literal["after_drop", "before_drop", "raw"] = Field(
         default="after_drop",
-        description="Expert weights: renormalised over the choices that survive capacity, over all choices, "
-        "or raw softmax.",
+        description="Weights of the chosen experts. after_drop: rescaled to sum to 1 over the choices that found room; "
+        "before_drop: over all choices; raw: the softmax itself.",
     )
     second_expert: Literal["sample", "argmax"] = Field(
         default="sample",
-        description="Second expert in training: drawn with Gumbel noise, or the second best. Evaluation: second best.",
+        description="Second expert in training. sample: drawn with Gumbel noise; argmax: the second best. Evaluation "
+        "always takes the second best.",
     )
     capacity_factor: float | None = Field(
         default=2.0,
         gt=0,
-        description="An expert of stratum i takes at most capacity_factor * T_i / E_i rows of a micro-batch in "
-        "training; null: no limit. Evaluation and decoding never drop.",
+        description="In training an expert of stratum i takes at most capacity_factor * T_i / E_i rows of a "
+        "micro-batch: T_i tokens in the stratum, E_i experts its gate sees. null: no limit. Evaluation and decoding "
+        "never drop a row.",
     )
     capacity_order: Literal["position", "probability"] = Field(
         default="position",
-        description="Who finds room in a full expert, first choices always before second: earlier positions, or tokens "
-        "whose first choice is more probable (batch-prioritised routing).",
+        description="Who goes first when an expert is full. position: earlier positions; probability: tokens whose "
+        "first choice is more probable (batch-prioritised routing). First choices always go before second ones.",
     )
     expert_output_masking: float = Field(
         default=0.0,
         ge=0,
         lt=1,
-        description="Share of (token, expert) outputs that are set to zero in training (EOM); evaluation scales them "
-        "by the rest.",
+        description="Share of expert outputs set to zero in training (EOM). Evaluation scales all of them by 1 minus "
+        "this share.",
     )
     shared_expert: Literal["none", "add", "cmr"] = Field(
         default="none",
-        description="One more expert that every token of the block passes, in the first stratum. add: its output is "
-        "added; cmr: a sigmoid gate mixes it with the routed experts (CMR).",
+        description="One more expert, in the first stratum, that every token passes. add: its output is added; cmr: a "
+        "sigmoid gate mixes it with the routed experts (CMR).",
     )
     cmr_budget: float = Field(
-        default=0.8, ge=0, le=1, description="CMR: share of the routed experts that the mean gate is pulled to."
+        default=0.8, ge=0, le=1, description="CMR: the share of the routed experts that the gate is trained towards."
     )
     cmr_weight: float = Field(default=0.01, ge=0, description="CMR: weight of the loss |mean gate - cmr_budget|.")
     cmr_gate_dropout: float = Field(
-        default=0.1, ge=0, lt=1, description="CMR: share of tokens that take the shared expert alone in training."
+        default=0.1, ge=0, lt=1, description="CMR: share of tokens that use the shared expert alone in training."
     )
     jitter: float = Field(
         default=0.0,
@@ -86,18 +88,18 @@ class MoeConfig(Section):
         default=0.0,
         ge=0,
         lt=1,
-        description="Probability that a micro-batch leaves a block's gates aside in training.",
+        description="Probability that a micro-batch bypasses a block's gates in training; see gating_dropout_mode.",
     )
     gating_dropout_mode: Literal["skip", "local"] = Field(
         default="skip",
-        description="skip: such a micro-batch passes the block unchanged; local: its tokens choose among the experts "
-        "on their own rank, so nothing is exchanged (without effect where ep_size is 1).",
+        description="What such a micro-batch does. skip: it leaves the block unchanged; local: its tokens choose among "
+        "the experts on their own rank, so nothing is exchanged (no effect if ep_size is 1).",
     )
     bias_balancing: float = Field(
         default=0.0,
         ge=0,
-        description="Auxiliary-loss-free balancing: after each step an expert's bias, added to its probability for the "
-        "choice only, moves by this much towards balance; 0 switches it off.",
+        description="Balance the experts without a loss: each has a bias that counts for the choice only, and after "
+        "each step it moves by this much towards balance. 0: off.",
     )
     load_balancing_weight: float = Field(default=0.01, ge=0, description="Weight of the load-balancing loss (Eq. 8).")
     router_z_weight: float = Field(
@@ -105,26 +107,27 @@ class MoeConfig(Section):
     )
     load_balancing_batch: Literal["global", "local"] = Field(
         default="global",
-        description="Batch over which the balance loss is taken: the micro-batches of all ranks, or one rank's.",
+        description="Tokens over which the balance loss is taken. global: the micro-batches that all ranks run at the "
+        "same moment; local: each rank's own.",
     )
     expert_backend: Literal["auto", "loop", "lean", "grouped"] = Field(
         default="auto",
-        description="How built-in experts are computed: loop, one after the other; lean, the same with less memory, "
-        "for ep_size 1; grouped, as grouped matrix products; auto, grouped where the device has a fast kernel, else "
-        "lean, else loop.",
+        description="How built-in experts are computed. loop: one after the other; lean: the same with less memory, "
+        "for ep_size 1; grouped: as grouped matrix products; auto: grouped if the device has a fast kernel, else lean, "
+        "else loop.",
     )
 
     exchange_chunks: int = Field(
         default=1,
         ge=1,
         le=64,
-        description="With ep_size above 1: parts in which a rank's experts are computed, each while the rows of the "
-        "others are under way; more than 1 pays where the network is slow.",
+        description="With ep_size above 1: compute a rank's experts in this many parts, each while the rows of the "
+        "others travel. More than 1 pays off on a slow network.",
     )
 
     def rules(self) -> Iterator[tuple[str, str]]:
         if any(n < 1 for n in self.strata):
-            yield "strata", f"{self.strata} holds a stratum without experts; give every stratum at least one"
+            yield "strata", f"{self.strata} has a stratum without experts; give every stratum at least one"
             return
         total = sum(self.strata)
         fewest = min(self.strata if self.stacked else self.strata[-1:], default=self.top_k)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import hjson
-
+from smoe_ds.config.hjson_text import NotReadableError, parse, without_duplicates
+from smoe_ds.config.problems import shortened
+from smoe_ds.config.tree_limits import DEEPEST, problem_in
 from smoe_ds.errors import ConfigError
 
 
@@ -14,31 +15,34 @@ def parse_override(text: str) -> tuple[tuple[str, ...], Any]:
     """Splits ``a.b.c=value``; the value is JSON (or hjson in brackets), anything else is plain text.
 
     Raises:
-        ConfigError: there is no key, or the brackets hold no hjson.
+        ConfigError: there is no key, or one that is too deep; the brackets hold no hjson, or the value cannot be used.
     """
     key, equals, value = text.partition("=")
     path = tuple(part.strip() for part in key.split("."))
+    where = f"--set: {shortened(text, 200)}"
     if not equals or not all(path):
-        raise ConfigError(f"--set: {text}: expected KEY=VALUE with a dotted key, e.g. --set smoe.moe.strata=[4,12]")
-    return path, _value(value.strip(), text)
+        raise ConfigError([f"{where}: expected KEY=VALUE with a dotted key, e.g. --set smoe.moe.strata=[4,12]"])
+    if len(path) > DEEPEST:
+        raise ConfigError([f"{where}: a key of {len(path):,} parts; none has more than a few"])
+    return path, _value(value.strip(), where)
 
 
-def _value(value: str, text: str) -> Any:
+def _value(value: str, where: str) -> Any:
     try:
-        return json.loads(value)
-    except json.JSONDecodeError:
-        return _not_json(value, text)
+        found = _json_or_text(value)
+    except NotReadableError as error:
+        raise ConfigError([f"{where}: is neither JSON nor hjson: {error}; mind the shell's quotes"]) from None
+    if (problem := problem_in([value, found], nul=False)) is not None:
+        raise ConfigError([f"{where}: cannot be used: {problem}"])
+    return found
 
 
-def _not_json(value: str, text: str) -> Any:
-    """hjson when bracketed, plain text otherwise."""
-    if value[:1] not in ("[", "{"):
-        return value
+def _json_or_text(value: str) -> Any:
+    """hjson when bracketed and no JSON, plain text otherwise."""
     try:
-        tree = hjson.loads(value)
-    except hjson.HjsonDecodeError as error:
-        raise ConfigError(f"--set: {text}: is neither JSON nor hjson: {error.msg}; mind the shell's quotes") from None
-    return json.loads(json.dumps(tree))
+        return json.loads(value, object_pairs_hook=without_duplicates)
+    except (ValueError, RecursionError):  # ValueError: also a number of thousands of digits
+        return parse(value) if value[:1] in ("[", "{") else value
 
 
 def nested(path: tuple[str, ...], value: Any) -> dict[str, Any]:

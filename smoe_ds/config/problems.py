@@ -11,6 +11,9 @@ from pydantic import BaseModel, ValidationError
 
 from smoe_ds.config.nearest import nearest
 
+MOST_PROBLEMS = 50
+"""Most problems that one error tells."""
+_LONGEST_PART = 80  # characters of a key
 Path = tuple[str, ...]
 ItemPath = tuple[str | int, ...]
 
@@ -30,11 +33,19 @@ class Problem:
         return f"{where}: {dotted(self.path)}: {self.message}" if self.path else f"{where}: {self.message}"
 
 
+def shortened(text: str, longest: int) -> str:
+    """A text for a message, its end left out where it has more characters than the longest."""
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
 def dotted(path: Iterable[str | int]) -> str:
-    """``("smoe", "moe", "strata", 1)`` as ``smoe.moe.strata[1]``."""
+    """``("smoe", "moe", "strata", 1)`` as ``smoe.moe.strata[1]``; a part that no key has is shortened."""
     text = ""
     for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += ("." if text else "") + shortened(part, _LONGEST_PART)
     return text
 
 
@@ -80,8 +91,7 @@ def found(value: Any) -> str:
     if value is None:
         return "found null"
     text = json.dumps(value, ensure_ascii=False, default=str)
-    text = text if len(text) <= 60 else text[:57] + "..."
-    return f"found {text} ({names.get(type(value), type(value).__name__)})"
+    return f"found {shortened(text, 60)} ({names.get(type(value), type(value).__name__)})"
 
 
 _EXPECTED = {
@@ -105,8 +115,11 @@ _BOUNDS = {
 
 
 def rephrase(error: ValidationError, root: type[BaseModel], at: Path, refused: Mapping[str, str]) -> Iterator[Problem]:
-    """Pydantic's complaints about the section at path ``at`` of ``root`` as problems."""
-    for entry in error.errors(include_url=False):
+    """Pydantic's complaints about the section at path ``at`` of ``root`` as problems, the first ones if very many."""
+    entries = error.errors(include_url=False)
+    if len(entries) > MOST_PROBLEMS:
+        yield Problem(at, f"{len(entries):,} problems, of which the first {MOST_PROBLEMS} follow")
+    for entry in entries[:MOST_PROBLEMS]:
         path = (*at, *entry["loc"])
         if entry["type"] == "broken_rules":
             for field, message in entry["ctx"]["broken"]:

@@ -35,14 +35,11 @@ class Corpus:
         """
         self.path = Path(path)
         self.manifest = read_manifest(self.path)
-        try:
-            if verify and (damage := find_damage(self.path, self.manifest)):
-                raise DataError("\n".join([*damage, f"{self.path}: restore the files or prepare the corpus again"]))
-            check_sizes(self.path, self.manifest)
-            self.pairs: tuple[str, ...] = tuple(self.manifest["pairs"])
-            self.languages: tuple[str, ...] = tuple(self.manifest["languages"])
-        except (KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{self.path / MANIFEST}: lacks {error}; prepare the corpus again") from error
+        if verify and (damage := find_damage(self.path, self.manifest)):
+            raise DataError("\n".join([*damage, f"{self.path}: restore the files or prepare the corpus again"]))
+        check_sizes(self.path, self.manifest)
+        self.pairs: tuple[str, ...] = tuple(self.manifest["pairs"])
+        self.languages: tuple[str, ...] = tuple(self.manifest["languages"])
         both = [(pair, "-".join(reversed(pair.split("-")))) for pair in self.pairs]
         self._pair_of = {direction: pair for pair, back in both for direction in (pair, back)}
         self.directions: tuple[str, ...] = tuple(sorted(self._pair_of))

@@ -14,11 +14,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from smoe_ds.config.problems import shortened
+from smoe_ds.data.manifest_schema import problem_of
 from smoe_ds.errors import DataError
+from smoe_ds.regular_file import read_regular
 
 FORMAT = "smoe-corpus"
 VERSION = 2
 MANIFEST = "manifest.json"
+TOKENIZER = "tokenizer.model"
+_LARGEST = 1 << 30  # bytes
+_AGAIN = "restore the file or prepare the corpus again with --overwrite"
 SPLITS = ("train", "valid", "test")
 _NO_DIGEST = b"0" * 64
 _DIGEST = re.compile(rb'\{\n "sha256": "([0-9a-f]{64})"')
@@ -47,17 +53,20 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a prepared corpus.
 
     Raises:
-        DataError: there is none, it cannot be read, a bit of it changed, or another program or version wrote it.
+        DataError: there is none, it cannot be read, a bit of it changed, another program or version wrote it, or it
+            holds what no corpus can have, such as the name of a file outside its folder.
     """
     path = folder / MANIFEST
     try:
-        data = path.read_bytes()
+        data = read_regular(path, _LARGEST)
     except FileNotFoundError as error:
-        raise DataError(f"{path}: missing; {folder} is no corpus written by `python -m data_prep SPEC.yaml`") from error
+        raise DataError(
+            f"{path}: missing; {folder} is not a corpus written by `python -m data_prep SPEC.yaml`"
+        ) from error
     except NotADirectoryError as error:
         raise DataError(f"{folder}: is a file; name the folder that `python -m data_prep SPEC.yaml` wrote") from error
     except OSError as error:
-        remedy = "mend its permissions or its disk; nothing is known to be wrong with the corpus"
+        remedy = "fix its permissions or its disk; nothing is known to be wrong with the corpus"
         raise DataError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
     digest = _DIGEST.match(data)
     if digest is None:
@@ -68,18 +77,27 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{path}: damaged: its {len(data)} bytes have SHA-256 {found}, but its own entry says "
             f"{digest[1].decode()}; restore the file or prepare the corpus again with --overwrite"
         )
-    manifest: dict[str, Any] = json.loads(data)
+    manifest = _parsed(data)
+    if not isinstance(manifest, dict) or "format" not in manifest or "version" not in manifest:
+        raise DataError(f"{path}: is not a manifest: it has no format and version; {_AGAIN}")
     if (manifest["format"], manifest["version"]) != (FORMAT, VERSION):
         raise _other_version(path, manifest)
+    if (problem := problem_of(manifest)) is not None:
+        raise DataError(f"{path}: {problem}; data_prep did not write this; {_AGAIN}")
     return manifest
+
+
+def _parsed(data: bytes) -> Any:
+    """The JSON value; None if it is none."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _without_digest(path: Path, data: bytes) -> DataError:
     """The error for a file that does not begin as a manifest: an older version's, if it can be read as one."""
-    try:
-        manifest = json.loads(data)
-    except ValueError:
-        manifest = None
+    manifest = _parsed(data)
     if isinstance(manifest, dict) and manifest.get("format") == FORMAT and manifest.get("version") != VERSION:
         return _other_version(path, manifest)
     return DataError(
@@ -89,9 +107,10 @@ def _without_digest(path: Path, data: bytes) -> DataError:
 
 
 def _other_version(path: Path, manifest: dict[str, Any]) -> DataError:
+    format_, version = (shortened(repr(manifest[name]), 40) for name in ("format", "version"))
     return DataError(
-        f"{path}: format {manifest['format']!r} version {manifest['version']!r}, expected {FORMAT!r} version "
-        f"{VERSION}; prepare the corpus again with this version's data_prep and --overwrite"
+        f"{path}: format {format_} version {version}, expected {FORMAT!r} version {VERSION}; prepare the corpus again "
+        "with this version's data_prep and --overwrite"
     )
 
 

@@ -1,7 +1,7 @@
-"""Temperature mixture: how many sentences of each direction a window draws.
+"""Temperature sampling: the weight of each language or direction, and how many sentences of each a window draws.
 
-Shares are integers, computed in decimal arithmetic rather than with the processor's ``pow``: ranks on different
-processors must agree on every draw to the last bit.
+Weights are computed in decimal arithmetic rather than with the processor's ``pow``, and shares are integers: ranks on
+different processors must agree on every draw to the last bit.
 """
 
 from __future__ import annotations
@@ -16,6 +16,21 @@ from smoe_ds.data.seeding import random_words
 
 # Shares are counted in units of 2^-64, the range of one random word.
 WHOLE = 2**64
+_DIGITS = 50
+
+
+def temperature_weights(sizes: Sequence[int], temperature: float) -> list[decimal.Decimal]:
+    """n^(1/T), to 50 digits.
+
+    Args:
+        sizes: sentences n, each at least 1.
+        temperature: T >= 1; with 1 the weights are the sizes, with infinity all are 1.
+
+    Source: Arivazhagan et al., "Massively multilingual neural machine translation in the wild" (2019), section 4.2.
+    """
+    with decimal.localcontext() as context:
+        context.prec = _DIGITS
+        return [(decimal.Decimal(n).ln() / decimal.Decimal(temperature)).exp() for n in sizes]
 
 
 def mixture_shares(sizes: Sequence[int], temperature: float) -> list[int]:
@@ -27,12 +42,10 @@ def mixture_shares(sizes: Sequence[int], temperature: float) -> list[int]:
 
     Returns:
         Positive integers that sum to ``WHOLE``.
-
-    Source: Arivazhagan et al., "Massively multilingual neural machine translation in the wild" (2019), section 4.2.
     """
+    weights = temperature_weights(sizes, temperature)
     with decimal.localcontext() as context:
-        context.prec = 50
-        weights = [(decimal.Decimal(n).ln() / decimal.Decimal(temperature)).exp() for n in sizes]
+        context.prec = _DIGITS
         total = sum(weights)
         shares = [max(1, int(weight / total * WHOLE)) for weight in weights]
     largest = max(range(len(shares)), key=shares.__getitem__)

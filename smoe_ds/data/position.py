@@ -14,6 +14,17 @@ from smoe_ds.errors import DataError
 # Raised whenever the order of sentences for given settings changes.
 FORMAT = 2
 
+_SETTINGS = {
+    "fingerprint": "smoe.data.path",
+    "seed": "smoe.train.seed",
+    "temperature": "smoe.data.temperature",
+    "max_tokens": "smoe.data.max_tokens",
+    "window": "smoe.data.window",
+    "max_positions": "smoe.model.max_positions",
+    "source_language_token": "smoe.data.source_language_token",
+}
+"""What a position belongs to, and the settings of a run that decide it."""
+
 _OTHER_CHECKPOINT = "resume from another checkpoint"
 
 
@@ -73,9 +84,11 @@ class Position:
             raise DataError(f"data position: belongs_to: expected an object, found {saved_for!r}; {_OTHER_CHECKPOINT}")
         for name, here in belongs_to.items():
             if saved_for.get(name) != here:
+                what = "the corpus (its fingerprint)" if name == "fingerprint" else "it"
                 raise DataError(
-                    f"data position: {name} is {saved_for.get(name)!r} in the saved position, {here!r} in this run; "
-                    "resume with what the run was started with, or start a new run in another output_dir"
+                    f"data position: {_SETTINGS.get(name, name)}: {what} is {saved_for.get(name)!r} in the saved "
+                    f"position, {here!r} in this run; resume with what the run was started with, or start a new run in "
+                    "another output_dir"
                 )
         return cls(
             **{name: _count(saved, name) for name in ("window", "offset", "micro_batch", "steps")},

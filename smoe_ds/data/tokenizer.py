@@ -27,7 +27,7 @@ class Tokenizer:
     """A SentencePiece model whose ids 0 to 3 are pad, bos, eos and unk, with a control token ``<2xxx>`` per language.
 
     Further control tokens ``<reserved_N>`` are there for later use. Control tokens never come out of `encode`, whatever
-    the text says; normalisation (NFKC) is part of the model.
+    the text says. What is changed in text before it is cut into pieces is part of the model, see `normalization`.
     """
 
     pad_id = PAD_ID
@@ -42,7 +42,7 @@ class Tokenizer:
             model_file: SentencePiece model, e.g. ``tokenizer.model`` of a prepared corpus.
 
         Raises:
-            DataError: the file is missing, is no SentencePiece model, or numbers its special tokens differently.
+            DataError: the file is missing, is not a SentencePiece model, or numbers its special tokens differently.
         """
         self.model_file = Path(model_file)
         try:
@@ -69,6 +69,19 @@ class Tokenizer:
     def sha256(self) -> str:
         """SHA-256 of the model file, hexadecimal."""
         return hashlib.sha256(self._model).hexdigest()
+
+    @cached_property
+    def normalization(self) -> str:
+        """Name of the rule by which the model changes text before it is cut into pieces.
+
+        ``nfc`` of data_prep, which changes nothing a reader sees; or one of SentencePiece's, e.g. ``nmt_nfkc``.
+        """
+        import sentencepiece
+
+        spec = sentencepiece.SentencePieceNormalizer(model_proto=self._model).serialized_normalizer_spec()
+        return (
+            spec[2 : 2 + spec[1]].decode() if spec[:1] == b"\n" else ""
+        )  # the first field of NormalizerSpec: its name
 
     def language_id(self, language: str) -> int:
         """Id of a language's token.
@@ -129,6 +142,22 @@ class Tokenizer:
             )
         return self._processor.decode(pieces)
 
+    def decode_rows(self, rows: Ragged, num_threads: int = 1) -> list[str]:
+        """Texts of many sequences of ids, as `decode` gives them.
+
+        Args:
+            rows: the sequences.
+            num_threads: threads that decode; the result does not depend on them.
+
+        Raises:
+            DataError: an id is outside the vocabulary.
+        """
+        values, ends = rows.values.tolist(), np.cumsum(rows.lengths).tolist()
+        ids = [values[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+        if self._control.union((UNK_ID,)).isdisjoint(values) and max(values, default=0) < self.vocab_size:
+            return self._processor.decode(ids, num_threads=num_threads) if ids else []
+        return [self.decode(row) for row in ids]
+
 
 def _load(model: bytes, path: Path):  # type: ignore[no-untyped-def]  # a sentencepiece.SentencePieceProcessor
     import sentencepiece
@@ -137,7 +166,9 @@ def _load(model: bytes, path: Path):  # type: ignore[no-untyped-def]  # a senten
     try:
         processor.LoadFromSerializedProto(model)
     except RuntimeError as error:
-        raise DataError(f"{path}: is no SentencePiece model ({len(model)} bytes); write it with data_prep") from error
+        raise DataError(
+            f"{path}: is not a SentencePiece model ({len(model)} bytes); write it with data_prep"
+        ) from error
     found = (processor.pad_id(), processor.bos_id(), processor.eos_id(), processor.unk_id())
     if found != (PAD_ID, BOS_ID, EOS_ID, UNK_ID):
         raise DataError(

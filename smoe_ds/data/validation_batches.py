@@ -35,6 +35,8 @@ class ValidationBatches:
         num_batches: batches over all ranks, empty ones not counted.
         num_src_tokens: source tokens of all ranks' batches.
         num_tgt_tokens: target tokens of all ranks' batches.
+        num_sentences: sentences in all ranks' batches.
+        num_available: sentences there are, those left out included.
         skipped: sentences left out as too long.
 
     Raises:
@@ -70,6 +72,8 @@ class ValidationBatches:
         self.num_batches = packed if max_batches is None else min(packed, max_batches)
         self.num_src_tokens = int(self._window.num_src_tokens[: self.num_batches].sum())
         self.num_tgt_tokens = int(self._window.num_tgt_tokens[: self.num_batches].sum())
+        self.num_sentences = sum(len(self._window.packing[number]) for number in range(self.num_batches))
+        self.num_available = len(sentences)
         self.skipped = int(self._window.skipped[0])
 
     def __len__(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from smoe_ds.data.blocks import SUM_DTYPE, num_blocks
 from smoe_ds.data.manifest import MANIFEST, shard_files
 from smoe_ds.data.shard_reader import ShardSide
-from smoe_ds.data.shards import OFFSET_DTYPE, sha256_of, token_dtype
+from smoe_ds.data.shards import OFFSET_BLOCK, OFFSET_DTYPE, TOKEN_BLOCK, sha256_of, token_dtype
 from smoe_ds.errors import DataError
 
 _REMEDY = "restore the file or prepare the corpus again with --overwrite"
@@ -92,7 +94,7 @@ def _contradictions(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
             counts = {"sentences": sum(shard["sentences"] for shard in entry["shards"])}
             counts |= {name: sum(s["sides"][name]["tokens"] for s in entry["shards"]) for name in pair.split("-")}
             if counts != {"sentences": entry["sentences"], **entry["tokens"]}:
-                yield f"{folder / MANIFEST}: {split}/{pair}: its shards hold {counts}, not what the entry says"
+                yield f"{folder / MANIFEST}: {split}/{pair}: its shards have {counts}, not what the entry says"
             for text in entry.get("text", {}).values():
                 path = folder / "text" / text["file"]
                 lines = path.read_bytes().count(b"\n") if path.is_file() else entry["sentences"]
@@ -117,7 +119,7 @@ def _problem(path: Path, entry: dict[str, Any], side: _Side | None, written: dic
     if found == entry["sha256"]:
         return None if side is None else _number_problem(path, side)
     if found in written:
-        return f"{path}: holds the content of {written[found]}"
+        return f"{path}: has the content of {written[found]}"
     blocks = None if side is None else _changed_blocks(path, side)
     if blocks:
         return f"{path}: content changed at byte offset {blocks}"
@@ -126,9 +128,12 @@ def _problem(path: Path, entry: dict[str, Any], side: _Side | None, written: dic
 
 def _size_problem(path: Path, entry: dict[str, Any]) -> str | None:
     try:
-        size = path.stat().st_size
+        found = path.stat()
     except OSError as error:
         return f"{path}: {error.strerror}, but {MANIFEST} lists it"
+    if not stat.S_ISREG(found.st_mode):
+        return f"{path}: is no regular file, but {MANIFEST} lists it"
+    size = found.st_size
     if size == entry["bytes"]:
         return None
     what = "empty" if not size else "truncated" if size < entry["bytes"] else "longer than written"
@@ -138,7 +143,7 @@ def _size_problem(path: Path, entry: dict[str, Any]) -> str | None:
 def _place(path: Path, size: int) -> str:
     """Where in a truncated token file the bytes end, if its offset table can tell."""
     index = path.with_suffix(".idx")
-    if path.suffix != ".bin" or not index.exists() or index.stat().st_size % OFFSET_DTYPE.itemsize:
+    if path.suffix != ".bin" or not index.is_file() or index.stat().st_size % OFFSET_DTYPE.itemsize:
         return ""
     offsets = np.fromfile(index, OFFSET_DTYPE)
     if len(offsets) < 2 or not offsets[-1]:
@@ -148,13 +153,25 @@ def _place(path: Path, size: int) -> str:
     return f" (ends at byte offset {size}, in sentence {sentence} of {len(offsets) - 1})"
 
 
-def _count_problem(side: _Side) -> str | None:
-    """Whether sentences, ids and bytes agree, in the manifest and with the first and last offset."""
+def _manifest_problem(side: _Side) -> str | None:
+    """Whether sentences, ids and bytes agree in the manifest."""
     tokens, offsets = side.entry["bin"], side.entry["idx"]
     path = side.folder / offsets["file"]
     expected = (side.shard["sentences"] + 1) * OFFSET_DTYPE.itemsize
     if offsets["bytes"] != expected or tokens["bytes"] != side.entry["tokens"] * side.dtype.itemsize:
         return f"{path}: {MANIFEST} contradicts itself on sentences and bytes"
+    blocks = num_blocks(tokens["bytes"], TOKEN_BLOCK) + num_blocks(offsets["bytes"], OFFSET_BLOCK)
+    if side.entry["crc"]["bytes"] != blocks * SUM_DTYPE.itemsize:
+        return f"{side.folder / side.entry['crc']['file']}: {MANIFEST} contradicts itself on blocks and checksums"
+    return None
+
+
+def _count_problem(side: _Side) -> str | None:
+    """Whether they agree, in the manifest and with the first and last offset."""
+    problem = _manifest_problem(side)
+    if problem is not None:
+        return problem
+    path = side.folder / side.entry["idx"]["file"]
     with path.open("rb") as file:
         first = int(np.frombuffer(file.read(OFFSET_DTYPE.itemsize), OFFSET_DTYPE)[0])
         file.seek(-OFFSET_DTYPE.itemsize, os.SEEK_END)
@@ -166,6 +183,9 @@ def _count_problem(side: _Side) -> str | None:
 
 def _number_problem(path: Path, side: _Side) -> str | None:
     """What cannot be right in a file although it is as it was written."""
+    problem = _manifest_problem(side)
+    if problem is not None:
+        return problem
     if path.suffix == ".idx":
         offsets = np.fromfile(path, OFFSET_DTYPE)
         back = np.flatnonzero(offsets[1:] < offsets[:-1])

@@ -230,4 +230,4 @@ def check_directions(sentences: Mapping[str, SentencePairs]) -> None:
         raise DataError("smoe.data.directions: no direction to read; name at least one of the prepared corpus")
     for name, pairs in sorted(sentences.items()):
         if not len(pairs):
-            raise DataError(f"direction {name}: holds no sentence pair; leave it out of smoe.data.directions")
+            raise DataError(f"direction {name}: has no sentence pairs; leave it out of smoe.data.directions")

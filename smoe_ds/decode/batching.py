@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def batches_by_length(lengths: Sequence[int], max_tokens: int, copies: int = 1) -> list[list[int]]:
-    """Cut sentences into batches, longest first, so that what does not fit memory fails at once.
+    """Cuts sentences into batches, longest first, so that what does not fit memory fails at once.
 
     Args:
         lengths: tokens of each sentence.

@@ -58,7 +58,7 @@ def beam_search(
     config: DecodeConfig,
     max_positions: int,
 ) -> list[list[Hypothesis]]:
-    """Translate a batch.
+    """Translates a batch.
 
     Args:
         model: in evaluation mode.
@@ -86,7 +86,7 @@ def beam_search(
 
 
 def _reorder(cache: DecoderCache, rows: Tensor, same_sources: bool) -> None:
-    """Keep ``rows`` of the cache; the source's keys and values stay where each row keeps its sentence."""
+    """Keeps ``rows`` of the cache; the source's keys and values stay where each row keeps its sentence."""
     if not same_sources:
         cache.reorder(rows)
         return
@@ -123,7 +123,7 @@ class _Search:
         return self.sentence_B.numel()
 
     def advance(self, logits_RV: Tensor) -> tuple[Tensor, Tensor, bool]:
-        """Take one step.
+        """Takes one step.
 
         Args:
             logits_RV: of the next token of each live hypothesis, sentence by sentence.
@@ -194,7 +194,7 @@ class _Finished:
     def add(
         self, sentence: Tensor, free: Tensor, tokens_NT: Tensor, length: int, log_prob: Tensor, score: Tensor
     ) -> None:
-        """Add N hypotheses, best first within a sentence; those for which a sentence has no place are left out.
+        """Adds N hypotheses, best first within a sentence; those for which a sentence has no place are left out.
 
         Args:
             sentence: whose they are [N].

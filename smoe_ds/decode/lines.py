@@ -1,4 +1,4 @@
-"""Text files as lines: UTF-8, cut at line feeds alone, a place named for what is not UTF-8."""
+"""Text files as lines: UTF-8, cut at line feeds alone, a place named for what is not UTF-8; not compressed."""
 
 from __future__ import annotations
 
@@ -8,9 +8,17 @@ from pathlib import Path
 
 from smoe_ds.errors import DataError
 
+_COMPRESSED = {
+    b"\x1f\x8b": ("gzip", "zcat"),
+    b"\xfd7zXZ\x00": ("xz", "xzcat"),
+    b"BZh91AY&SY": ("bzip2", "bzcat"),
+    b"\x28\xb5\x2f\xfd": ("zstd", "zstdcat"),
+}
+"""First bytes of compressed files, and the programs that unpack them to standard output."""
+
 
 def decoded_lines(raw_lines: Iterable[bytes], source: str) -> Iterator[str]:
-    """Decode lines one by one.
+    """Decodes lines one by one.
 
     Args:
         raw_lines: lines with or without their line feed, e.g. an open binary file.
@@ -20,10 +28,13 @@ def decoded_lines(raw_lines: Iterable[bytes], source: str) -> Iterator[str]:
         Each line without its line feed.
 
     Raises:
-        DataError: a line is not UTF-8; names line and byte. The lines before it have been yielded by then.
+        DataError: a line is not UTF-8; names line and byte. The lines before it have been yielded by then. Or the
+            input is compressed.
     """
     offset = 0
     for number, raw in enumerate(raw_lines, start=1):
+        if number == 1:
+            _check_uncompressed(raw, source)
         try:
             yield raw.removesuffix(b"\n").decode("utf-8")
         except UnicodeDecodeError as error:
@@ -32,6 +43,14 @@ def decoded_lines(raw_lines: Iterable[bytes], source: str) -> Iterator[str]:
                 f"0x{raw[error.start]:02x} is not UTF-8 ({error.reason}); convert the text to UTF-8"
             ) from None
         offset += len(raw)
+
+
+def _check_uncompressed(first: bytes, source: str) -> None:
+    for beginning, (name, program) in _COMPRESSED.items():
+        if first.startswith(beginning):
+            raise DataError(
+                f"{source}: is compressed with {name}; unpack it, for example with {program}, and pipe it in"
+            )
 
 
 def chunked(lines: Iterator[str], size: int) -> Iterator[list[str]]:

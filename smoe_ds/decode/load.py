@@ -21,6 +21,7 @@ from smoe_ds.engine.state import persistent_buffers
 from smoe_ds.errors import CheckpointError
 from smoe_ds.model.transformer import Transformer
 from smoe_ds.run.exported import as_export
+from smoe_ds.run.folder import RunFolder
 from smoe_ds.weights.export import read_export, read_export_weights
 from smoe_ds.weights.pruned import placement_of, pruned_factory, renumbered
 
@@ -47,8 +48,9 @@ class TrainedModel(ABC):
     ) -> None:
         self.given = path
         self.folder = folder
-        self.config: RunConfig = load_run(folder / "config.json", overrides)
-        self.tokenizer = Tokenizer(folder / "tokenizer.model")
+        self.files = RunFolder(folder)  # an export's configuration and vocabulary are called as a run's
+        self.config: RunConfig = load_run(self.files.config, overrides)
+        self.tokenizer = Tokenizer(self.files.tokenizer)
         self.dtype = DTYPES[dtype]
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
@@ -105,7 +107,7 @@ class TrainedModel(ABC):
         return Translator(model.to(self.dtype), self.tokenizer, smoe.data, smoe.decode, self.device)
 
 
-class RunFolder(TrainedModel):
+class TrainedRun(TrainedModel):
     """A trained run on disk.
 
     Args:
@@ -171,7 +173,7 @@ class ExportFolder(TrainedModel):
     ) -> None:
         folder = as_export(Path(path))
         if folder is None:
-            raise CheckpointError(f"{path}: is no exported model; write one with smoe-ds export")
+            raise CheckpointError(f"{path}: is not an exported model; write one with smoe-ds export")
         self.export = read_export(folder)
         super().__init__(Path(path), folder, overrides, dtype, device)
 
@@ -212,7 +214,7 @@ def open_trained(
     device: torch.device | str | None = None,
 ) -> TrainedModel:
     """What a path names: a run folder, a checkpoint in it, or an exported model; for arguments and errors see there."""
-    kind = RunFolder if as_export(Path(path)) is None else ExportFolder
+    kind = TrainedRun if as_export(Path(path)) is None else ExportFolder
     return kind(path, overrides, dtype=dtype, device=device)
 
 
@@ -238,7 +240,7 @@ def load_translator(
 
 
 def load_weights(model: Transformer, weights: Mapping[str, Tensor], source: Path) -> None:
-    """Copy weights into a model that has exactly these parameters.
+    """Copies weights into a model that has exactly these parameters.
 
     Raises:
         CheckpointError: names or shapes differ; the message lists the first ones.
@@ -261,9 +263,9 @@ def _source(folder: Path, files: Sequence[FileEntry]) -> dict[str, Any]:
 
 def _run_folder_of(path: Path) -> Path:
     """The run folder that is ``path`` or holds the checkpoint ``path``."""
-    for folder in (path, path.parent.parent):
-        if (folder / "config.json").is_file():
-            return folder
+    folder = RunFolder.containing(path)
+    if folder is not None:
+        return folder.path
     what = "no such folder" if not path.is_dir() else "no run folder: config.json is missing"
     raise CheckpointError(
         f"{path}: {what}; give the output_dir of a training run, RUN/checkpoints/step_N in it, or an exported model"

@@ -13,6 +13,7 @@ from smoe_ds.config.data import DataConfig
 from smoe_ds.config.decode import DecodeConfig
 from smoe_ds.data.batch import SPECIAL_TOKENS_TGT, Batch, collate, special_tokens_src
 from smoe_ds.data.ragged import Ragged
+from smoe_ds.data.tidy import tidy
 from smoe_ds.data.tokenizer import Tokenizer
 from smoe_ds.decode.batching import batches_by_length
 from smoe_ds.decode.beam_search import SpecialTokens, beam_search
@@ -31,8 +32,8 @@ class Translation:
     Attributes:
         text: one line, without a line break of any kind.
         score: log-probability / length^length_penalty; 0 for an empty line.
-        status: ``empty``: the line had no token and neither has the answer; ``truncated``: the line had more tokens
-            than the model has positions, and only the first of them were translated.
+        status: ``empty``: nothing of the line is visible, and the answer is empty; ``truncated``: the line had more
+            tokens than the model has positions, and only the first of them were translated.
         tokens: token ids of the answer, without the end of sentence.
         num_source_tokens: tokens of the whole line, special tokens included.
     """
@@ -79,20 +80,22 @@ class Translator:
         return self.max_positions - special_tokens_src(self.data.source_language_token)
 
     def translate(self, lines: Sequence[str], target_language: str) -> list[Translation]:
-        """Translate lines.
+        """Translates lines.
 
         Args:
-            lines: sentences; an empty one gets an empty answer, an over-long one an answer to its beginning.
+            lines: sentences; one without anything visible gets an empty answer, an over-long one an answer to its
+                beginning.
             target_language: e.g. ``cat``.
 
         Returns:
-            One translation per line, in the order of ``lines``; it does not depend on the other lines.
+            One translation per line, in the order of ``lines``. In float32 it does not depend on the other lines, but
+            for rounding; in half precision it can, since batches of other sizes round differently.
 
         Raises:
             DataError: the vocabulary has no such language.
         """
         language_id = self.tokenizer.language_id(target_language)
-        pieces = self.tokenizer.encode_batch(lines)
+        pieces = self._encoded(lines)
         special = special_tokens_src(self.data.source_language_token)
         sources = {i: ids[: self.max_source_pieces] for i, ids in enumerate(pieces) if ids}
         best = self._search(sources, language_id)
@@ -100,6 +103,10 @@ class Translator:
             self._translation(best.get(i), len(ids) + special, len(ids) > self.max_source_pieces)
             for i, ids in enumerate(pieces)
         ]
+
+    def _encoded(self, lines: Sequence[str]) -> list[list[int]]:
+        """Pieces of every line, which is tidied as the text that the model was trained on."""
+        return self.tokenizer.encode_batch([tidy(line)[0] for line in lines])
 
     def _search(self, sources: dict[int, list[int]], language_id: int) -> dict[int, Hypothesis]:
         """The best hypothesis of every source, by its number."""
@@ -160,7 +167,7 @@ class Translator:
         """
         language_id = self.tokenizer.language_id(target_language)
         self._check_targets(lines, targets)
-        sources = [ids[: self.max_source_pieces] for ids in self.tokenizer.encode_batch(lines)]
+        sources = [ids[: self.max_source_pieces] for ids in self._encoded(lines)]
         scored = [i for i, source in enumerate(sources) if source or targets[i]]
         lengths = [len(sources[i]) + len(targets[i]) for i in scored]
         scores = [0.0] * len(lines)

@@ -1,4 +1,4 @@
-"""What the run folder holds already: the checkpoint it would go on from, and whether another run is at work in it."""
+"""What the run folder already has: the checkpoint it would continue from, and whether another run works in it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from smoe_ds.checkpoints.inspection import summarize
 from smoe_ds.doctor.context import Context
 from smoe_ds.doctor.finding import FAILED, NOTE, OK, SKIPPED, Finding
 from smoe_ds.file_lock import HeldError, locked
-from smoe_ds.watch.crash_file import LOCK_FILE
+from smoe_ds.run.folder import RunFolder
 
 
 def check_checkpoints(context: Context) -> Iterator[Finding]:
@@ -19,16 +19,16 @@ def check_checkpoints(context: Context) -> Iterator[Finding]:
         return
     folder = context.output_dir
     yield from checkpoint_findings(folder, full=context.full)
-    if not fmt.step_folders(folder / "checkpoints"):
+    if not RunFolder(folder).saved():
         yield from _initial(context.run.smoe.train.init_from)
     yield lock_finding(folder)
 
 
 def checkpoint_findings(folder: Path, *, full: bool) -> Iterator[Finding]:
     """Whether the newest checkpoint of a run folder is whole, or which one would be taken instead."""
-    found = fmt.step_folders(folder / "checkpoints")
+    found = RunFolder(folder).saved()
     if not found:
-        yield Finding(SKIPPED, f"{folder}: holds no checkpoint; the run begins at step 0", scope="run")
+        yield Finding(SKIPPED, f"{folder}: has no checkpoint; the run begins at step 0", scope="run")
         return
     how = "every byte is as written" if full else "sizes are as written (--full reads every byte)"
     for number, path in enumerate(found):
@@ -38,26 +38,26 @@ def checkpoint_findings(folder: Path, *, full: bool) -> Iterator[Finding]:
             if number:
                 yield Finding(
                     NOTE,
-                    f"the run would go on from {path.name}, {number} before the newest; {how}",
+                    f"the run would continue from {path.name}, {number} before the newest; {how}",
                     f"restore the damaged ones if step {step} is too far back",
                     scope="run",
                 )
             else:
-                yield Finding(OK, f"the run would go on from {path}, step {step:,}: {how}", scope="run")
+                yield Finding(OK, f"the run would continue from {path}, step {step:,}: {how}", scope="run")
             return
         more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
         yield Finding(NOTE, f"{problems[0]}{more}", scope="run")
     yield Finding(
         FAILED,
         f"{folder}: none of its {len(found)} checkpoints is whole",
-        "restore one, or choose another smoe.train.output_dir to begin anew",
+        "restore one, or choose another smoe.train.output_dir to start over",
         scope="run",
     )
 
 
 def lock_finding(folder: Path) -> Finding:
     """Whether another start of a run holds the run folder; the lock is held for a moment to find out."""
-    path = folder / LOCK_FILE
+    path = RunFolder(folder).lock
     if not path.exists():
         return Finding(OK, f"{folder}: no other run is at work in it", scope="run")
     no_locks: list[str] = []
@@ -73,7 +73,7 @@ def lock_finding(folder: Path) -> Finding:
         )
     if no_locks:
         return Finding(
-            NOTE, f"{folder}: this file system keeps no locks", "start no second run in this folder", scope="run"
+            NOTE, f"{folder}: this file system has no locks", "do not start a second run in this folder", scope="run"
         )
     return Finding(OK, f"{folder}: no other run is at work in it", scope="run")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from smoe_ds.doctor.adam_op import PATIENCE, check_adam_op
 from smoe_ds.doctor.checkpoints import check_checkpoints
 from smoe_ds.doctor.clocks import check_clocks
+from smoe_ds.doctor.cores import check_cores
 from smoe_ds.doctor.corpus import PATIENCE_FULL, check_corpus
 from smoe_ds.doctor.examine import Check
 from smoe_ds.doctor.gpu import check_gpu
@@ -31,6 +32,7 @@ def all_checks(*, full: bool = False) -> list[Check]:
         Check("GPU", check_gpu),
         Check("memory", check_memory),
         Check("limits", check_limits),
+        Check("cores", check_cores),
         Check("corpus", check_corpus, patience=reading),
         Check("run folder", check_run_folder),
         Check("shared", check_shared_folder, patience=2.0),

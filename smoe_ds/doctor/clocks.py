@@ -39,7 +39,7 @@ def clock_finding(ahead: float, uncertain: float) -> Finding:
         return Finding(
             NOTE,
             f"its clock is {{apart:seconds}} {way} rank 0's",
-            "synchronise the clocks (NTP): times in logs and ages of files mislead, training itself goes on",
+            "synchronise the clocks (NTP). Training works, but times in logs and ages of files will mislead you",
             figures,
             scope="host",
         )

@@ -52,19 +52,18 @@ class Context:
     @cached_property
     def vocab_size(self) -> int:
         """That of the prepared corpus, else what the run says of it, else the paper's."""
-        from smoe_ds.data.tokenizer import Tokenizer
-        from smoe_ds.planning.paper_tables import VOCAB_SIZE
+        from smoe_ds.planning.vocabulary import planned_vocab_size
 
-        data = self.run.smoe.data
-        file = Path(data.path) / "tokenizer.model"
-        return Tokenizer(file).vocab_size if file.is_file() else data.vocab_size or VOCAB_SIZE
+        return planned_vocab_size(self.run)[0]
 
     @cached_property
     def plan(self) -> Plan:
-        """Memory, parameters and exchange of the run on so many ranks."""
+        """Memory, parameters and exchange of the run on so many ranks, computed on this rank's device."""
+        from smoe_ds.moe.expert_backend_here import accelerator_of
         from smoe_ds.planning.plan import make_plan
 
-        return make_plan(self.run, vocab_size=self.vocab_size, world_size=self.env.world_size)
+        accelerator = accelerator_of(self.device)
+        return make_plan(self.run, vocab_size=self.vocab_size, world_size=self.env.world_size, accelerator=accelerator)
 
     @cached_property
     def device(self) -> Device:

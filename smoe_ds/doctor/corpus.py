@@ -28,7 +28,7 @@ def check_corpus(context: Context) -> Iterator[Finding]:
             yield _whole(corpus, full=context.full)
             yield from direction_findings(corpus, context.run.smoe.data.directions)
         except DataError as error:
-            for problem in str(error).splitlines():
+            for problem in str(error).split("\n"):
                 yield _damage(problem)
     seconds = context.seconds * (PATIENCE_FULL if context.full else 1) / 2
     fingerprints = context.meeting.collect("corpus", fingerprint, seconds)
@@ -69,7 +69,7 @@ def _damage(problem: str) -> Finding:
     text, _, end = problem.rpartition("; ")
     if text and end.startswith(("restore", "prepare")):
         return Finding(FAILED, text, end, scope="host")
-    remedy = "restore it, prepare it with `python -m data_prep SPEC.yaml`, or set smoe.data.path to where it is"
+    remedy = "restore it, prepare it with `python -m data_prep SPEC.yaml`, or correct smoe.data.path"
     return Finding(FAILED, problem, remedy, scope="host")
 
 
@@ -103,6 +103,6 @@ def _same_everywhere(context: Context, fingerprints: list[str | None]) -> Iterat
         yield Finding(
             FAILED,
             f"{context.run.smoe.data.path} holds another corpus on {', '.join(other)} than on {hosts[0]}",
-            "copy the same one to every host, or name one on a shared file system",
+            "copy the same one to every host, or use one on a shared file system",
             scope="run",
         )

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from smoe_ds.doctor.context import Context
 from smoe_ds.doctor.finding import FAILED, Finding
 from smoe_ds.doctor.merge import Line, merge
+from smoe_ds.text_line import first_line
 
 _GRACE = 15.0  # seconds beyond a check's own deadline in which its findings arrive
 
@@ -69,16 +70,15 @@ def within(seconds: float, look: Callable[[Context], Iterable[Finding]], context
         return [
             Finding(
                 FAILED,
-                f"did not come to an end within {seconds:g} s",
-                "look for a disk or network that hangs; --timeout gives it longer",
+                f"did not finish within {seconds:g} s",
+                "look for a disk or network that hangs; --timeout allows it more time",
             )
         ]
     return found
 
 
 def _crash(error: Exception) -> Finding:
-    first_line = (str(error).strip().splitlines() or [""])[0]
-    return Finding(FAILED, f"the check itself failed: {type(error).__name__}: {first_line}")
+    return Finding(FAILED, f"the check itself failed: {type(error).__name__}: {first_line(str(error))}")
 
 
 def _silent(seconds: float) -> Finding:

@@ -10,11 +10,12 @@ from smoe_ds.config.checks import check_device
 from smoe_ds.doctor.context import Context
 from smoe_ds.doctor.finding import FAILED, NOTE, OK, SKIPPED, Finding
 from smoe_ds.errors import ConfigError
+from smoe_ds.text_line import first_line
 
 _ARCHITECTURE = re.compile(r"(sm|compute)_(\d+)(\d)([af]?)")
 _FIRST_IN_ALL_WHEELS = (7, 5)
 _OLD_WHEEL = (
-    "pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cu126 (wheels for CUDA 12.6 hold sm_50, "
+    "pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cu126 (wheels for CUDA 12.6 have sm_50, "
     "sm_60 and sm_70 up to torch 2.14, those for CUDA 12.8 sm_70 up to torch 2.10)"
 )
 """Source: PyTorch's CUDA support matrix (RELEASE.md) and its proposals for 2.11 and 2.15."""
@@ -118,7 +119,7 @@ def unused_gpu(
     if built_for is None:
         return Finding(
             FAILED,
-            f"{wanted}, but this torch was built for the CPU alone",
+            f"{wanted}, but this torch was built for CPUs only",
             "install torch for CUDA (pip install -r requirements.txt), or set DS_ACCELERATOR=cpu",
         )
     return Finding(
@@ -158,7 +159,7 @@ def _why_no_cuda() -> str:
     try:
         torch.cuda.init()
     except Exception as error:
-        return str(error).splitlines()[0]
+        return first_line(str(error))
     return "no device is visible"
 
 

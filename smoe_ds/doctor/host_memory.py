@@ -54,7 +54,7 @@ def _slurm_limit(environ: Mapping[str, str]) -> Iterator[Limit]:
 
 def _cgroup_limits(root: Path) -> Iterator[Limit]:
     """Of this process's control group and those above it, in either version of the system."""
-    for line in (root / "proc/self/cgroup").read_text().splitlines():
+    for line in (root / "proc/self/cgroup").read_text().rstrip("\n").split("\n"):
         _, controllers, path = line.split(":", 2)
         if controllers == "":
             base, names = root / "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")

@@ -50,7 +50,7 @@ def _against_slurm(context: Context, num_hosts: int) -> Iterator[Finding]:
         yield Finding(
             NOTE,
             f"SLURM gave {nodes} hosts, ranks are on {num_hosts}",
-            "srun --nodes and --ntasks-per-node put tasks on all of them",
+            "use srun --nodes and --ntasks-per-node to put tasks on all of them",
             scope="run",
         )
     gpus = environ.get("SLURM_GPUS_ON_NODE", "")

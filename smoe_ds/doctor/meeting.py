@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from smoe_ds.errors import LaunchError
+from smoe_ds.text_line import first_line
 
 if TYPE_CHECKING:
     from torch.distributed import Store
@@ -47,7 +48,7 @@ class Meeting:
         twice = self.store.add(f"here/{self.rank}", 1) > 1
         if twice:
             raise LaunchError(
-                f"{env.launcher}: two processes say that they are rank {self.rank} of {self.world_size}; unset "
+                f"{env.launcher}: two processes claim to be rank {self.rank} of {self.world_size}; unset "
                 "left-over RANK and WORLD_SIZE variables, and start each rank once"
             )
         came = self.collect("host", host, seconds)
@@ -101,7 +102,7 @@ class Meeting:
         answer = self.read(topic, seconds)
         if answer is None:
             raise LaunchError(
-                f"rank 0 of {self.world_size} said nothing for {seconds:.0f} s, or is gone; see its output"
+                f"rank 0 of {self.world_size} has been silent for {seconds:.0f} s, or is gone; see its output"
             )
         return answer[0]
 
@@ -148,7 +149,7 @@ def _open(env: Env, seconds: float) -> Store:
     except RuntimeError as error:
         raise LaunchError(
             f"rank {env.rank} of {env.world_size} could not reach rank 0 at {env.master_addr}:{env.master_port} within "
-            f"{seconds:g} s (started by {env.launcher}): {str(error).splitlines()[0]}; check that every host reaches "
+            f"{seconds:g} s (started by {env.launcher}): {first_line(str(error))}; check that every host reaches "
             "the address and that rank 0 was started, or set MASTER_ADDR and MASTER_PORT"
         ) from error
     return PrefixStore(f"doctor/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)

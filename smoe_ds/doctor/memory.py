@@ -31,20 +31,20 @@ def gpu_finding(need: float, free: float, total: float) -> Finding:
             FAILED,
             "needs {need:bytes} on a GPU that has {total:bytes}",
             f"{_LESS}, set smoe.train.activation_checkpointing, or take engine/v100_fp16_zero2_offload.json; smoe-ds "
-            "plan shows what takes it",
+            "plan shows what uses it",
             figures,
         )
     if need > free:
         return Finding(
             FAILED,
             "needs {need:bytes} on a GPU, {free:bytes} of {total:bytes} are free",
-            "other processes hold the rest: see nvidia-smi, end them or take other GPUs",
+            "other processes use the rest: see nvidia-smi, end them or use other GPUs",
             figures,
         )
     if need > _TIGHT * free:
         return Finding(
             NOTE,
-            "needs {need:bytes} on a GPU, {free:bytes} are free: less room than the plan may be off",
+            "needs {need:bytes} on a GPU, {free:bytes} are free: less of a margin than the plan's possible error",
             f"if it runs out of memory, {_LESS} or set smoe.train.activation_checkpointing",
             figures,
         )

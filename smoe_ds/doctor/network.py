@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from smoe_ds.doctor.context import Context
 from smoe_ds.doctor.finding import FAILED, NOTE, OK, SKIPPED, Finding
+from smoe_ds.text_line import first_line
 
 if TYPE_CHECKING:
     import torch
@@ -39,13 +40,13 @@ def check_network(context: Context) -> Iterator[Finding]:
         problems = (exchange_problem(context.device, group), sum_problem(context.device, group))  # both on every rank
         problem = next(filter(None, problems), None)
     except Exception as error:
-        problem = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+        problem = f"{type(error).__name__}: {first_line(str(error))}"
     if problem is not None:
         yield Finding(
             FAILED,
             problem,
             "check that hosts reach each other on all ports, and over which interface (GLOO_SOCKET_IFNAME, "
-            "NCCL_SOCKET_IFNAME); NCCL_DEBUG=INFO says more",
+            "NCCL_SOCKET_IFNAME); NCCL_DEBUG=INFO tells more",
         )
     if not context.meeting.all_agree("network", problem is None, context.seconds):
         if problem is None:
@@ -91,7 +92,7 @@ def exchange_problem(device: torch.device, group: ProcessGroup | None = None) ->
     )
     parts = received.cpu().split(list(map(len, expected)))
     wrong = [source for source, part in enumerate(parts) if not torch.equal(part, expected[source])]
-    return f"all-to-all: what came from ranks {wrong} is not what they sent" if wrong else None
+    return f"all-to-all: what arrived from ranks {wrong} is not what they sent" if wrong else None
 
 
 def _rows(source: int, to: int) -> int:

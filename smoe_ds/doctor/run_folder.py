@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from smoe_ds.checkpoints import format as fmt
 from smoe_ds.doctor.context import Context
 from smoe_ds.doctor.finding import FAILED, NOTE, OK, Finding
+from smoe_ds.run.folder import RunFolder
 
 _BYTES_PER_PARAMETER = 12  # fp32 weights and Adam's two moments
 _FILES_PER_RANK = 4  # of a checkpoint, with a few of the log
@@ -42,7 +42,7 @@ def check_run_folder(context: Context) -> Iterator[Finding]:
         yield Finding(
             NOTE,
             f"{folder}: the clock of its file system is off this host's by {{late:seconds}}",
-            "synchronise the clocks of hosts and file server (NTP); what is told by the age of files is told wrong",
+            "synchronise the clocks of hosts and file server (NTP); ages of files are wrong",
             {"late": late},
             scope="host",
         )
@@ -88,7 +88,7 @@ def space_finding(need: float, free: float, files: int, free_files: int | None, 
         return Finding(
             FAILED,
             f"{folder}: {{files:count}} files for {what}, {{left:count}} inodes free",
-            "remove files there (many small ones), or choose another smoe.train.output_dir",
+            "remove files there, best many small ones, or choose another smoe.train.output_dir",
             {"files": files, "left": free_files},
             scope="host",
         )
@@ -97,8 +97,8 @@ def space_finding(need: float, free: float, files: int, free_files: int | None, 
 
 def _space(context: Context, folder: Path) -> Finding:
     keep = context.run.smoe.train.keep_last + 2  # the best one besides, and the next before the oldest goes
-    root = folder / "checkpoints"
-    there = sum(path.stat().st_size for old in fmt.step_folders(root) for path in old.iterdir() if path.is_file())
+    saved = RunFolder(folder).saved()
+    there = sum(path.stat().st_size for old in saved for path in old.iterdir() if path.is_file())
     size = checkpoint_bytes(context.plan.parameters["total"])
     stat = os.statvfs(folder)
     return space_finding(
@@ -129,7 +129,7 @@ def _try_out(folder: Path, name: str, context: Context) -> float:
         finally:
             os.close(descriptor)
         if renamed.read_bytes() != content:
-            raise OSError(0, "reading gives other bytes than were written", str(renamed))
+            raise OSError(0, "the bytes read are not those written", str(renamed))
         written = renamed.stat().st_mtime
         return written - min(max(written, before), after)
     finally:
@@ -141,6 +141,6 @@ def _cannot(folder: Path, error: OSError) -> Finding:
     return Finding(
         FAILED,
         f"{folder}: cannot be written: {error.strerror or error}",
-        "free space, mend its permissions or quota, or choose another smoe.train.output_dir",
+        "free space, fix its permissions or quota, or choose another smoe.train.output_dir",
         scope="host",
     )

@@ -59,14 +59,14 @@ def _verdict(context: Context, folder: Path, name: str, tokens: list[Any], seen:
         yield Finding(
             FAILED,
             f"{folder}: no token could be written by {_named(unwritten, hosts)}",
-            "mend what the run folder's line says there",
+            "fix what the line of the run folder says about them",
             scope="run",
         )
     if apart:
         yield Finding(
             FAILED,
             f"{folder} is another folder for {_named(apart, hosts)} than for rank 0 on {hosts[0]}",
-            "choose an smoe.train.output_dir on a file system that all hosts mount (in containers: bind it everywhere)",
+            "choose a smoe.train.output_dir on a file system that all hosts mount (in containers: bind it everywhere)",
             scope="run",
         )
     if not unwritten and not apart:

@@ -13,6 +13,7 @@ from pathlib import Path
 import smoe_ds
 from smoe_ds.doctor.context import Context
 from smoe_ds.doctor.finding import FAILED, NOTE, OK, SKIPPED, Finding
+from smoe_ds.text_line import first_line
 
 OLDEST = {"torch": (2, 10)}
 """Below it `weights_only` loading has known holes."""
@@ -28,7 +29,7 @@ def check_versions(context: Context) -> Iterator[Finding]:
     if required:
         yield compare_required(required, found)
     else:
-        yield Finding(SKIPPED, "packages: skipped because smoe_ds has neither metadata nor a requirements.txt here")
+        yield Finding(SKIPPED, "packages: skipped because smoe_ds has neither metadata nor requirements.txt here")
     everybodys = context.meeting.collect("versions", found, context.seconds / 2)
     if everybodys is not None and context.env.world_size > 1:
         yield compare_ranks(everybodys, context.meeting.hosts)
@@ -101,8 +102,8 @@ def compare_required(required: Mapping[str, str], found: Mapping[str, str]) -> F
     if other:
         return Finding(
             NOTE,
-            f"{known}; other than tested: {', '.join(other)}",
-            "pip install -r requirements.txt takes the tested ones",
+            f"{known}; differ from the tested ones: {', '.join(other)}",
+            "pip install -r requirements.txt installs the tested ones",
         )
     return Finding(OK, f"{known} and {len(required) - 2} more as in requirements.txt")
 
@@ -121,7 +122,7 @@ def compare_ranks(everybodys: Sequence[Mapping[str, str] | None], hosts: Sequenc
         return Finding(
             FAILED,
             "; ".join(differing),
-            "start every rank in the same environment: one that all hosts see, or one container image",
+            "start every rank in the same environment: one that all hosts see, or the same container image",
             scope="run",
         )
     answered = sum(found is not None for found in everybodys)
@@ -141,10 +142,9 @@ def _import_problems() -> Iterator[Finding]:
         try:
             importlib.import_module(name)
         except Exception as error:
-            first_line = (str(error).strip().splitlines() or [""])[0]
             yield Finding(
                 FAILED,
-                f"import {name}: {type(error).__name__}: {first_line}",
+                f"import {name}: {type(error).__name__}: {first_line(str(error))}",
                 "pip install -r requirements.txt in this environment",
             )
 

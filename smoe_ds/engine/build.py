@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from smoe_ds.engine.expert_groups import expert_group
 from smoe_ds.engine.gradients import GradientNormHook
 from smoe_ds.engine.native_adam import load_native_adam, uses_native_adam
+from smoe_ds.engine.protocol import Engine, Halved, ScalesLoss, Stepped, TrainingState
 from smoe_ds.engine.state import persistent_buffers
 from smoe_ds.errors import ConfigError
 from smoe_ds.parallel.agreement import agree
@@ -18,7 +23,7 @@ if TYPE_CHECKING:
 _ADAM = ("adam", "adamw")
 
 
-def build_engine(model: nn.Module, ds_config: dict[str, Any]) -> Any:
+def build_engine(model: nn.Module, ds_config: dict[str, Any]) -> Engine:
     """Wraps `model` in a DeepSpeed engine with the optimizer of `ds_config`.
 
     The engine has no learning-rate scheduler: call `set_learning_rate` before each step. On CPU Adam is torch's unless
@@ -31,12 +36,13 @@ def build_engine(model: nn.Module, ds_config: dict[str, Any]) -> Any:
         ds_config: DeepSpeed's configuration, complete (batch sizes included). Not modified.
 
     Returns:
-        deepspeed.DeepSpeedEngine.
+        deepspeed.DeepSpeedEngine, as far as it is used.
 
     Raises:
         ConfigError: the optimizer is not Adam or AdamW, a parameter is frozen, or the model has persistent buffers of
             floating point, which half precision would round. On all ranks if DeepSpeed's Adam for the host cannot be
-            compiled on one.
+            compiled on one. On the ranks that it befalls if a package of a monitor is missing, or the place for a
+            monitor's or the profiler's file cannot be written.
     """
     import deepspeed
 
@@ -49,11 +55,14 @@ def build_engine(model: nn.Module, ds_config: dict[str, Any]) -> Any:
     clip = float(config.get("gradient_clipping", 1.0))  # DeepSpeed's default
     if stage == 0:
         config["gradient_clipping"] = 0.0  # done by the hook
-    engine, *_ = deepspeed.initialize(
-        model=model, model_parameters=parameter_groups(model), config=config, dist_init_required=False
-    )
+    with _errors_of_a_user():
+        _make_profile_folder(config)
+        engine, *_ = deepspeed.initialize(
+            model=model, model_parameters=parameter_groups(model), config=config, dist_init_required=False
+        )
+    _let_the_loss_scale_rest_at_its_floor(engine)
+    engine.gradient_norm_hook = GradientNormHook(engine, clip) if stage == 0 else None
     if stage == 0:
-        engine.gradient_norm_hook = GradientNormHook(engine, clip)
         _undo_first_step(engine)
     return engine
 
@@ -63,41 +72,41 @@ def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
 
     DeepSpeed's own grouping iterates a set of strings, so its order changes from run to run.
     """
-    named = list(model.named_parameters())
-    dense = [p for _, p in named if getattr(p, "allreduce", True)]
+    members: dict[str, list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        members.setdefault(expert_group(parameter), []).append(parameter)
+    dense = members.pop("", [])
     groups: list[dict[str, Any]] = [{"name": "dense", "params": dense}] if dense else []
-    names = {p.group_name for _, p in named if not getattr(p, "allreduce", True)}  # type: ignore[attr-defined]
-    for name in sorted(names, key=_natural):
-        members = [p for _, p in named if not getattr(p, "allreduce", True) and p.group_name == name]  # type: ignore[attr-defined]
-        groups.append({"name": name, "params": members, "moe": True})
+    for name in sorted(members, key=_natural):
+        groups.append({"name": name, "params": members[name], "moe": True})
     return groups
 
 
-def set_learning_rate(engine: Any, lr: float) -> None:
+def set_learning_rate(engine: TrainingState, lr: float) -> None:
     """Sets the learning rate of the next step for all parameter groups."""
     for group in engine.optimizer.param_groups:
         group["lr"] = lr
 
 
-def gradient_norm(engine: Any) -> float:
+def gradient_norm(engine: Stepped) -> float:
     """L2 norm of the last step's gradient over all parameters of the job, before clipping, without loss scale.
 
     Experts count once each, wherever they live. Infinite if the step was skipped; the same on all ranks.
     """
-    hook = getattr(engine, "gradient_norm_hook", None)
+    hook = engine.gradient_norm_hook
     if hook is not None and not step_was_skipped(engine):
         return hook.norm
     norm = engine.get_global_grad_norm()
     return float("inf") if norm is None or step_was_skipped(engine) else float(norm)
 
 
-def loss_scale(engine: Any) -> float:
+def loss_scale(engine: TrainingState) -> float:
     """The factor by which the next loss is multiplied before backward; 1 without fp16."""
-    scaler = getattr(engine.optimizer, "loss_scaler", None)
-    return float(scaler.cur_scale) if scaler is not None else 1.0
+    optimizer = engine.optimizer
+    return float(optimizer.loss_scaler.cur_scale) if isinstance(optimizer, ScalesLoss) else 1.0
 
 
-def step_was_skipped(engine: Any) -> bool:
+def step_was_skipped(engine: Stepped) -> bool:
     """Whether the last `engine.step()` at an accumulation boundary left the weights as they were (overflow, NaN)."""
     return not engine.was_step_applied()
 
@@ -147,12 +156,51 @@ def _allow_fp16_on_every_cpu(config: dict[str, Any]) -> None:
         accelerator.is_fp16_supported = lambda: True
 
 
-def _undo_first_step(engine: Any) -> None:
+@contextmanager
+def _errors_of_a_user() -> Iterator[None]:
+    """DeepSpeed's monitors raise whatever their packages and files do."""
+    try:
+        yield
+    except ImportError as error:
+        raise ConfigError(
+            f"building the engine: the package {error.name} is missing, which a monitor of the run file needs; install "
+            "it, or take the monitor (wandb, csv_monitor) out"
+        ) from error
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise ConfigError(
+            f"building the engine: {error.filename}: {error.strerror}; choose another csv_monitor.output_path or "
+            "flops_profiler.output_file"
+        ) from error
+
+
+def _make_profile_folder(config: dict[str, Any]) -> None:
+    """The profiler makes it at the step that it profiles, where a mistake would cost all steps before."""
+    profiler = config.get("flops_profiler", {})
+    if profiler.get("enabled") and profiler.get("output_file"):
+        Path(profiler["output_file"]).parent.mkdir(parents=True, exist_ok=True)
+
+
+def _let_the_loss_scale_rest_at_its_floor(engine: TrainingState) -> None:
+    """With ZeRO DeepSpeed ends a run by a bare Exception at the first overflow with the lowest loss scale.
+
+    Such a step is skipped like any other, and the run decides how many it puts up with
+    (``smoe.train.max_skipped_in_a_row``).
+    """
+    optimizer = engine.optimizer
+    if isinstance(optimizer, ScalesLoss) and optimizer.loss_scaler.dynamic:
+        optimizer.loss_scaler.raise_error_at_min_scale = False
+
+
+def _undo_first_step(engine: TrainingState) -> None:
     """The 16-bit wrappers without ZeRO take a step with zero gradients at construction.
 
     It leaves Adam's step count at 1 (bias correction is then off by one for the whole run) and applies weight decay.
     """
-    if engine.optimizer is engine.basic_optimizer:
+    optimizer = engine.optimizer
+    if optimizer is engine.basic_optimizer:
         return
+    assert isinstance(optimizer, Halved)
     engine.basic_optimizer.state.clear()
-    engine.optimizer.refresh_fp32_params()
+    optimizer.refresh_fp32_params()

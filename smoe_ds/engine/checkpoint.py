@@ -7,7 +7,6 @@ uninterrupted one bit for bit.
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -25,16 +24,26 @@ from smoe_ds.checkpoints.format import MASTER
 from smoe_ds.checkpoints.part_file import FileEntry
 from smoe_ds.checkpoints.part_reader import PartReader
 from smoe_ds.engine.ownership import assign_owners
-from smoe_ds.engine.state import engine_counters, persistent_buffers, restore_counters, restore_state
+from smoe_ds.engine.protocol import Engine
+from smoe_ds.engine.state import (
+    engine_counters,
+    held_nowhere,
+    held_shapes,
+    persistent_buffers,
+    restore_counters,
+    restore_state,
+)
 from smoe_ds.engine.write_parts import write_parts
 from smoe_ds.errors import CheckpointError
-from smoe_ds.parallel.agreement import agree, gather_json
+from smoe_ds.parallel.agreement import agree, gather_json, together
+from smoe_ds.versions import installed_versions
 
 _LOG = logging.getLogger(__name__)
+_PACKAGES = ("torch", "deepspeed", "safetensors")
 
 
 def save_checkpoint(
-    engine: Any, root: Path, step: int, extra: dict[str, Any], *, keep_last: int, best: bool = False
+    engine: Engine, root: Path, step: int, extra: dict[str, Any], *, keep_last: int, best: bool = False
 ) -> Path:
     """Writes a checkpoint and commits it when all ranks have written theirs. Call it on every rank, between steps.
 
@@ -64,10 +73,10 @@ def save_checkpoint(
         entries, problem = write_parts(engine, temporary)
         agree(problem, CheckpointError, what)
         everyone = gather_json([entry.as_json() for entry in entries])
-        if _rank() == 0:
-            files = [FileEntry(**entry) for rank_entries in everyone for entry in rank_entries]
-            problem = _commit(engine, temporary, final, files, extra, best)
-        agree(problem, CheckpointError, what)
+        with together(CheckpointError, what):
+            if _rank() == 0:
+                files = [FileEntry(**entry) for rank_entries in everyone for entry in rank_entries]
+                _commit(engine, temporary, final, files, extra, best)
     except CheckpointError:
         if _rank() == 0 and temporary.exists():
             discard_folder(temporary)
@@ -77,7 +86,7 @@ def save_checkpoint(
     return final
 
 
-def load_checkpoint(engine: Any, root: Path) -> dict[str, Any] | None:
+def load_checkpoint(engine: Engine, root: Path) -> dict[str, Any] | None:
     """Loads the newest checkpoint that is whole into the engine. Call it on every rank.
 
     What was refused, and why, goes to the log (warning, rank 0).
@@ -125,32 +134,30 @@ def verify_together(folder: Path) -> str | None:
 
 def _open_together(root: Path, final: Path, what: str) -> Path:
     """A temporary folder that rank 0 makes and all ranks see."""
-    name, problem = None, None
-    if _rank() == 0:
-        try:
+    name = ""
+    with together(CheckpointError, what):
+        if _rank() == 0:
             root.mkdir(parents=True, exist_ok=True)
-            remove_leftovers(root, "step_*", fmt.LATEST, fmt.BEST)
+            remove_leftovers(root, *fmt.LEFTOVERS)
             name = temporary_folder(final).name
-        except OSError as error:
-            problem = str(error)
-    name, problem = gather_json([name, problem])[0]
-    if problem is not None:
-        raise CheckpointError(f"{what} failed on rank 0: {problem}")
-    temporary = root / str(name)
-    seen = temporary.is_dir()
-    agree(
-        None if seen else f"{temporary} is not visible; use a file system that all ranks share", CheckpointError, what
-    )
+    temporary = root / str(gather_json(name)[0])
+    with together(CheckpointError, what):
+        if not temporary.is_dir():
+            raise CheckpointError(f"{temporary} is not visible; use a file system that all ranks share")
     return temporary
 
 
 def _commit(
-    engine: Any, temporary: Path, final: Path, files: list[FileEntry], extra: dict[str, Any], best: bool
-) -> str | None:
-    """Finishes, names and points to the folder; what went wrong comes back as text, and then there is no folder."""
+    engine: Engine, temporary: Path, final: Path, files: list[FileEntry], extra: dict[str, Any], best: bool
+) -> None:
+    """Finishes, names and points to the folder.
+
+    Raises:
+        CheckpointError: that cannot be done; there is no folder then.
+    """
     step, renamed = fmt.step_of(final), False
     try:
-        files.append(_write_state(engine, temporary / fmt.STATE, step, extra))
+        files.append(fmt.write_state(temporary, _state(engine, step, extra)))
         fmt.write_manifest(temporary, step, files)
         commit_folder(temporary, final)
         renamed = True
@@ -159,23 +166,17 @@ def _commit(
     except (OSError, TypeError, ValueError) as error:
         if renamed:
             discard_folder(final)
-        return f"{type(error).__name__}: {error}"
-    return None
+        raise CheckpointError(f"{type(error).__name__}: {error}") from error
 
 
-def _write_state(engine: Any, path: Path, step: int, extra: dict[str, Any]) -> FileEntry:
-    import hashlib
-
-    content = {
+def _state(engine: Engine, step: int, extra: dict[str, Any]) -> dict[str, Any]:
+    return {
         "step": step,
         "extra": extra,
         "engine": engine_counters(engine),
         "topology": _topology(engine),
-        "versions": _versions(),
+        "versions": installed_versions(_PACKAGES),
     }
-    text = json.dumps(content, indent=1) + "\n"
-    write_text_durably(path, text)
-    return FileEntry(path.name, len(text.encode()), hashlib.sha256(text.encode()).hexdigest())
 
 
 def _prune(final: Path, keep_last: int) -> None:
@@ -197,26 +198,22 @@ def _candidates(root: Path) -> tuple[list[str], list[str]]:
     return names, [f"{root / fmt.LATEST}: points to {latest!r}, which does not exist"] if dangling else []
 
 
-def _load(engine: Any, folder: Path) -> dict[str, Any]:
+def _load(engine: Engine, folder: Path) -> dict[str, Any]:
     reader, state = _open(folder)
     if not reader.steps:
         raise CheckpointError(
-            f"{folder}: holds weights without optimizer state, so no run can go on from it; start a new run from it "
+            f"{folder}: has weights but no optimizer state, so no run can continue from it; start a new run from it "
             "with smoe.train.init_from and another smoe.train.output_dir"
         )
-    buffers = persistent_buffers(engine.module)
-    held = {**dict(engine.module.named_parameters()), **buffers}
-    shapes = {name: tuple(tensor.shape) for name, tensor in held.items()}
+    shapes = held_shapes(engine.module)
     agree(reader.misfit(shapes), CheckpointError, f"loading {folder} into this model")
-    unused = gather_json(sorted(set(reader.names) - set(shapes)))
-    nowhere = sorted(set.intersection(*(set(names) for names in unused)))
-    if nowhere:
+    if nowhere := held_nowhere(reader.names, shapes):
         raise CheckpointError(
             f"{folder}: {len(nowhere)} parameters are not in this model, the first is {nowhere[0]}; "
             "the checkpoint belongs to another model configuration"
         )
     restore_state(engine, reader.tensor, reader.steps)
-    for name, buffer in buffers.items():
+    for name, buffer in persistent_buffers(engine.module).items():
         buffer.copy_(reader.tensor(name, MASTER))
     restore_counters(engine, state["engine"])
     extra: dict[str, Any] = state["extra"]
@@ -225,17 +222,11 @@ def _load(engine: Any, folder: Path) -> dict[str, Any]:
 
 def _open(folder: Path) -> tuple[PartReader, dict[str, Any]]:
     """The verified files. What cannot be read by one rank is an error of all."""
-    problem, opened = None, None
-    try:
-        opened = PartReader(folder, fmt.read_manifest(folder)), fmt.read_state(folder)
-    except CheckpointError as error:
-        problem = str(error)
-    agree(problem, CheckpointError, f"reading {folder}")
-    assert opened is not None
-    return opened
+    with together(CheckpointError, f"reading {folder}"):
+        return PartReader(folder, fmt.read_manifest(folder)), fmt.read_state(folder)
 
 
-def _topology(engine: Any) -> dict[str, Any]:
+def _topology(engine: Engine) -> dict[str, Any]:
     import torch.distributed as dist
 
     model_dtype, gradient_dtype = engine.get_data_types()
@@ -251,12 +242,6 @@ def _topology(engine: Any) -> dict[str, Any]:
         "gradient_dtype": str(gradient_dtype).removeprefix("torch."),
         "optimizer": type(engine.basic_optimizer).__name__,
     }
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("torch", "deepspeed", "safetensors")}
 
 
 def _report(refused: list[str], then: str) -> None:

@@ -8,9 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from smoe_ds.checkpoints.format import MASTER, MOMENTS
+from smoe_ds.engine.protocol import (
+    Bf16Partitioned,
+    Bit16Partitioned,
+    Copies,
+    FlatCopies,
+    Partitioned,
+    PieceMapping,
+    TrainingState,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +48,7 @@ class Fragment:
         return tensor.view(-1).narrow(0, self.offset, self.numel)
 
 
-def fragments(engine: Any) -> dict[str, Fragment]:
+def fragments(engine: TrainingState) -> dict[str, Fragment]:
     """The fragment of every parameter of this rank's model, by state-dict name.
 
     Args:
@@ -49,12 +58,12 @@ def fragments(engine: Any) -> dict[str, Fragment]:
     return {name: found[id(parameter)] for name, parameter in engine.module.named_parameters()}
 
 
-def is_partitioned(engine: Any) -> bool:
+def is_partitioned(engine: TrainingState) -> bool:
     """Whether ranks hold pieces of parameters (ZeRO 1 and 2) instead of whole ones."""
     return engine.zero_optimization_stage() > 0
 
 
-def ensure_moments(engine: Any) -> None:
+def ensure_moments(engine: TrainingState) -> None:
     """Creates Adam's state where no step has been taken yet, exactly as its first step would (zeros, step 0)."""
     import torch
 
@@ -104,10 +113,10 @@ def replay_steps(optimizer: torch.optim.Optimizer) -> None:
             compiled.adam_update(number, step, 0.0, *group["betas"], 1.0, 0.0, group["bias_correction"], *scratch)
 
 
-def publish_masters(engine: Any) -> None:
+def publish_masters(engine: TrainingState) -> None:
     """Copies the fp32 weights into the model's own (16-bit or flattened) parameters. With ZeRO a collective."""
     optimizer = engine.optimizer
-    if is_partitioned(engine):
+    if isinstance(optimizer, Partitioned):
         optimizer.update_lp_params()
     elif optimizer is not engine.basic_optimizer:
         found = fragments(engine)
@@ -115,17 +124,19 @@ def publish_masters(engine: Any) -> None:
             parameter.data.view(-1).copy_(found[name].view(engine.basic_optimizer, MASTER))
 
 
-def _by_parameter(engine: Any) -> Iterator[tuple[nn.Parameter, Fragment]]:
+def _by_parameter(engine: TrainingState) -> Iterator[tuple[nn.Parameter, Fragment]]:
     optimizer = engine.optimizer
-    if is_partitioned(engine):
-        yield from _zero_fragments(engine)
-    elif hasattr(optimizer, "fp32_groups_flat"):  # 16 bits with a fused optimizer: one flat tensor per group
+    if isinstance(optimizer, Bf16Partitioned):
+        yield from _pieces(optimizer.bf16_groups, engine.basic_optimizer)
+    elif isinstance(optimizer, Bit16Partitioned):
+        yield from _pieces(optimizer.bit16_groups, engine.basic_optimizer)
+    elif isinstance(optimizer, FlatCopies):
         for parameters, flat in zip(optimizer.fp16_groups, optimizer.fp32_groups_flat, strict=True):
             offset = 0
             for parameter in parameters:
                 yield parameter, Fragment(flat, offset, 0, parameter.numel())
                 offset += parameter.numel()
-    elif hasattr(optimizer, "fp32_groups"):  # 16 bits: one fp32 copy per parameter
+    elif isinstance(optimizer, Copies):
         for parameters, copies in zip(optimizer.fp16_groups, optimizer.fp32_groups, strict=True):
             for parameter, master in zip(parameters, copies, strict=True):
                 yield parameter, Fragment(master, 0, 0, parameter.numel())
@@ -135,13 +146,14 @@ def _by_parameter(engine: Any) -> Iterator[tuple[nn.Parameter, Fragment]]:
                 yield parameter, Fragment(parameter, 0, 0, parameter.numel())
 
 
-def _zero_fragments(engine: Any) -> Iterator[tuple[nn.Parameter, Fragment]]:
-    optimizer = engine.optimizer
-    groups = optimizer.bf16_groups if hasattr(optimizer, "bf16_groups") else optimizer.bit16_groups
-    for parameters, group in zip(groups, engine.basic_optimizer.param_groups, strict=True):
+def _pieces(
+    groups: list[list[nn.Parameter]], optimizer: torch.optim.Optimizer
+) -> Iterator[tuple[nn.Parameter, Fragment]]:
+    """What this rank has of each parameter under ZeRO 1 and 2: a stretch of its piece of the parameter group."""
+    for parameters, group in zip(groups, optimizer.param_groups, strict=True):
         (flat,) = group["params"]
         for parameter in parameters:
-            mapping = parameter._hp_mapping
+            mapping: PieceMapping | None = parameter._hp_mapping  # type: ignore[attr-defined]
             if mapping is None:
                 yield parameter, Fragment(flat, 0, 0, 0)
             else:

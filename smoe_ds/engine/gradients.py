@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from smoe_ds.engine.expert_groups import expert_parallel_group
+from smoe_ds.engine.protocol import Stepped, TrainingState
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+
+@runtime_checkable
+class _KeepsNorm(Protocol):
+    """A wrapper of ZeRO 1 and 2 while it steps: the norm that the engine tells only afterwards."""
+
+    _global_grad_norm: float
 
 
 class GradientNormHook:
@@ -22,18 +36,19 @@ class GradientNormHook:
         norm: L2 norm of the last step's gradient before clipping.
     """
 
-    def __init__(self, engine: Any, max_norm: float) -> None:
+    def __init__(self, engine: TrainingState, max_norm: float) -> None:
         self.max_norm = max_norm
         self.norm = 0.0
         engine.basic_optimizer.register_step_pre_hook(self._before_step)
 
-    def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+    def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         import torch
 
         self.norm = math.sqrt(sum(_squares(group) for group in optimizer.param_groups))
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        optimizer.overflow = not math.isfinite(self.norm)
-        if optimizer.overflow:
+        overflow = not math.isfinite(self.norm)
+        optimizer.overflow = overflow  # type: ignore[attr-defined]
+        if overflow:
             for group in optimizer.param_groups:
                 for parameter in group["params"]:
                     parameter.grad = None
@@ -51,9 +66,7 @@ def _squares(group: dict[str, Any]) -> float:
         return 0.0
     total = torch.stack(torch._foreach_norm(gradients)).double().square().sum()
     if group.get("moe"):
-        from deepspeed.utils import groups
-
-        dist.all_reduce(total, group=groups._get_expert_parallel_group(group["name"]))
+        dist.all_reduce(total, group=expert_parallel_group(group["name"]))
     return float(total)
 
 
@@ -73,9 +86,9 @@ class UpdateGate:
         dropped: whether the last step was left out.
     """
 
-    def __init__(self, engine: Any) -> None:
+    def __init__(self, engine: Stepped) -> None:
         self._engine = engine
-        self._aside: list[tuple[Any, Any]] = []
+        self._aside: list[tuple[nn.Parameter, Tensor | None]] = []
         self.closed = False
         self.norm_limit = math.inf
         self.dropped = False
@@ -83,11 +96,14 @@ class UpdateGate:
         engine.basic_optimizer.register_step_post_hook(self._after_step)
 
     def _norm(self) -> float:
-        hook = getattr(self._engine, "gradient_norm_hook", None)
-        norm = hook.norm if hook is not None else self._engine.optimizer._global_grad_norm
-        return float(norm)
+        hook = self._engine.gradient_norm_hook
+        if hook is not None:
+            return hook.norm
+        wrapper = self._engine.optimizer
+        assert isinstance(wrapper, _KeepsNorm)
+        return float(wrapper._global_grad_norm)
 
-    def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+    def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         self.dropped = self.closed or self._norm() > self.norm_limit
         if not self.dropped:
             return
@@ -96,7 +112,7 @@ class UpdateGate:
                 self._aside.append((parameter, parameter.grad))
                 parameter.grad = None
 
-    def _after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+    def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         for parameter, gradient in self._aside:
             parameter.grad = gradient
         self._aside.clear()

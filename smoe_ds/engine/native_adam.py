@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from smoe_ds.text_line import first_line
+
 _LOG = logging.getLogger(__name__)
 _OP = "cpu_adam"
 _TORCH_LOCK = "lock"
@@ -107,8 +109,8 @@ def _find_ninja() -> None:
 
 
 def _problem(error: Exception) -> str:
-    lines = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
+    reason = first_line(str(error.__cause__ or error)) or type(error).__name__
     return (
-        f"DeepSpeed's Adam for the host cannot be compiled or loaded: {lines[0]}; it needs a C++ compiler (g++) and "
+        f"DeepSpeed's Adam for the host cannot be compiled or loaded: {reason}; it needs a C++ compiler (g++) and "
         "ninja; install them, or set optimizer.params.torch_adam to true for PyTorch's, which is slower"
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from smoe_ds.engine.expert_groups import data_parallel_group, expert_group
 from smoe_ds.engine.fragments import (
     MASTER,
     MOMENTS,
@@ -20,12 +21,14 @@ from smoe_ds.engine.fragments import (
     set_step,
 )
 from smoe_ds.engine.ownership import assign_owners
+from smoe_ds.engine.protocol import LossScaler, Optimizer, ScalesLoss, Steps, TrainingState
 from smoe_ds.errors import CheckpointError
 from smoe_ds.parallel.agreement import collective_device, gather_json
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+    from torch.distributed import ProcessGroup
 
 KEYS = (MASTER, *MOMENTS)
 PIECE = 1 << 18  # elements (1 MiB, so that a processor's cache holds it): copied, gathered, hashed, written at a time
@@ -62,10 +65,10 @@ class _Entry:
     fragment: Fragment
     owner: int
     owned: tuple[int, int]
-    group: Any
+    group: ProcessGroup | None
 
 
-def owned_parameters(engine: Any) -> list[Owned]:
+def owned_parameters(engine: TrainingState) -> list[Owned]:
     """Names, shapes and Adam steps of what this rank writes, in the order of `gather_state`. A collective."""
     import torch.distributed as dist
 
@@ -78,7 +81,7 @@ def owned_parameters(engine: Any) -> list[Owned]:
     ]
 
 
-def gather_state(engine: Any) -> Iterator[tuple[str, str, Tensor]]:
+def gather_state(engine: TrainingState) -> Iterator[tuple[str, str, Tensor]]:
     """Yields (name, key, flat fp32 piece on the CPU) for what this rank writes; keys "master", then each moment.
 
     Every parameter of the job is yielded by exactly one rank, from its first element to its last in pieces of at most
@@ -98,7 +101,7 @@ def gather_state(engine: Any) -> Iterator[tuple[str, str, Tensor]]:
                     yield entry.name, key, piece
 
 
-def restore_state(engine: Any, reader: Reader, steps: Mapping[str, int]) -> None:
+def restore_state(engine: TrainingState, reader: Reader, steps: Mapping[str, int]) -> None:
     """Writes fp32 weights, moments and step counts into the engine, and the weights into its model. A collective.
 
     Args:
@@ -138,16 +141,28 @@ def persistent_buffers(module: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def engine_counters(engine: Any) -> dict[str, Any]:
+def held_shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Shapes of this rank's parameters and persistent buffers by logical name: what a checkpoint gives values to."""
+    held = {**dict(module.named_parameters()), **persistent_buffers(module)}
+    return {name: tuple(tensor.shape) for name, tensor in held.items()}
+
+
+def held_nowhere(names: Iterable[str], held: Container[str]) -> list[str]:
+    """Those of `names`, the same on all ranks, that no rank holds. A collective."""
+    elsewhere = gather_json([name for name in names if name not in held])
+    return sorted(set.intersection(*map(set, elsewhere)))
+
+
+def engine_counters(engine: Steps) -> dict[str, Any]:
     """Step counters and the dynamic loss scaler's state, as JSON."""
     counters: dict[str, Any] = {name: int(getattr(engine, name)) for name in _COUNTERS}
-    scaler = getattr(engine.optimizer, "loss_scaler", None)
-    if scaler is not None and scaler.dynamic:
+    scaler = _dynamic_scaler(engine.optimizer)
+    if scaler is not None:
         counters["loss_scaler"] = {name: getattr(scaler, name) for name in _SCALER}
     return counters
 
 
-def restore_counters(engine: Any, counters: Mapping[str, Any]) -> None:
+def restore_counters(engine: Steps, counters: Mapping[str, Any]) -> None:
     """Puts back what `engine_counters` returned.
 
     The count of micro-steps follows from the steps and this engine's accumulation, which may differ from the writer's.
@@ -156,25 +171,30 @@ def restore_counters(engine: Any, counters: Mapping[str, Any]) -> None:
     for name in _COUNTERS:
         setattr(engine, name, int(counters[name]))
     engine.micro_steps = engine.global_steps * engine.gradient_accumulation_steps()
-    scaler = getattr(engine.optimizer, "loss_scaler", None)
-    if scaler is not None and scaler.dynamic and "loss_scaler" in counters:
+    scaler = _dynamic_scaler(engine.optimizer)
+    if scaler is not None and "loss_scaler" in counters:
         for name in _SCALER:
             setattr(scaler, name, counters["loss_scaler"][name])
 
 
-def _entries(engine: Any) -> list[_Entry]:
+def _dynamic_scaler(optimizer: Optimizer) -> LossScaler | None:
+    if isinstance(optimizer, ScalesLoss) and optimizer.loss_scaler.dynamic:
+        return optimizer.loss_scaler
+    return None
+
+
+def _entries(engine: TrainingState) -> list[_Entry]:
     """This rank's parameters, dense ones first, in an order that all ranks of a parameter's group share."""
     import torch.distributed as dist
 
     found = fragments(engine)
     by_group: dict[str, dict[str, torch.nn.Parameter]] = {}
     for name, parameter in sorted(engine.module.named_parameters()):
-        group_name = "" if getattr(parameter, "allreduce", True) else parameter.group_name
-        by_group.setdefault(group_name, {})[name] = parameter
+        by_group.setdefault(expert_group(parameter), {})[name] = parameter
     held = _held(found) if is_partitioned(engine) else None
     entries: list[_Entry] = []
     for group_name, members in sorted(by_group.items()):
-        group = _data_parallel_group(group_name)
+        group = data_parallel_group(group_name)
         ranks = dist.get_process_group_ranks(group)
         pieces = {
             name: {rank: held[rank][name] for rank in ranks if name in held[rank]}
@@ -197,18 +217,7 @@ def _held(found: Mapping[str, Fragment]) -> list[dict[str, tuple[int, int]]]:
     return [{name: (begin, end) for name, (begin, end) in of_rank.items()} for of_rank in gather_json(mine)]
 
 
-def _data_parallel_group(group_name: str) -> Any:
-    """The ranks that hold the same parameters: all for dense ones, an expert-data-parallel group for experts."""
-    import torch.distributed as dist
-
-    if not group_name:
-        return dist.group.WORLD
-    from deepspeed.utils import groups
-
-    return groups._get_expert_data_parallel_group(group_name)
-
-
-def _piece(engine: Any, entry: _Entry, key: str, begin: int, end: int) -> Tensor:
+def _piece(engine: TrainingState, entry: _Entry, key: str, begin: int, end: int) -> Tensor:
     """Some elements of a parameter's flat tensor on its owner, in CPU memory; elsewhere something of no meaning.
 
     What lies on several ranks is put together as integers: a sum of floats would turn -0.0 into 0.0.

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from smoe_ds.checkpoints import format as fmt
 from smoe_ds.checkpoints.format import MASTER, MOMENTS
 from smoe_ds.checkpoints.part_file import FileEntry, PartFile
+from smoe_ds.engine.protocol import TrainingState
 from smoe_ds.engine.state import gather_state, owned_parameters, persistent_buffers
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-def write_parts(engine: Any, folder: Path) -> tuple[list[FileEntry], str | None]:
+
+def write_parts(engine: TrainingState, folder: Path) -> tuple[list[FileEntry], str | None]:
     """Writes this rank's part files. A collective.
 
     Returns:
@@ -53,7 +57,7 @@ class _Files:
             except OSError as error:
                 self._problem = str(error)
 
-    def append(self, kind: str, name: str, piece: Any) -> None:
+    def append(self, kind: str, name: str, piece: Tensor) -> None:
         if self._problem is None:
             try:
                 self._parts[kind].append(name, piece)
@@ -71,7 +75,7 @@ class _Files:
         return [], self._problem
 
 
-def _flat(buffer: Any) -> Any:
+def _flat(buffer: Tensor) -> Tensor:
     import torch
 
     return buffer.to("cpu", torch.float32).reshape(-1).contiguous()

@@ -7,28 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from smoe_ds.data.corpus import Corpus
-from smoe_ds.decode.lines import read_lines
 from smoe_ds.decode.translator import Translation, Translator
-from smoe_ds.errors import DataError
+from smoe_ds.evaluate.held_out import HeldOut
 from smoe_ds.evaluate.metrics import Metrics, Score
+from smoe_ds.evaluate.scores import DirectionScores, Sample
+from smoe_ds.run_names import TRANSLATIONS
 
 CHUNK = 1000
 Progress = Callable[[int, float], None]
 """Called with the sentences done and sentences per second."""
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Held-out text of one direction, as lines."""
-
-    direction: str
-    sources: Sequence[str]
-    references: Sequence[str]
-
-    @property
-    def target_language(self) -> str:
-        return self.direction.split("-")[1]
 
 
 @dataclass(frozen=True)
@@ -42,6 +29,8 @@ class DirectionResult:
         untrained: of the model before training; None where it was not asked for.
         translations: one per source.
         seconds: time the model took, the untrained one not counted [s].
+        tokenizer: BLEU's.
+        signatures: sacreBLEU's signature of each metric, BLEU's first.
     """
 
     direction: str
@@ -50,37 +39,27 @@ class DirectionResult:
     untrained: Score | None
     translations: Sequence[Translation] = field(repr=False)
     seconds: float
+    tokenizer: str
+    signatures: dict[str, str]
 
     def count(self, status: str) -> int:
         """Translations of a status."""
         return sum(translation.status == status for translation in self.translations)
 
-
-@dataclass(frozen=True)
-class Average:
-    """Mean of a group of directions, every direction counting the same."""
-
-    name: str
-    directions: int
-    bleu: float
-    chrf: float
-    copied_bleu: float
-    untrained_bleu: float | None
-
-
-def read_held_out(corpus: Corpus, split: str, direction: str, limit: int | None) -> HeldOut:
-    """The first ``limit`` sentences of a direction.
-
-    Raises:
-        DataError: there is no such split or direction, the two sides have different lengths, or there is no sentence.
-    """
-    files = corpus.text_files(split, direction)
-    sources, references = (read_lines(file, limit) for file in files)
-    if len(sources) != len(references):
-        raise DataError(f"{files[0]}: {len(sources)} lines, but {files[1]} has {len(references)}; prepare it again")
-    if not sources:
-        raise DataError(f"{files[0]}: no sentence to evaluate on; choose another split or leave out {direction}")
-    return HeldOut(direction, sources, references)
+    def scores(self, split: str) -> DirectionScores:
+        """What ``scores.json`` keeps of it."""
+        return DirectionScores(
+            direction=self.direction,
+            sentences=len(self.translations),
+            score=self.score,
+            copied=self.copied,
+            untrained=self.untrained,
+            empty=self.count("empty"),
+            truncated=self.count("truncated"),
+            seconds=round(self.seconds, 3),
+            translations=f"{TRANSLATIONS}/{_file_name(split, self.direction)}",
+            tokenizer=self.tokenizer,
+        )
 
 
 def evaluate_direction(
@@ -101,40 +80,19 @@ def evaluate_direction(
         untrained=metrics.score([t.text for t in before], text.references) if before else None,
         translations=translations,
         seconds=seconds,
+        tokenizer=metrics.tokenizer,
+        signatures=metrics.signatures,
     )
 
 
-def pivot_of(directions: Sequence[str]) -> str | None:
-    """The one language that all directions share; None where there is none, or where there are two (a single pair)."""
-    shared = set.intersection(*(set(direction.split("-")) for direction in directions))
-    return shared.pop() if len(shared) == 1 else None
-
-
-def averages(results: Sequence[DirectionResult]) -> list[Average]:
-    """Means over the directions from the pivot, to the pivot, and all; groups of one direction are left out."""
-    pivot = pivot_of([result.direction for result in results])
-    groups = {"all": list(results)}
-    if pivot is not None:
-        sides = {f"{pivot}-xxx": 0, f"xxx-{pivot}": 1}
-        of = {name: [r for r in results if r.direction.split("-")[side] == pivot] for name, side in sides.items()}
-        groups = {**of, **groups}
-    return [_average(name, group) for name, group in groups.items() if len(group) > 1]
-
-
-def _average(name: str, group: Sequence[DirectionResult]) -> Average:
-    untrained = [result.untrained.bleu for result in group if result.untrained is not None]
-    return Average(
-        name=name,
-        directions=len(group),
-        bleu=_mean([result.score.bleu for result in group]),
-        chrf=_mean([result.score.chrf for result in group]),
-        copied_bleu=_mean([result.copied.bleu for result in group]),
-        untrained_bleu=_mean(untrained) if untrained else None,
-    )
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+def signatures_of(results: Sequence[DirectionResult]) -> dict[str, str]:
+    """The signature of every metric; with several tokenizers ``BLEU (zh)`` and so on, as the directions come."""
+    mixed = len({result.tokenizer for result in results}) > 1
+    bleu: dict[str, str] = {}
+    for result in results:
+        (name, signature), *others = result.signatures.items()
+        bleu[f"{name} ({result.tokenizer})" if mixed else name] = signature
+    return bleu | dict(others)
 
 
 def sample_places(sizes: Sequence[int], num: int) -> Iterator[tuple[int, int]]:
@@ -158,8 +116,25 @@ def sample_places(sizes: Sequence[int], num: int) -> Iterator[tuple[int, int]]:
                 yield i, (2 * turn + 1) * size // (2 * share[i])
 
 
+def take_samples(texts: Sequence[HeldOut], results: Sequence[DirectionResult], num: int) -> tuple[Sample, ...]:
+    """Translations to look at, see `sample_places`; ``results`` are those of ``texts``."""
+    return tuple(
+        Sample(
+            direction=texts[i].direction,
+            source=texts[i].sources[line],
+            translation=results[i].translations[line].text,
+            reference=texts[i].references[line],
+        )
+        for i, line in sample_places([len(text.sources) for text in texts], num)
+    )
+
+
 def write_translations(folder: Path, split: str, result: DirectionResult) -> Path:
     """Write ``SPLIT.DIRECTION.txt`` into a folder, one translation a line; returns its path."""
-    path = folder / f"{split}.{result.direction}.txt"
+    path = folder / _file_name(split, result.direction)
     path.write_bytes("".join(f"{translation.text}\n" for translation in result.translations).encode())
     return path
+
+
+def _file_name(split: str, direction: str) -> str:
+    return f"{split}.{direction}.txt"

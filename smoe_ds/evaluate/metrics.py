@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from smoe_ds.errors import DataError
+from smoe_ds.evaluate.tokenizers import SUBWORDS, USUAL, check_tokenizer, fitting_tokenizer
 
-TOKENIZERS = ("13a", "intl", "char", "zh", "flores200")
-_SUBWORD_TOKENIZERS = ("flores200",)
+CHRF = "chrF++"
+"""The name of the other metric than BLEU."""
 
 
 @dataclass(frozen=True)
@@ -31,20 +30,24 @@ class Metrics:
     """Scores corpora with one choice of BLEU's tokenizer.
 
     Args:
-        tokenize: one of `TOKENIZERS`; ``flores200`` makes the score spBLEU.
+        tokenize: one of `smoe_ds.evaluate.tokenizers.TOKENIZERS`; a subword one makes the score spBLEU.
+
+    Attributes:
+        tokenizer: the choice.
+        bleu_name: ``BLEU`` or ``spBLEU``.
 
     Raises:
-        DataError: the tokenizer needs a model that is not on this machine. It is never downloaded here.
+        DataError: the tokenizer needs a model or package that is not on this machine. It is never downloaded here.
     """
 
-    def __init__(self, tokenize: str = "13a") -> None:
-        if tokenize in _SUBWORD_TOKENIZERS:
-            check_tokenizer_model(tokenize)
-        from sacrebleu.metrics import BLEU, CHRF
+    def __init__(self, tokenize: str = USUAL) -> None:
+        check_tokenizer(tokenize)
+        from sacrebleu import metrics
 
         # force: no warning that hypotheses look tokenised, which untrained output often does.
-        self._bleu, self._chrf = BLEU(tokenize=tokenize, force=True), CHRF(word_order=2)
-        self.bleu_name = "spBLEU" if tokenize in _SUBWORD_TOKENIZERS else "BLEU"
+        self._bleu, self._chrf = metrics.BLEU(tokenize=tokenize, force=True), metrics.CHRF(word_order=2)
+        self.tokenizer = tokenize
+        self.bleu_name = "spBLEU" if tokenize in SUBWORDS else "BLEU"
         self.score([""], [""])  # the signature names the number of references, known from the first corpus on
 
     def score(self, hypotheses: Sequence[str], references: Sequence[str]) -> Score:
@@ -56,22 +59,17 @@ class Metrics:
     @property
     def signatures(self) -> dict[str, str]:
         """sacreBLEU's signature of each metric."""
-        return {self.bleu_name: str(self._bleu.get_signature()), "chrF++": str(self._chrf.get_signature())}
+        return {self.bleu_name: str(self._bleu.get_signature()), CHRF: str(self._chrf.get_signature())}
 
 
-def check_tokenizer_model(tokenize: str) -> None:
-    """Refuses a tokenizer whose SentencePiece model sacreBLEU would have to download.
+def metrics_for(language: str, tokenize: str | None = None) -> Metrics:
+    """Scores for translations into a language.
+
+    Args:
+        language: its code.
+        tokenize: BLEU's tokenizer whatever the language; None: the one that fits it, see `fitting_tokenizer`.
 
     Raises:
-        DataError: names the file that is missing and where it comes from.
+        DataError: the tokenizer asked for is not on this machine.
     """
-    from sacrebleu.tokenizers.tokenizer_spm import SPM_MODELS
-    from sacrebleu.utils import SACREBLEU_DIR
-
-    url = SPM_MODELS[tokenize]["url"]
-    model = Path(SACREBLEU_DIR) / "models" / Path(url).name
-    if not model.is_file():
-        raise DataError(
-            f"{model}: missing, and --tokenize {tokenize} needs it; download it from {url} to that place, "
-            "or use --tokenize 13a"
-        )
+    return Metrics(tokenize or fitting_tokenizer(language))

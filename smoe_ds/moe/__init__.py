@@ -2,7 +2,7 @@
 
 Shape letters of this package: ``N`` positions (padding included), ``T`` tokens (positions that are not padding, or the
 tokens of one stratum), ``D`` model width, ``F`` feed-forward width, ``E`` experts (of a stratum: those its gate sees),
-``L`` strata, ``K`` choices per token, ``R`` rows, i.e. kept (token, choice) pairs.
+``L`` strata, ``K`` choices per token, ``P`` = K * T (token, choice) pairs, ``R`` rows, i.e. the pairs that are kept.
 """
 
 from __future__ import annotations

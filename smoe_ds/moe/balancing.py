@@ -36,14 +36,14 @@ class BiasBalancer:
         return any(block.bias_balancing for block in self._blocks)
 
     def add(self, stats: Sequence[BlockStats]) -> None:
-        """Count one micro-batch of this rank."""
+        """Counts one micro-batch of this rank."""
         if not self.active:
             return
         rows = torch.cat([stratum.requested_KE.sum(0) for block in stats for stratum in block.strata])
         self._rows = rows if self._rows is None else self._rows + rows
 
     def step(self) -> None:
-        """Move the biases. A collective where blocks have biases; something must have been added since the last."""
+        """Moves the biases. A collective where blocks have biases; something must have been added since the last."""
         if not self.active:
             return
         assert self._rows is not None

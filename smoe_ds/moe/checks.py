@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from smoe_ds.moe.backends import BACKENDS
+from smoe_ds.moe.expert_backends import BACKENDS
 from smoe_ds.moe.experts import ACTIVATIONS
 
 CHOICES = {
@@ -27,7 +27,7 @@ SHARES = ("dropout", "expert_output_masking", "cmr_gate_dropout", "jitter", "gat
 def check_sizes(
     d_model: int, d_ffn: int, strata: Sequence[int], top_k: int, ep_size: int, exchange_chunks: int, stacked: bool
 ) -> None:
-    """Refuse sizes that no layer can have.
+    """Refuses sizes that no layer can have.
 
     Raises:
         ValueError: says which argument, what it is and what it could be.
@@ -51,7 +51,7 @@ def check_sizes(
 
 
 def check_settings(settings: Mapping[str, object]) -> None:
-    """Refuse unknown names of choices and shares outside [0, 1).
+    """Refuses unknown names of choices and shares outside [0, 1).
 
     Args:
         settings: the layer's keyword arguments by name.
@@ -76,7 +76,7 @@ def check_settings(settings: Mapping[str, object]) -> None:
 
 
 def check_ep_rank(ep_rank: int, ep_size: int) -> None:
-    """Refuse a rank outside the expert-parallel group.
+    """Refuses a rank outside the expert-parallel group.
 
     Raises:
         ValueError: says which ranks there are.
@@ -109,7 +109,7 @@ def make_experts(make: Callable[[], nn.Module], number: int) -> list[nn.Module]:
 
 
 def check_input(x: Tensor, padding_mask: Tensor | None, num_tokens: int | None, d_model: int) -> None:
-    """Refuse an input of another width or kind, a mask of another shape or kind, and a number that cannot be.
+    """Refuses an input of another width or kind, a mask of another shape or kind, and a number that cannot be.
 
     Raises:
         ValueError: says what was expected.

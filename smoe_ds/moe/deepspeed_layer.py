@@ -1,4 +1,4 @@
-"""The stratified layer as DeepSpeed's engine wants to see it: the only file that leans on DeepSpeed's MoE internals.
+"""The stratified layer as DeepSpeed's engine wants to see it: a subclass of its MoE layer, in groups of its making.
 
 The engine knows mixture-of-experts layers by ``isinstance(module, deepspeed.moe.layer.MoE)`` and expert parameters by
 the tags ``allreduce = False`` and ``group_name``; it then averages and partitions them over the ranks that hold the
@@ -55,7 +55,7 @@ class ExpertParallelMoE(StratifiedMoE, MoE):
         return rank % ep_size
 
     def set_deepspeed_parallelism(self, use_data_before_expert_parallel_: bool = False) -> None:
-        """Called by the engine: create DeepSpeed's groups and exchange rows within this rank's.
+        """Creates DeepSpeed's groups and exchanges rows within this rank's; the engine calls it.
 
         Raises:
             LaunchError: if this rank's experts are not those of its place in the group.
@@ -101,7 +101,7 @@ def _name_experts_as_the_layer_does(
     numbers = {place: int(state.pop(f"{start}{place}.{_NUMBER}", torch.tensor(-1))) for place in found}
     if found and sorted(numbers.values()) != sorted(map(int, layer.experts)):
         raise CheckpointError(
-            f"{layer.name}: the checkpoint holds experts {sorted(numbers.values())} for this rank, which needs "
+            f"{layer.name}: the checkpoint has experts {sorted(numbers.values())} for this rank, which needs "
             f"{sorted(map(int, layer.experts))} at ep_size {layer.ep_size}; a checkpoint of DeepSpeed's loads only at "
             "the ep_size it was saved at"
         )

@@ -47,7 +47,7 @@ class Dispatcher(Protocol):
     def exchange_counts(
         self, counts: Tensor, experts_per_rank: Sequence[int], alarm: Tensor, extra: Tensor
     ) -> RowCounts:
-        """Tell every rank how many rows it will get; the one device-to-host copy of a stratum.
+        """Tells every rank how many rows it will get; the one device-to-host copy of a stratum.
 
         Args:
             counts: kept rows per slot of the exchange order [E], int64.

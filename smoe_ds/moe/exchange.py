@@ -38,7 +38,7 @@ class Exchange:
         self._under_way: dict[int, tuple[Any, Tensor]] = {}
 
     def send(self, rows: Tensor) -> list[Tensor]:
-        """Start to send ``rows`` [sum of sent, D], chunk after chunk; returns what :meth:`arrive` wants per chunk."""
+        """Starts to send ``rows`` [sum of sent, D], chunk after chunk; returns what :meth:`arrive` wants per chunk."""
         # The way back is part of every rank's graph, whatever of its rows and experts needs a gradient.
         needed = torch.zeros(0, device=rows.device, requires_grad=True)
         return list(_Send.apply(rows, needed, self))
@@ -49,7 +49,7 @@ class Exchange:
         return rows, place
 
     def give_back(self, chunk: int, results: Tensor, place: Tensor) -> Tensor:
-        """Start to send the results of a chunk, in the order of its rows, to where the rows came from; returns what
+        """Starts to send the results of a chunk, in the order of its rows, to where the rows came from; returns what
         :meth:`join` wants of every chunk."""
         place = _GiveBack.apply(results, place, self, chunk)
         return place
@@ -60,7 +60,7 @@ class Exchange:
         return rows
 
     def start_there(self, rows: Tensor, order: Iterable[int]) -> None:
-        """Start to send the chunks of ``rows`` [sum of sent, D]."""
+        """Starts to send the chunks of ``rows`` [sum of sent, D]."""
         parts = self.by_chunk(rows)
         for chunk in order:
             self._buffers[chunk] = rows.new_empty(sum(self.received[chunk]), *rows.shape[1:])
@@ -72,14 +72,14 @@ class Exchange:
         return self._buffers.pop(chunk)
 
     def start(self, chunk: int, out: Tensor, rows: Tensor, *, there: bool) -> None:
-        """Start one all-to-all into ``out``; ``there``: from tokens to experts, else back."""
+        """Starts one all-to-all into ``out``; ``there``: from tokens to experts, else back."""
         sizes = (self.received[chunk], self.sent[chunk]) if there else (self.sent[chunk], self.received[chunk])
         rows = rows.contiguous()
         work = dist.all_to_all_single(out, rows, *sizes, group=self.group, async_op=True)
         self._under_way[chunk] = work, rows  # rows must not be freed before they have left
 
     def start_back(self, chunk: int, rows: Tensor) -> None:
-        """Start to send ``rows`` of a chunk back, into one tensor for all chunks."""
+        """Starts to send ``rows`` of a chunk back, into one tensor for all chunks."""
         if self._back is None:
             self._back = rows.new_empty(sum(map(sum, self.sent)), *rows.shape[1:])
         self.start(chunk, self.by_chunk(self._back)[chunk], rows, there=False)
@@ -93,7 +93,7 @@ class Exchange:
         return back
 
     def finish(self, chunk: int) -> None:
-        """Wait for the all-to-all of a chunk that was started last."""
+        """Waits for the all-to-all of a chunk that was started last."""
         self._under_way.pop(chunk)[0].wait()
 
     def by_chunk(self, rows: Tensor) -> tuple[Tensor, ...]:

@@ -37,7 +37,7 @@ class ExpertFFN(nn.Module):
         self.b2 = nn.Parameter(torch.zeros(d_model))
 
     def initialize(self, *name: object) -> None:
-        """Draw the weights from a generator seeded by ``name``; biases are zero."""
+        """Draws the weights from a generator seeded by ``name``; biases are zero."""
         bound = xavier_bound(self.w1.shape[1], self.w1.shape[0])
         for key in ("w1", "w3", "w2") if self.activation == "swiglu" else ("w1", "w2"):
             uniform_(getattr(self, key), bound, *name, key)
@@ -53,7 +53,7 @@ class ExpertFFN(nn.Module):
 
 
 def apply_experts(experts: Sequence[nn.Module], rows_RD: Tensor, counts: Sequence[int]) -> Tensor:
-    """Apply each expert to its rows, one after the other; any expert, any dtype.
+    """Applies each expert to its rows, one after the other; any expert, any dtype.
 
     An expert without rows is applied to an empty tensor, so that its parameters get a (zero) gradient on every rank and
     the engine's gradient reduction sees the same parameters everywhere.

@@ -10,15 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from smoe_ds.errors import LaunchError, NonFiniteError
-from smoe_ds.moe.backends import choose_backend
+from smoe_ds.moe.capacity import RowOrder, count_values, expert_capacity, order_rows
 from smoe_ds.moe.checks import check_ep_rank, check_input, check_settings, check_sizes, make_experts
 from smoe_ds.moe.dispatch import Dispatcher, LocalDispatcher, RowCounts
+from smoe_ds.moe.expert_backend_here import backend_here
 from smoe_ds.moe.experts import ExpertFFN, apply_experts
+from smoe_ds.moe.experts_grouped import apply_experts_grouped
+from smoe_ds.moe.experts_lean import mix_experts
 from smoe_ds.moe.gate import choose, gate_logits, jittered, normalised_weights
-from smoe_ds.moe.grouped import apply_experts_grouped
-from smoe_ds.moe.lean import mix_experts
 from smoe_ds.moe.placement import Placement
-from smoe_ds.moe.routing import RowOrder, count_values, expert_capacity, order_rows
 from smoe_ds.moe.rows import RowIndex, rows_of_tokens, sum_by_token
 from smoe_ds.moe.seeding import uniform_, xavier_bound
 from smoe_ds.moe.stats import BlockStats, StratumStats
@@ -63,7 +63,8 @@ class StratifiedMoE(nn.Module):
         gating_dropout_mode: ``skip``: such a batch passes the block unchanged ("gate-expert-drop"). ``local``: its
             tokens choose among the experts of their own rank ("gate-drop"), where these are at least K.
         bias_balancing: step of the balancing biases, see :mod:`smoe_ds.moe.balancing`; 0 for none.
-        expert_backend: ``loop``, ``lean``, ``grouped`` or ``auto``, see :func:`smoe_ds.moe.backends.choose_backend`.
+        expert_backend: ``loop``, ``lean``, ``grouped`` or ``auto``, see
+            :func:`smoe_ds.moe.expert_backends.choose_backend`.
         exchange_chunks: parts in which a rank's experts are computed, each while the rows of the others are under way
             to and from other ranks; 1: all at once. More than one pays where the network is slow.
         check_finite: raise where the input holds NaN or infinite numbers. Switch it off where a loss scaler is to skip
@@ -207,7 +208,7 @@ class StratifiedMoE(nn.Module):
     def forward(
         self, x: Tensor, padding_mask: Tensor | None = None, num_tokens: int | None = None
     ) -> tuple[Tensor, BlockStats]:
-        """Route every position that is not padding through the strata.
+        """Routes every position that is not padding through the strata.
 
         Args:
             x: [..., D].
@@ -334,7 +335,7 @@ class StratifiedMoE(nn.Module):
         counts = self.dispatcher.exchange_counts(order.counts, self.experts_per_rank[i], alarm, extra)
         if entered is not None and counts.extra[-1] != after_T.shape[0]:
             raise ValueError(
-                f"{self.name}: num_tokens is {after_T.shape[0]}, but {counts.extra[-1]} positions are no padding; "
+                f"{self.name}: num_tokens is {after_T.shape[0]}, but {counts.extra[-1]} positions are not padding; "
                 "leave num_tokens out to have them counted"
             )
         if any(counts.alarms):
@@ -352,8 +353,8 @@ class StratifiedMoE(nn.Module):
         Raises:
             ValueError: ``expert_backend`` names one that cannot work there.
         """
-        one_rank = self.placement.ep_size == 1
-        return choose_backend(self.expert_backend, list(self.experts.values()), device, dtype, one_rank=one_rank)
+        experts = list(self.experts.values())
+        return backend_here(self.expert_backend, experts, device, dtype, ep_size=self.placement.ep_size)
 
     def _mixed_experts(
         self, i: int, h_TD: Tensor, weights_TK: Tensor, index: RowIndex, counts: RowCounts, keep_PD: Tensor | None

@@ -1,4 +1,4 @@
-"""Auxiliary losses over one rank's or all ranks' tokens.
+"""Auxiliary losses over one rank's or all ranks' tokens, and which of them a configuration adds to the loss.
 
 With ``sum_counts`` a loss is taken over the tokens of all ranks: the mean of the returned values over the ranks is then
 the loss of the whole batch, and its gradient the gradient of that. One exchange serves all blocks.
@@ -6,14 +6,55 @@ the loss of the whole batch, and its gradient the gradient of that. One exchange
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from smoe_ds.config.moe import MoeConfig
 from smoe_ds.moe.stats import BlockStats, StratumStats
 
 SumCounts = Callable[[Tensor], Tensor]
+
+LOAD_BALANCING = "load_balancing_loss"
+"""Name of the loss that every model with experts has."""
+
+
+class Compute(Protocol):
+    """A loss as a function of one forward pass; for the arguments see `load_balancing_loss`."""
+
+    def __call__(self, blocks: Sequence[BlockStats], *, sum_counts: SumCounts | None, num_ranks: int) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class AuxiliaryLoss:
+    """A term that the blocks add to the loss.
+
+    Attributes:
+        name: what it is logged as, ``train/NAME``.
+        weight: its factor in the loss.
+        compute: its value, unweighted.
+    """
+
+    name: str
+    weight: float
+    compute: Compute
+
+
+def auxiliary_losses(moe: MoeConfig) -> tuple[AuxiliaryLoss, ...]:
+    """The auxiliary losses of a configuration, in the order in which they are added; none for a dense model."""
+    return () if moe.is_dense else tuple(_auxiliary_losses(moe))
+
+
+def _auxiliary_losses(moe: MoeConfig) -> Iterator[AuxiliaryLoss]:
+    yield AuxiliaryLoss(LOAD_BALANCING, moe.load_balancing_weight, load_balancing_loss)
+    if moe.router_z_weight:
+        yield AuxiliaryLoss("router_z_loss", moe.router_z_weight, router_z_loss)
+    if moe.shared_expert == "cmr":
+        yield AuxiliaryLoss("cmr_budget_loss", moe.cmr_weight, partial(cmr_budget_loss, budget=moe.cmr_budget))
 
 
 def load_balancing_loss(

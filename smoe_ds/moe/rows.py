@@ -49,7 +49,7 @@ def sum_by_token(rows_RD: Tensor, weights_TK: Tensor, index: RowIndex, keep_PD: 
         rows_RD: the experts' outputs.
         weights_TK: weight of each choice; must be 0 where the choice has no row.
         index: rows of the choices.
-        keep_PD: dropout mask by pair [K * T, D], True = kept; its scale belongs into the weights.
+        keep_PD: dropout mask by pair [P, D], True = kept; its scale belongs into the weights.
 
     Returns:
         [T, D] in the dtype of the rows.

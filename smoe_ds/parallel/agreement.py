@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from smoe_ds.errors import SmoeError
@@ -33,6 +35,31 @@ def gather_json(value: Any) -> list[Any]:
     dist.all_gather(rows, padded)
     texts = [row[: int(size.item())].cpu().numpy().tobytes() for row, size in zip(rows, sizes, strict=True)]
     return [json.loads(text) for text in texts]
+
+
+@contextmanager
+def together(error: type[SmoeError], what: str) -> Iterator[None]:
+    """What one rank cannot do ends all: every rank hears of it at the end of the block. A collective.
+
+    The block holds no collective of its own but those that end in agreement. What it raises beside `SmoeError` and
+    OSError is a defect: it is not told, and ends its rank as it would without this.
+
+    Args:
+        error: class of the error that is raised.
+        what: what is attempted in the block, the beginning of the message.
+
+    Raises:
+        SmoeError: of class `error`, on all ranks, if the block raised on any; or the block's own error, if all ranks
+            had agreed on it already.
+    """
+    problem = None
+    try:
+        yield
+    except (SmoeError, OSError) as raised:
+        if isinstance(raised, SmoeError) and raised.agreed:
+            raise
+        problem = str(raised)
+    agree(problem, error, what)
 
 
 def agree(problem: str | None, error: type[SmoeError], what: str) -> None:

@@ -38,6 +38,14 @@ def gpu_of(local_rank: int, num_visible: int) -> int:
         return 0
     if local_rank >= num_visible:
         raise LaunchError(
-            f"local rank {local_rank}, but this host shows {num_visible} GPUs; start at most {num_visible} ranks a host"
+            f"local rank {local_rank}, but this host has {num_visible} GPUs; start at most {num_visible} ranks on each "
+            "host"
         )
     return local_rank
+
+
+def compute_capability(device: torch.device) -> tuple[int, int] | None:
+    """A GPU's generation, e.g. (7, 0) of a V100; None for a processor."""
+    import torch
+
+    return torch.cuda.get_device_capability(device) if device.type == "cuda" else None

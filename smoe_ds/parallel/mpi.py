@@ -8,6 +8,7 @@ from typing import Any
 from smoe_ds.errors import LaunchError
 from smoe_ds.parallel.env import Env
 from smoe_ds.parallel.ports import free_port
+from smoe_ds.text_line import first_line
 
 _OTHER_MPI = (
     "start with the mpirun of that MPI, or set MPI4PY_LIBMPI to the library of the MPI that started this (a file like "
@@ -71,11 +72,11 @@ def _mpi4py(why: str) -> Any:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # RuntimeError: mpi4py is there, but no MPI library
         raise LaunchError(
-            f"{why}, and mpi4py cannot be used to agree on them ({str(error).splitlines()[0]}); install mpi4py and the "
+            f"{why}, and mpi4py cannot be used to agree on them ({first_line(str(error))}); install mpi4py and the "
             "MPI library of this mpirun, or set RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT"
         ) from error
     return MPI
 
 
 def _library(mpi: Any) -> str:
-    return str(mpi.Get_library_version()).splitlines()[0].strip()
+    return first_line(str(mpi.Get_library_version()))

@@ -15,6 +15,7 @@ from smoe_ds.parallel.env import Env
 from smoe_ds.parallel.interface import LOOPBACK, choose_interface
 from smoe_ds.parallel.mpi import agree_on_meeting_point
 from smoe_ds.parallel.ports import free_port
+from smoe_ds.text_line import first_line
 
 if TYPE_CHECKING:
     import torch
@@ -61,7 +62,7 @@ def init_distributed(
             timeout=datetime.timedelta(seconds=timeout),
         )
     except (RuntimeError, ValueError) as error:
-        raise LaunchError(_no_meeting(env, error) + (f"; {who_came()}" if who_came else "")) from error
+        raise LaunchError(_no_meeting(env, error, who_came)) from error
     found = (dist.get_rank(), dist.get_world_size())
     if found != (env.rank, env.world_size):
         raise LaunchError(
@@ -71,18 +72,21 @@ def init_distributed(
     return env
 
 
-def _no_meeting(env: Env, error: Exception) -> str:
-    """Why the ranks did not meet, and the remedy."""
-    where, reason = f"{env.master_addr}:{env.master_port}", str(error).splitlines()[0]
+def _no_meeting(env: Env, error: Exception, who_came: Callable[[], str] | None) -> str:
+    """Why the ranks did not meet, and the remedy; who came matters only where the port could be opened."""
+    where, reason = f"{env.master_addr}:{env.master_port}", first_line(str(error))
     if "EADDRINUSE" in reason:
         return (
             f"rank {env.rank} of {env.world_size} (started by {env.launcher}): port {env.master_port} of "
-            f"{socket.gethostname()} is taken by another program; set MASTER_PORT to a free one, the same for all ranks"
+            f"{socket.gethostname()} is in use by another program; set MASTER_PORT to a free port, the same for all "
+            "ranks"
         )
+    roll_call = f"; {who_came()}" if who_came else ""
     return (
         f"rank {env.rank} of {env.world_size} could not meet the others at {where} (started by {env.launcher}): "
         f"{reason}; check that every host reaches the address through the interface "
         f"{os.environ.get('GLOO_SOCKET_IFNAME', 'of its name')}, or set MASTER_ADDR, MASTER_PORT and GLOO_SOCKET_IFNAME"
+        f"{roll_call}"
     )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from smoe_ds.errors import LaunchError
+from smoe_ds.launch_variables import is_slurm_step, number_in
 from smoe_ds.parallel.env import Env
-from smoe_ds.parallel.variables import is_slurm_step, number_in
 
 _AGENTS = ("GROUP_WORLD_SIZE", "CROSS_SIZE")
 """How many torchrun, or deepspeed, of how many work together."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
-from smoe_ds.moe.accounting import expected_strata, extra_flops_per_token, paper_parameters
+from smoe_ds.config.model import ModelConfig
+from smoe_ds.config.moe import MoeConfig
+from smoe_ds.model.transformer_cost import MicroBatch, transformer
+from smoe_ds.moe.cost import Cost
 
 VOCAB_SIZE = 32_000
 SIZES = {"M4": (512, 2048), "M15": (1024, 4096)}
@@ -16,6 +19,7 @@ SLIPS = {
     ("M4", "Stacking 4 2-expert MoE"): "published FLOPs are not those of 8 experts per token, as its other rows are",
     ("M15", "SMoE-8-4-4"): "published FLOPs are below those of its strata, as its other rows are counted",
 }
+FFN_KINDS = ("feed_forward", "experts", "shared_experts")
 _M, _B = 10**6, 10**9  # the paper rounds parameters to 1M, above a billion to 10M
 
 
@@ -88,15 +92,28 @@ def paper_rows() -> list[PaperRow]:
     return [_computed(table, row) for table, rows in TABLES.items() for row in rows]
 
 
+def paper_flops(published: float, cost: Cost, dense: Cost) -> float:
+    """FLOPs per token as the paper counts them: the dense model's published ones, and what experts come to beyond its
+    feed-forward networks, gates left out.
+
+    Args:
+        published: of the dense model.
+        cost: of the model, one token on each side.
+        dense: of the dense model, likewise.
+    """
+    return published + cost.flops_of(*FFN_KINDS) - dense.flops_of(*FFN_KINDS)
+
+
 def _computed(table: str, row: Row) -> PaperRow:
-    d_model, d_ffn = SIZES[table]
-    ffns = row.top_k * expected_strata(row.strata, stacked=row.stacked) + (1 if row.cmr else 0) if row.strata else 1.0
-    parameters = paper_parameters(d_model, d_ffn, VOCAB_SIZE, sum(row.strata) or 1, shared_expert=row.cmr)
+    model = ModelConfig(d_model=SIZES[table][0], d_ffn=SIZES[table][1])
+    shared: Literal["cmr", "none"] = "cmr" if row.cmr else "none"
+    moe = MoeConfig(strata=list(row.strata), top_k=row.top_k, stacked=row.stacked, shared_expert=shared)
+    cost, dense = (transformer(model, m, VOCAB_SIZE, MicroBatch(1)).total for m in (moe, MoeConfig(strata=[])))
     return PaperRow(
         table=table,
         system=row.system,
-        parameters=parameters,
-        flops_per_token=round(DENSE_FLOPS[table] + extra_flops_per_token(d_model, d_ffn, ffns, 6)),
+        parameters=cost.matrices,
+        flops_per_token=round(paper_flops(DENSE_FLOPS[table], cost, dense)),
         published_parameters=row.published_parameters,
         published_flops_per_token=row.published_flops,
         rounding=10 * _M if row.published_parameters > _B else _M,

@@ -1,4 +1,7 @@
-"""What a run will cost, before it starts: parameters, FLOPs, exchange, memory; on the meta device, in seconds."""
+"""What a run will cost, before it starts: parameters, FLOPs, exchange, memory; on the meta device, in seconds.
+
+What a module costs it says itself (:mod:`smoe_ds.model.transformer_cost`); a plan adds it up.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +10,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smoe_ds.config.run import RunConfig
-from smoe_ds.moe.accounting import (
+from smoe_ds.moe.cost import KINDS
+from smoe_ds.moe.expert_backends import Accelerator
+from smoe_ds.moe.loads import (
     IMBALANCE_LIMIT,
     better_ep_sizes,
-    exchanged_bytes,
     expected_strata,
-    extra_flops_per_token,
-    paper_parameters,
     placement_imbalance,
     stratum_imbalances,
     stratum_shares,
 )
+from smoe_ds.moe.placement import Placement
+from smoe_ds.planning.backend import planned_backend
 from smoe_ds.planning.memory import planned_memory
-from smoe_ds.planning.paper_tables import DENSE_FLOPS, SIZES, VOCAB_SIZE
-from smoe_ds.planning.work import ITEMSIZE, moe_blocks, tokens_per_side
-from smoe_ds.run.history import measured_requested_capacity
+from smoe_ds.planning.paper_tables import DENSE_FLOPS, SIZES, VOCAB_SIZE, paper_flops
+from smoe_ds.planning.work import OUTSIDE_EXPERTS, cost_of, dense_twin
+from smoe_ds.run.requested_capacity import measured_requested_capacity
 
 if TYPE_CHECKING:
     from smoe_ds.model.transformer import Transformer
@@ -51,6 +55,7 @@ class Plan:
         memory: bytes on one device by kind, and the ``total`` at its peak: kinds of the backward pass (activations,
             exchange buffers, reduction) and of the update are not there at the same time.
         host_memory: bytes on the host per rank, with optimizer offload.
+        expert_backend: how the memory takes experts to be computed; ``none`` in a dense model.
         warnings: what should be changed.
     """
 
@@ -70,6 +75,7 @@ class Plan:
     exchange_bytes_per_step: int
     memory: dict[str, int]
     host_memory: dict[str, int]
+    expert_backend: str
     warnings: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
@@ -77,7 +83,12 @@ class Plan:
 
 
 def make_plan(
-    run: RunConfig, *, vocab_size: int = VOCAB_SIZE, world_size: int | None = None, run_folder: Path | None = None
+    run: RunConfig,
+    *,
+    vocab_size: int = VOCAB_SIZE,
+    world_size: int | None = None,
+    run_folder: Path | None = None,
+    accelerator: Accelerator | None = None,
 ) -> Plan:
     """The plan of a run.
 
@@ -85,43 +96,44 @@ def make_plan(
         run: checked configuration.
         vocab_size: V.
         world_size: ranks; default the run's ``ep_size``.
-        run_folder: what names trained weights, see :func:`smoe_ds.run.history.measured_requested_capacity`.
+        run_folder: what names trained weights, see :func:`smoe_ds.run.requested_capacity.measured_requested_capacity`.
+        accelerator: what it will run on, which decides how experts are computed; default: that of the shipped engine
+            for the precision, see :func:`smoe_ds.planning.backend.assumed_accelerator`.
 
     Raises:
         CheckpointError: there is no log of their requested capacity.
+        ConfigError: ``smoe.moe.expert_backend`` cannot work on the accelerator.
     """
     moe = run.smoe.moe
     ranks = world_size or (1 if moe.is_dense else moe.ep_size)
-    whole = _meta_model(run, vocab_size)
-    kinds = _parameters_by_kind(whole)
+    kinds = _parameters_by_kind(_meta_model(run, vocab_size))
     dense, experts = sum(kinds.values()) - kinds["experts"], kinds["experts"] // moe.ep_size
     measured = None if run_folder is None else measured_requested_capacity(run_folder)
+    backend = "none" if moe.is_dense else planned_backend(run, accelerator)
+    cost = cost_of(run, vocab_size, backend=backend, on_cuda=accelerator is None or accelerator.kind == "cuda")
+    device, host = planned_memory(run, cost, dense, experts, ranks)
     expected = expected_strata(moe.strata, stacked=moe.stacked)
-    dense_flops, start = _dense_flops(run, vocab_size)
-    imbalances = [] if moe.is_dense else stratum_imbalances(moe.strata, moe.ep_size, stacked=moe.stacked)
-    device, host = planned_memory(run, dense, experts, vocab_size, ranks)
+    published = _published_flops(run, vocab_size)
+    micro_batches = max(run.train_batch_size / ranks, 1)
     return Plan(
         vocab_size=vocab_size,
         world_size=ranks,
         parameters={**kinds, "total": sum(kinds.values())},
         parameters_per_device=dense + experts,
-        paper_parameters=_as_the_paper_counts(run, vocab_size),
+        paper_parameters=cost.total.matrices if _is_of_the_paper(run) else None,
         expected_requested_capacity=expected,
         measured_requested_capacity=measured,
-        ffns_per_token=_ffns(run, expected),
-        flops_per_token=round(dense_flops + _extra_flops(run, expected)),
-        measured_flops_per_token=None if measured is None else round(dense_flops + _extra_flops(run, measured)),
-        dense_flops=start,
-        tokens_per_stratum=[] if moe.is_dense else stratum_shares(moe.strata, stacked=moe.stacked),
-        placement={
-            "ep_size": moe.ep_size,
-            "per_stratum": imbalances,
-            "mean": 1.0 if moe.is_dense else placement_imbalance(moe.strata, moe.ep_size, stacked=moe.stacked),
-        },
-        exchange_bytes_per_step=round(_exchange(run, ranks)),
+        ffns_per_token=1.0 if moe.is_dense else moe.top_k * expected + (moe.shared_expert != "none"),
+        flops_per_token=round(_flops(run, vocab_size, published)),
+        measured_flops_per_token=None if measured is None else round(_flops(run, vocab_size, published, measured)),
+        dense_flops="own" if published is None else "published",
+        tokens_per_stratum=stratum_shares(moe.strata, stacked=moe.stacked),
+        placement=_placement(run),
+        exchange_bytes_per_step=round(cost.total.exchanged_bytes * micro_batches),
         memory=device,
         host_memory=host,
-        warnings=list(placement_warnings(run)),
+        expert_backend=backend,
+        warnings=placement_warnings(run),
     )
 
 
@@ -130,14 +142,24 @@ def placement_warnings(run: RunConfig) -> list[str]:
     moe = run.smoe.moe
     if moe.is_dense:
         return []
-    imbalance = placement_imbalance(moe.strata, moe.ep_size, stacked=moe.stacked)
+    placement = Placement(tuple(moe.strata), moe.ep_size, moe.stacked)
+    imbalance = placement_imbalance(placement)
     if imbalance <= IMBALANCE_LIMIT:
         return []
-    better = better_ep_sizes(moe.strata, moe.ep_size, stacked=moe.stacked)[0]
     return [
         f"smoe.moe.ep_size {moe.ep_size}: the busiest rank gets {imbalance:.2f} times the mean rows of its strata, so "
-        f"the others wait; ep_size {better} spreads {moe.strata} evenly"
+        f"the others wait; ep_size {better_ep_sizes(placement)[0]} spreads {moe.strata} evenly"
     ]
+
+
+def _placement(run: RunConfig) -> dict[str, Any]:
+    """How evenly the experts lie on the ranks."""
+    moe = run.smoe.moe
+    if moe.is_dense:
+        return {"ep_size": moe.ep_size, "per_stratum": [], "mean": 1.0}
+    placement = Placement(tuple(moe.strata), moe.ep_size, moe.stacked)
+    per_stratum, mean = stratum_imbalances(placement), placement_imbalance(placement)
+    return {"ep_size": moe.ep_size, "per_stratum": per_stratum, "mean": mean}
 
 
 def _meta_model(run: RunConfig, vocab_size: int) -> Transformer:
@@ -150,7 +172,7 @@ def _meta_model(run: RunConfig, vocab_size: int) -> Transformer:
 
 
 def _parameters_by_kind(model: Transformer) -> dict[str, int]:
-    kinds = dict.fromkeys(["embedding", "attention", "feed_forward", "experts", "shared_experts", "gates", "norms"], 0)
+    kinds = dict.fromkeys(KINDS, 0)
     for name, parameter in model.named_parameters():
         parts = name.split(".")
         if "experts" in parts:
@@ -167,53 +189,27 @@ def _parameters_by_kind(model: Transformer) -> dict[str, int]:
     return kinds
 
 
-def _as_the_paper_counts(run: RunConfig, vocab_size: int) -> int | None:
+def _is_of_the_paper(run: RunConfig) -> bool:
+    """Whether the paper's tables have models of this shape."""
     model, moe = run.smoe.model, run.smoe.moe
-    layers = model.encoder_layers
-    if model.activation == "swiglu" or model.decoder_layers != layers or not (moe.is_dense or moe.every == 2):
-        return None
-    shared = moe.shared_expert != "none" and not moe.is_dense
-    experts = sum(moe.strata) or 1
-    return paper_parameters(model.d_model, model.d_ffn, vocab_size, experts, shared_expert=shared, layers=layers)
+    even = model.decoder_layers == model.encoder_layers and (moe.is_dense or moe.every == 2)
+    return even and model.activation != "swiglu"
 
 
-def _ffns(run: RunConfig, requested_capacity: float) -> float:
-    moe = run.smoe.moe
-    return 1.0 if moe.is_dense else moe.top_k * requested_capacity + (moe.shared_expert != "none")
+def _flops(run: RunConfig, vocab_size: int, published: float | None, requested_capacity: float | None = None) -> float:
+    """FLOPs per token, starting from those published of the dense model if there are any."""
+    cost = cost_of(run, vocab_size, tokens=1, requested_capacity=requested_capacity).total
+    if published is None:
+        return cost.flops_of(*OUTSIDE_EXPERTS, "experts")
+    return paper_flops(published, cost, cost_of(dense_twin(run), vocab_size, tokens=1).total)
 
 
-def _extra_flops(run: RunConfig, requested_capacity: float) -> float:
-    model = run.smoe.model
-    matrices = 1.5 if model.activation == "swiglu" else 1.0
-    ffns = _ffns(run, requested_capacity)
-    return matrices * extra_flops_per_token(model.d_model, model.d_ffn, ffns, sum(moe_blocks(run)))
-
-
-def _dense_flops(run: RunConfig, vocab_size: int) -> tuple[float, str]:
-    """FLOPs per token of the dense twin, and where they come from."""
+def _published_flops(run: RunConfig, vocab_size: int) -> float | None:
+    """FLOPs per token of the dense model as published; None for shapes that the paper does not have."""
     model = run.smoe.model
     layers = (model.encoder_layers, model.decoder_layers)
     for name, sizes in SIZES.items():
         published = sizes == (model.d_model, model.d_ffn) and layers == (6, 6) and model.activation != "swiglu"
         if published and vocab_size == VOCAB_SIZE:
-            return DENSE_FLOPS[name], "published"
-    ffn = (3 if model.activation == "swiglu" else 2) * model.d_model * model.d_ffn
-    attention = (4 * layers[0] + 8 * layers[1]) * model.d_model**2
-    return 2.0 * (attention + sum(layers) * ffn + vocab_size * model.d_model), "own"
-
-
-def _exchange(run: RunConfig, ranks: int) -> float:
-    moe, model = run.smoe.moe, run.smoe.model
-    if moe.is_dense or moe.ep_size == 1:
-        return 0.0
-    per_block = exchanged_bytes(
-        moe.strata,
-        moe.ep_size,
-        tokens_per_side(run),
-        model.d_model,
-        moe.top_k,
-        ITEMSIZE[run.precision],
-        stacked=moe.stacked,
-    )
-    again = 1.5 if run.smoe.train.activation_checkpointing else 1.0  # the forward exchanges happen twice
-    return per_block * again * sum(moe_blocks(run)) * max(run.train_batch_size / ranks, 1)
+            return DENSE_FLOPS[name]
+    return None

@@ -1,16 +1,17 @@
 """What a rank has to do in one step, in FLOPs, rows, bytes and elements: numbers of the run alone, no device in them.
 
-All of it holds for full micro-batches and uniform routing, where every expert that a gate sees is as likely to be
-chosen and none is so full that it drops rows.
+The modules tell their own costs (:mod:`smoe_ds.model.transformer_cost`, :mod:`smoe_ds.moe.block_cost`); here they are
+those of a run. All of it holds for full micro-batches and uniform routing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from smoe_ds.config.run import RunConfig
-from smoe_ds.moe.accounting import stratum_shares
+from smoe_ds.model.transformer_cost import MicroBatch, TransformerCost, transformer
+from smoe_ds.moe.cost import Storage, feed_forward
+from smoe_ds.moe.loads import StratumLoad, stratum_loads
 from smoe_ds.moe.placement import Placement
 
 ITEMSIZE = {"fp32": 4, "fp16": 2, "bf16": 2}
@@ -23,27 +24,9 @@ backward: LayerNorm, gathering, dropout, weighting and summing, residual. Counte
 it stands for is measured or assumed with it."""
 GRADIENT_TOUCHES = 3
 """Times that a gradient is read or written on its way into a bucket and out of it."""
-
-
-@dataclass(frozen=True)
-class StratumWork:
-    """One stratum of one block, one micro-batch of one rank.
-
-    Attributes:
-        tokens: tokens of the rank that enter.
-        rows: expert rows they make, tokens times top_k.
-        busiest_rows: rows that the busiest rank computes; the others wait for it.
-        busiest_experts: experts that it computes them with.
-        sent_rows: rows that a rank sends to others, mean of the ranks; as many come.
-        busiest_sent_rows: rows that the rank with most traffic in one direction sends or gets.
-    """
-
-    tokens: float
-    rows: float
-    busiest_rows: float
-    busiest_experts: int
-    sent_rows: float
-    busiest_sent_rows: float
+OUTSIDE_EXPERTS = ("embedding", "attention", "feed_forward", "shared_experts")
+"""Kinds whose matrix products make up the dense part of a model. Gates are in none of the sums, as in the paper, of
+whose models they are below 1 in 1,000; a step's time counts them with the rows that they touch."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +46,14 @@ class Work:
         padded_tokens: tokens of a micro-batch, both sides, padding included.
         tokens: the same without padding.
         micro_batches: of a step, over all ranks.
+        forwards: forward passes per backward pass: 2 with activation checkpointing.
     """
 
     dense_flops: float
     sublayers: int
     flops_per_row: float
     blocks: int
-    strata: tuple[StratumWork, ...]
+    strata: tuple[StratumLoad, ...]
     row_bytes: int
     itemsize: int
     dense_parameters: int
@@ -77,16 +61,16 @@ class Work:
     padded_tokens: float
     tokens: float
     micro_batches: int
+    forwards: int = 1
 
     @property
     def exchanged_bytes(self) -> float:
         """Bytes a rank sends in one micro-batch, forward and backward, all blocks; mean of the ranks."""
-        return 4 * self.blocks * sum(stratum.sent_rows for stratum in self.strata) * self.row_bytes
+        return self.blocks * sum(load.exchanged_bytes(self.row_bytes, self.forwards) for load in self.strata)
 
 
 def work_of(
     run: RunConfig,
-    parameters: Mapping[str, int],
     vocab_size: int,
     *,
     padded_share: float = 1.0,
@@ -97,31 +81,77 @@ def work_of(
 
     Args:
         run: checked configuration.
-        parameters: of the whole model by kind, see :class:`smoe_ds.planning.plan.Plan`.
         vocab_size: V.
         padded_share: tokens of a micro-batch, padding included, over ``smoe.data.max_tokens``.
         real_share: tokens of a micro-batch that are no padding, over all of it.
-        requested_capacity: mean strata per token where it was measured; None: as expected of uniform routing. The
-            strata after the first are then entered by as many tokens more or less.
+        requested_capacity: mean strata per token where it was measured; None: as expected of uniform routing.
     """
     moe, model = run.smoe.moe, run.smoe.model
-    padded = tokens_per_side(run) * padded_share
-    experts = parameters.get("experts", 0)
-    itemsize = ITEMSIZE[run.precision]
+    padded, itemsize = tokens_per_side(run) * padded_share, ITEMSIZE[run.precision]
+    blocks, parameters = sum(moe_blocks(run)), cost_of(run, vocab_size).total.parameters
+    loads: tuple[StratumLoad, ...] = ()
+    if not moe.is_dense:
+        placement = Placement(tuple(moe.strata), moe.ep_size, moe.stacked)
+        loads = stratum_loads(placement, padded * real_share, moe.top_k, requested_capacity)
     return Work(
         dense_flops=padded * dense_flops_per_token(run, vocab_size),
-        sublayers=2 * model.encoder_layers + 3 * model.decoder_layers - sum(moe_blocks(run)),
-        flops_per_row=2 * _ffn_matrices(run) * model.d_model * model.d_ffn,
-        blocks=sum(moe_blocks(run)),
-        strata=() if moe.is_dense else _strata(run, padded * real_share, requested_capacity),
+        sublayers=2 * model.encoder_layers + 3 * model.decoder_layers - blocks,
+        flops_per_row=feed_forward(model.d_model, model.d_ffn, model.activation, 1).flops_of(),
+        blocks=blocks,
+        strata=loads,
         row_bytes=model.d_model * itemsize,
         itemsize=itemsize,
-        dense_parameters=sum(count for kind, count in parameters.items() if kind not in ("experts", "total")),
-        expert_parameters=experts // moe.ep_size,
+        dense_parameters=sum(count for kind, count in parameters.items() if kind != "experts"),
+        expert_parameters=parameters.get("experts", 0) // moe.ep_size,
         padded_tokens=2 * padded,
         tokens=2 * padded * real_share,
         micro_batches=run.train_batch_size,
+        forwards=forward_passes(run),
     )
+
+
+def cost_of(
+    run: RunConfig,
+    vocab_size: int,
+    *,
+    tokens: float | None = None,
+    backend: str = "lean",
+    on_cuda: bool = True,
+    requested_capacity: float | None = None,
+) -> TransformerCost:
+    """What the run's model costs in one micro-batch of one rank.
+
+    Args:
+        run: checked configuration.
+        vocab_size: V.
+        tokens: of a side; None: of a full micro-batch.
+        backend: how experts are computed; only what is saved depends on it.
+        on_cuda: whether it runs on a CUDA device, likewise.
+        requested_capacity: as in :func:`work_of`.
+    """
+    model = run.smoe.model
+    storage = Storage(ITEMSIZE[run.precision], model.dropout > 0, on_cuda)
+    batch = MicroBatch(tokens_per_side(run) if tokens is None else tokens, storage=storage)
+    return transformer(
+        model,
+        run.smoe.moe,
+        vocab_size,
+        batch,
+        backend=backend,
+        forwards=forward_passes(run),
+        requested_capacity=requested_capacity,
+    )
+
+
+def dense_twin(run: RunConfig) -> RunConfig:
+    """The run with a feed-forward network in the place of every block."""
+    moe = run.smoe.moe.model_copy(update={"strata": [], "ep_size": 1, "num_experts": None})
+    return replace(run, smoe=run.smoe.model_copy(update={"moe": moe}))
+
+
+def forward_passes(run: RunConfig) -> int:
+    """Forward passes per backward pass: activation checkpointing computes each layer a second time."""
+    return 2 if run.smoe.train.activation_checkpointing else 1
 
 
 def tokens_per_side(run: RunConfig) -> float:
@@ -137,39 +167,4 @@ def moe_blocks(run: RunConfig) -> tuple[int, int]:
 
 def dense_flops_per_token(run: RunConfig, vocab_size: int) -> float:
     """FLOPs of a forward pass outside the routed experts, per token of a side; matrix products, no attention scores."""
-    model, moe = run.smoe.model, run.smoe.moe
-    attention = (4 * model.encoder_layers + 8 * model.decoder_layers) * model.d_model**2
-    shared = moe.shared_expert != "none" and not moe.is_dense
-    ffns = model.encoder_layers + model.decoder_layers - (0 if shared else sum(moe_blocks(run)))
-    return 2.0 * (attention + ffns * _ffn_matrices(run) * model.d_model * model.d_ffn + vocab_size * model.d_model)
-
-
-def _ffn_matrices(run: RunConfig) -> int:
-    return 3 if run.smoe.model.activation == "swiglu" else 2
-
-
-def _strata(run: RunConfig, tokens: float, requested_capacity: float | None) -> tuple[StratumWork, ...]:
-    moe = run.smoe.moe
-    shares = stratum_shares(moe.strata, stacked=moe.stacked)
-    if requested_capacity is not None and len(shares) > 1:
-        later = (requested_capacity - 1) / (sum(shares) - 1)
-        shares = [1.0, *(share * later for share in shares[1:])]
-    placement = Placement(tuple(moe.strata), moe.ep_size, moe.stacked)
-    return tuple(_stratum(placement, i, tokens * share, moe.top_k) for i, share in enumerate(shares))
-
-
-def _stratum(placement: Placement, stratum: int, tokens: float, top_k: int) -> StratumWork:
-    visible, ranks = len(placement.visible_experts(stratum)), range(placement.ep_size)
-    local = [len(placement.local_experts(rank, stratum)) for rank in ranks]
-    rows = tokens * top_k
-    others = placement.ep_size - 1
-    sent = [rows * (visible - own) / visible for own in local]
-    received = [others * rows * own / visible for own in local]
-    return StratumWork(
-        tokens=tokens,
-        rows=rows,
-        busiest_rows=placement.ep_size * rows * max(local) / visible,
-        busiest_experts=max(local),
-        sent_rows=sum(sent) / len(sent),
-        busiest_sent_rows=max(*sent, *received),
-    )
+    return cost_of(run, vocab_size, tokens=1).total.flops_of(*OUTSIDE_EXPERTS)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from smoe_ds.config.run import RunConfig
-from smoe_ds.report.tables import text_table
+from smoe_ds.report.pages import Lines, Page
+from smoe_ds.report.tables import Cell, Column, Marked, Table
 from smoe_ds.scaling.collectives import Topology
 from smoe_ds.scaling.constants import KINDS, Constants
 from smoe_ds.scaling.predict import Prediction
@@ -23,18 +25,18 @@ PART_NAMES = {
     "data": "waiting for data",
     "other": "small sums over ranks",
 }
-HEADER = [
-    "nodes",
-    "GPUs",
-    "batch",
-    "s/step",
-    "tokens/s",
-    "efficiency",
-    "exchange s",
-    "reduction s",
-    "GiB/GPU",
-    "measured",
-]
+COLUMNS = (
+    Column("nodes", "nodes", "left"),
+    Column("GPUs", "gpus"),
+    Column("batch", "train_batch_size"),
+    Column("s/step", "seconds", format=".4f"),
+    Column("tokens/s", "tokens_per_second", format=",.0f"),
+    Column("efficiency", "efficiency", format=".3f"),
+    Column("exchange s", "exchange_seconds", format=".4f"),
+    Column("reduction s", "reduction_seconds", format=".4f"),
+    Column("GiB/GPU", "memory_gib", format=".2f"),
+    Column("measured", "measured"),
+)
 
 
 def prediction_text(run: RunConfig, constants: Constants, found: Prediction) -> str:
@@ -94,37 +96,50 @@ def constants_lines(constants: Constants) -> list[str]:
     return lines
 
 
-def table(run: RunConfig, constants: Constants, found: Sequence[Prediction | tuple[Topology, str]]) -> str:
-    """A row per number of devices; below it, why there is none where there cannot be one."""
-    rows: list[list[str | int | float | None]] = []
-    problems = []
-    for one in found:
-        if isinstance(one, Prediction):
-            parts = one.step.parts
-            full = "" if one.fits or one.fits is None else " !"
-            rows.append(
-                [
-                    str(one.nodes),
-                    one.gpus,
-                    one.train_batch_size,
-                    f"{one.step.seconds:.4f}",
-                    f"{one.step.tokens_per_second:,.0f}",
-                    f"{one.efficiency:.3f}",
-                    f"{parts['exchange']:.4f}",
-                    f"{parts['reduction'] + parts['expert_reduction'] + parts['gather']:.4f}",
-                    f"{one.memory / 2**30:.2f}{full}",
-                    f"{sum(one.measured.values())} of {len(one.measured)} parts",
-                ]
-            )
-        else:
-            topology, problem = one
-            rows.append([str(topology.nodes), topology.ranks, *[None] * (len(HEADER) - 2)])
-            problems.append(f"{topology.ranks} GPUs: {problem}")
+def worst_fit_text(constants: Constants) -> str:
+    """The measured constant whose points lie furthest from its line, and how far."""
+    far, worst = max((one.misfit(), kind.replace("_", " ")) for kind, one in constants.lines.items())
+    return f"furthest from its line: {worst}, {far:.0%}"
+
+
+def predictions_page(run: RunConfig, constants: Constants, found: Sequence[Prediction | tuple[Topology, str]]) -> Page:
+    """A row per number of devices; below it, why there is none where there cannot be one; then the constants."""
     title = (
         f"{run.source} on {constants.device}, ep_size {run.smoe.moe.ep_size}, ZeRO {run.zero_stage}, {run.precision}; "
         "predicted, with the constants below"
     )
-    notes = ["! more than the device has"] if any("!" in str(row[8]) for row in rows) else []
-    return "\n".join(
-        [title, "", text_table(HEADER, rows), *notes, *problems, "", "constants", *constants_lines(constants)]
+    return Page((Lines((title,)), predictions_table(found), Lines(("constants", *constants_lines(constants)))))
+
+
+def predictions_table(found: Sequence[Prediction | tuple[Topology, str]]) -> Table:
+    """A row per number of devices, and notes on those that are too small or cannot be."""
+    too_small = any(isinstance(one, Prediction) and one.fits is False for one in found)
+    notes = ["! more than the device has"] if too_small else []
+    notes += [f"{one[0].ranks} GPUs: {one[1]}" for one in found if not isinstance(one, Prediction)]
+    return Table(COLUMNS, tuple(map(_row, found)), tuple(notes))
+
+
+def _row(one: Prediction | tuple[Topology, str]) -> tuple[Cell, ...]:
+    if not isinstance(one, Prediction):
+        return (one[0].nodes, one[0].ranks, *[None] * (len(COLUMNS) - 2))
+    parts = one.step.parts
+    return (
+        one.nodes,
+        one.gpus,
+        one.train_batch_size,
+        one.step.seconds,
+        one.step.tokens_per_second,
+        one.efficiency,
+        parts["exchange"],
+        parts["reduction"] + parts["expert_reduction"] + parts["gather"],
+        Marked(one.memory / 2**30, "!" if one.fits is False else ""),
+        f"{sum(one.measured.values())} of {len(one.measured)} parts",
     )
+
+
+def prediction_json(one: Prediction | tuple[Topology, str]) -> dict[str, Any]:
+    """A prediction, or why there is none."""
+    if isinstance(one, Prediction):
+        return one.as_json()
+    topology, problem = one
+    return {"nodes": topology.nodes, "gpus_per_node": topology.per_node, "gpus": topology.ranks, "error": problem}

@@ -1,7 +1,7 @@
-"""The README's scaling table: ``python -m smoe_ds.report.scaling_table ds_configs`` prints its Markdown.
+"""The tables of smoe_ds/scaling/README.md: ``python -m smoe_ds.report.scaling_table ds_configs`` prints their Markdown.
 
 The three recipes of the paper on 8 to 1,024 GPUs of two kinds, each with the faster of two expert-parallel sizes.
-Beyond the published batch every GPU gets one micro-batch, so that the batch grows.
+Beyond the published batch every GPU gets one micro-batch, so the batch grows.
 """
 
 from __future__ import annotations
@@ -65,22 +65,32 @@ def fastest(configs: Path, recipe: str, cluster: Cluster, gpus: int) -> Predicti
     return min(found, key=lambda one: one.step.seconds)
 
 
-def cell(one: Prediction) -> str:
-    """Seconds of a step, tokens a second, efficiency, expert-parallel size, and the batch in micro-batches."""
-    speed = f"{one.step.tokens_per_second / 1e6:.2f}M"
-    return f"{1e3 * one.step.seconds:.0f} ms, {speed}, {one.efficiency:.2f}, ep {one.ep_size}, {one.train_batch_size}"
+COLUMNS = ("GPUs", "batch", "step (ms)", "M tokens/s", "efficiency", "`ep_size`")
+
+
+def row(one: Prediction) -> list[str]:
+    """One prediction in the order of ``COLUMNS``; the batch is in micro-batches."""
+    return [
+        f"{one.gpus:,}",
+        f"{one.train_batch_size:,}",
+        f"{1e3 * one.step.seconds:.0f}",
+        f"{one.step.tokens_per_second / 1e6:.2f}",
+        f"{one.efficiency:.2f}",
+        str(one.ep_size),
+    ]
 
 
 def markdown(configs: Path) -> Iterator[str]:
-    """The lines of the table, a block for each cluster, blank lines between them."""
-    for number, cluster in enumerate(CLUSTERS):
-        if number:
+    """The lines of the tables: one table for each cluster and recipe, under a heading of its own."""
+    for cluster in CLUSTERS:
+        for name, recipe in RECIPES.items():
+            yield f"### {name} on {cluster.device.upper()}, {cluster.ports} x {cluster.link} a host"
             yield ""
-        yield f"| GPUs: {cluster.device.upper()}, {cluster.ports} x {cluster.link} a host | {' | '.join(RECIPES)} |"
-        yield "|---" * (len(RECIPES) + 1) + "|"
-        for gpus in GPUS:
-            cells = [cell(fastest(configs, recipe, cluster, gpus)) for recipe in RECIPES.values()]
-            yield f"| {gpus:,} | {' | '.join(cells)} |"
+            yield f"| {' | '.join(COLUMNS)} |"
+            yield "|" + "---:|" * len(COLUMNS)
+            for gpus in GPUS:
+                yield f"| {' | '.join(row(fastest(configs, recipe, cluster, gpus)))} |"
+            yield ""
 
 
 if __name__ == "__main__":

@@ -1,47 +1,146 @@
-"""Plain-text tables with aligned columns."""
+"""A table as data, until it is rendered: aligned text for a terminal, Markdown, or rows of JSON."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
-Cell = str | int | float | None
+from smoe_ds.text_line import spelled_out
+
+_WITHOUT_WIDTH = {"Mn", "Me", "Cf"}
+"""Unicode categories of characters that take no column of their own: combining marks and format characters."""
+_MARKDOWN = re.compile(r"[\\|`*_<\[\]~]")
+"""What Markdown would not show as it stands."""
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A number with a sign behind it, which a note below the table explains.
+
+    Attributes:
+        value: the number.
+        sign: the sign; empty where there is nothing to explain.
+    """
+
+    value: float
+    sign: str
+
+
+Cell = str | int | float | Marked | None
 RULE: tuple[()] = ()
 """In place of a row: a line across the table."""
 
 
-def text_table(header: Sequence[str], rows: Sequence[Sequence[Cell]], digits: int = 2) -> str:
-    """A table whose first column is text, the others numbers.
+@dataclass(frozen=True)
+class Column:
+    """One column.
 
-    Args:
-        header: names of the columns.
-        rows: cells; None prints as ``-``, an empty row as a line across.
-        digits: decimals of a float.
-
-    Returns:
-        Lines without a line feed at the end.
+    Attributes:
+        header: its name for a reader, with the unit.
+        key: its name in JSON.
+        align: where its cells stand.
+        format: of its numbers: a format specification such as ``",.2f"``, or a function; strings stay as they are.
+        missing: what stands in place of None.
     """
-    texts = [[_text(cell, digits) for cell in row] for row in rows]
-    widths = [max(display_width(row[i]) for row in [header, *texts] if row) for i in range(len(header))]
-    rule = "  ".join("-" * width for width in widths)
-    lines = [_line(header, widths), rule, *(_line(row, widths) if row else rule for row in texts)]
-    return "\n".join(lines)
+
+    header: str
+    key: str
+    align: Literal["left", "right"] = "right"
+    format: str | Callable[[float], str] = ""
+    missing: str = "-"
+
+    def text(self, cell: Cell) -> str:
+        """A cell as a reader sees it."""
+        match cell:
+            case None:
+                return self.missing
+            case str():
+                return spelled_out(cell)
+            case Marked(value, sign):
+                return f"{self.text(value)} {sign}".rstrip()
+        return self.format(cell) if callable(self.format) else format(cell, self.format)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns, rows, and what a reader has to know of them.
+
+    Attributes:
+        columns: at least one, their keys all different.
+        rows: a cell for each column, or `RULE`.
+        notes: lines that stand right below the table.
+
+    Raises:
+        ValueError: a row has another number of cells than there are columns, or two columns have one key.
+    """
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len({column.key for column in self.columns}) < len(self.columns):
+            raise ValueError(f"two columns have the same key: {[column.key for column in self.columns]}")
+        if wrong := [row for row in self.rows if row != RULE and len(row) != len(self.columns)]:
+            raise ValueError(f"expected {len(self.columns)} cells in a row, found {wrong[0]}")
+
+    @property
+    def headers(self) -> tuple[str, ...]:
+        """The names of the columns."""
+        return tuple(column.header for column in self.columns)
+
+    def texts(self) -> list[tuple[str, ...]]:
+        """The rows with every cell written out; `RULE` stays."""
+        return [
+            tuple(column.text(cell) for column, cell in zip(self.columns, row, strict=True)) if row else RULE
+            for row in self.rows
+        ]
+
+    def text(self, *, underlined: bool = True) -> str:
+        """Lines with aligned columns, without a line feed at the end.
+
+        Args:
+            underlined: whether a line across the table stands below the header.
+        """
+        rows = self.texts()
+        widths = [max(display_width(row[i]) for row in [self.headers, *rows] if row) for i in range(len(self.columns))]
+        rule = "  ".join("-" * width for width in widths)
+        lines = [self._line(self.headers, widths), *([rule] if underlined else [])]
+        lines += [self._line(row, widths) if row else rule for row in rows]
+        return "\n".join([*lines, *map(spelled_out, self.notes)])
+
+    def markdown(self) -> str:
+        """A table of GitHub's Markdown; lines across it, which that does not have, are left out."""
+        marks = ["---" if column.align == "left" else "---:" for column in self.columns]
+        rows = [[escaped(text) for text in row] for row in [self.headers, *filter(None, self.texts())]]
+        lines = [f"| {' | '.join(row)} |" for row in rows]
+        notes = [line for note in self.notes for line in ("", escaped(note))]
+        return "\n".join([lines[0], f"|{'|'.join(marks)}|", *lines[1:], *notes])
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """An object a row, by the columns' keys: numbers are not rounded, signs and lines across are left out."""
+        cells = [[cell.value if isinstance(cell, Marked) else cell for cell in row] for row in self.rows if row]
+        return [{column.key: cell for column, cell in zip(self.columns, row, strict=True)} for row in cells]
+
+    def _line(self, cells: Sequence[str], widths: Sequence[int]) -> str:
+        padded = []
+        for column, cell, width in zip(self.columns, cells, widths, strict=True):
+            padding = " " * (width - display_width(cell))
+            padded.append(cell + padding if column.align == "left" else padding + cell)
+        return "  ".join(padded).rstrip()
 
 
 def display_width(text: str) -> int:
     """Columns a text takes on a terminal: none for combining marks, two for wide characters."""
     return sum(
-        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
+        0 if unicodedata.category(char) in _WITHOUT_WIDTH else 2 if unicodedata.east_asian_width(char) in "WF" else 1
+        for char in text
     )
 
 
-def _text(cell: Cell, digits: int) -> str:
-    if cell is None:
-        return "-"
-    return f"{cell:.{digits}f}" if isinstance(cell, float) else str(cell)
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    padding = [" " * (width - display_width(cell)) for cell, width in zip(cells, widths, strict=True)]
-    first, *rest = zip(cells, padding, strict=True)
-    return "  ".join(["".join(first), *(space + cell for cell, space in rest)]).rstrip()
+def escaped(text: str) -> str:
+    """A text that Markdown shows as it stands, on one line, hidden characters spelled out."""
+    return _MARKDOWN.sub(r"\\\g<0>", spelled_out(text))

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-INDEX, WEIGHTS, CONFIG, TOKENIZER = "export.json", "model.safetensors", "config.json", "tokenizer.model"
+from smoe_ds.run_names import CONFIG, TOKENIZER
+
+__all__ = ["CONFIG", "INDEX", "TOKENIZER", "WEIGHTS", "as_export"]  # two are called as in a run folder
+
+INDEX, WEIGHTS = "export.json", "model.safetensors"
 
 
 def as_export(path: Path) -> Path | None:

@@ -1,103 +1,101 @@
-"""The run folder: resolved configuration, versions, tokenizer; and whether an earlier run in it can be continued."""
+"""The run folder: where everything in it lies, and which run folder a path means."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
-import platform
-import shutil
-import subprocess
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from smoe_ds.config.run import RunConfig
-from smoe_ds.errors import ConfigError
-
-_PACKAGES = ("smoe_ds", "torch", "deepspeed", "sentencepiece", "sacrebleu", "safetensors", "numpy")
-_MUST_AGREE = ("model", "moe", "data")
-_MAY_DIFFER = {"moe": {"ep_size"}, "data": {"path"}}
+from smoe_ds import run_names as names
+from smoe_ds.checkpoints import format as fmt
 
 
-def checkpoint_root(folder: Path) -> Path:
-    """Where the checkpoints of a run lie."""
-    return folder / "checkpoints"
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths in a run folder; nothing need be there.
 
-
-def has_checkpoints(folder: Path) -> bool:
-    """Whether a run has saved anything that could be continued."""
-    return any(checkpoint_root(folder).glob("step_*[0-9]"))
-
-
-def write_run_folder(folder: Path, run: RunConfig, tokenizer_file: Path, world_size: int) -> None:
-    """Write config.json, environment.json and tokenizer.model; one process calls it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_json(folder / "config.json", run.to_dict())
-    _write_json(folder / "environment.json", environment(world_size))
-    shutil.copyfile(tokenizer_file, folder / "tokenizer.model")
-
-
-def environment(world_size: int) -> dict[str, Any]:
-    """Versions and machine, for whoever wants to repeat the run."""
-    versions = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "not installed as a package"
-    return {
-        "versions": versions,
-        "python": platform.python_version(),
-        "machine": platform.platform(),
-        "git_commit": _git_commit(),
-        "world_size": world_size,
-    }
-
-
-def check_continues(folder: Path, run: RunConfig) -> None:
-    """Refuse to continue a run whose model, experts or data were configured otherwise.
-
-    Raises:
-        ConfigError: naming each key that differs.
+    Attributes:
+        path: ``smoe.train.output_dir``.
     """
-    file = folder / "config.json"
-    if not has_checkpoints(folder) or not file.is_file():
-        return
-    try:
-        before = {section: dict(content) for section, content in json.loads(file.read_text("utf-8"))["smoe"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(
-            f"{file}: is damaged ({error}); restore it, or choose another smoe.train.output_dir"
-        ) from error
-    now = run.to_dict()["smoe"]
-    problems = [
-        f"smoe.{section}.{key}: {now[section][key]!r}, but the run in {folder} has "
-        f"{before.get(section, {}).get(key)!r}; set it back, or choose another smoe.train.output_dir"
-        for section in _MUST_AGREE
-        for key in now[section]
-        if key not in _MAY_DIFFER.get(section, ()) and now[section][key] != before.get(section, {}).get(key)
-    ]
-    if problems:
-        raise ConfigError(problems)
 
+    path: Path
 
-def _write_json(file: Path, value: Any) -> None:
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(file)
+    @staticmethod
+    def of_checkpoint(checkpoint: Path) -> RunFolder:
+        """The run folder that a checkpoint, ``RUN/checkpoints/step_N``, belongs to."""
+        return RunFolder(checkpoint.parent.parent)
 
+    @staticmethod
+    def containing(path: Path) -> RunFolder | None:
+        """The run folder that is ``path`` or holds the checkpoint ``path``; None if neither has a configuration."""
+        for folder in (RunFolder(path), RunFolder.of_checkpoint(path)):
+            if folder.config.is_file():
+                return folder
+        return None
 
-def _git_commit() -> str:
-    """Commit of the sources, with ``+changes`` where the working tree differs; ``unknown`` outside a checkout."""
-    here = Path(__file__).resolve().parent
-    try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
-        changes = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return commit.stdout.strip() + ("+changes" if changes.stdout.strip() else "")
+    @property
+    def config(self) -> Path:
+        return self.path / names.CONFIG
+
+    @property
+    def environment(self) -> Path:
+        return self.path / names.ENVIRONMENT
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.path / names.TOKENIZER
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / names.CHECKPOINTS
+
+    @property
+    def latest(self) -> Path:
+        """Names the newest checkpoint."""
+        return self.checkpoints / fmt.LATEST
+
+    @property
+    def best(self) -> Path:
+        """Names the checkpoint of lowest validation loss."""
+        return self.checkpoints / fmt.BEST
+
+    @property
+    def history(self) -> Path:
+        return self.path / names.HISTORY
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / names.TENSORBOARD
+
+    @property
+    def lock(self) -> Path:
+        return self.path / names.LOCK
+
+    @property
+    def crash(self) -> Path:
+        return self.path / names.CRASH
+
+    @property
+    def stop(self) -> Path:
+        """Stops the run when it appears."""
+        return self.path / names.STOP
+
+    @property
+    def stopped(self) -> Path:
+        """What `stop` is called once it has stopped the run."""
+        return self.path / names.STOPPED
+
+    @property
+    def logs(self) -> Path:
+        return self.path / names.LOGS
+
+    @property
+    def scores(self) -> Path:
+        return self.path / names.SCORES
+
+    def checkpoint(self, step: int) -> Path:
+        """Where the checkpoint of a step lies, or would."""
+        return self.checkpoints / fmt.folder_name(step)
+
+    def saved(self) -> list[Path]:
+        """The committed checkpoints, newest first."""
+        return fmt.step_folders(self.checkpoints)

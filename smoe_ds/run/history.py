@@ -1,84 +1,134 @@
-"""The log behind whatever names trained weights: a run folder, a checkpoint in it, an average or an exported model."""
+"""``history.jsonl``: every scalar that a run logs, for whoever wants to plot or compare runs without TensorBoard.
+
+One JSON object a line: the step, and under TensorBoard's tags what was logged with it. A step has a line for its means
+and one for its validation, so a tag is in some lines only:
+
+    {"step": 100, "train/loss": 6.41, "train/nll": 6.02, "train/learning_rate": 0.0001, ...}
+    {"step": 100, "valid/nll": 5.9, "valid/perplexity": 365.0, "valid/nll/eng-nso": 5.9}
+
+``pandas.read_json("history.jsonl", lines=True)`` reads it. A number that is not finite is ``null``, since JSON has no
+word for it. Lines are in the order of their steps. Each goes to the file in one write, so a run that is killed leaves
+at most a last line that is cut; readers pass it over, and the next start removes it, together with what was logged
+beyond the checkpoint that it goes on from. Runs begun by earlier versions have their first steps in TensorBoard's
+files only.
+"""
 
 from __future__ import annotations
 
 import json
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-from smoe_ds.checkpoints import format as fmt
+from smoe_ds.checkpoints.commit import remove_leftovers, write_text_durably
 from smoe_ds.errors import CheckpointError
-from smoe_ds.run.exported import INDEX, as_export
 
-_TAG = "moe_requested_capacity/"
-_FURTHEST = 8  # averages of averages, exports of averages
+STEP = "step"
+Record = dict[str, float]
+"""A line: `STEP` and scalars by tag; NaN for ``null``."""
 
 
-def measured_requested_capacity(path: Path) -> float:
-    """Mean requested capacity over a run's blocks, as last logged up to the step of the weights that are named.
+class HistoryFile:
+    """Appends to ``history.jsonl``; one process does.
 
     Args:
-        path: run folder (its last log line counts), ``RUN/checkpoints/step_N``, averaged folder or exported model. The
-            last two lead to the run their weights come from, which must still be where it was.
+        file: where it lies; made if need be.
 
     Raises:
-        CheckpointError: there is no such log.
+        OSError: it cannot be written.
     """
-    folder, step = _logged_run(Path(path).resolve())
-    values = _last_values(folder / "tensorboard", step)
-    if not values:
-        where = (
-            ""
-            if folder in (path.resolve(), path.resolve().parent.parent)
-            else f", nor has {folder}, where its weights come from"
-        )
-        raise CheckpointError(
-            f"{path}: has no log of requested capacities{where}; name the output_dir of an MoE run, or weights of one "
-            "that is still where they were taken from"
-        )
-    return sum(values) / len(values)
+
+    def __init__(self, file: Path) -> None:
+        self._path = file
+        self._descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+
+    def append(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Writes a line.
+
+        Args:
+            step: the step that the scalars belong to.
+            scalars: by tag.
+
+        Raises:
+            CheckpointError: the line cannot be written.
+        """
+        values = {tag: value if math.isfinite(value) else None for tag, value in scalars.items()}
+        line = json.dumps({STEP: step, **values}, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        try:
+            written = os.write(self._descriptor, line)
+            if written < len(line):  # no room for the rest
+                raise OSError(f"wrote {written} of {len(line)} bytes")
+        except OSError as error:
+            raise CheckpointError(f"{self._path}: cannot be written ({error}); free space there and go on") from error
+
+    def close(self) -> None:
+        """Ends writing; everything is in the file already."""
+        os.close(self._descriptor)
 
 
-def _logged_run(path: Path) -> tuple[Path, int | None]:
-    """The run folder whose log belongs to ``path``, and the step up to which it counts; None: to its end."""
-    for _ in range(_FURTHEST):
-        origin = _origin(path)
-        if origin is None:
-            break
-        path = origin
-    return (path.parent.parent, fmt.step_of(path)) if fmt.is_checkpoint_name(path.name) else (path, None)
+def cut_history(file: Path, belongs: Callable[[Record], bool]) -> None:
+    """Removes what does not belong to the run that goes on, at once or not at all, and lines that are damaged.
+
+    Args:
+        file: ``history.jsonl``; need not be there.
+        belongs: whether a line is to stay.
+
+    Raises:
+        OSError: it cannot be read or written.
+    """
+    remove_leftovers(file.parent, file.name)
+    if not file.is_file():
+        return
+    before = file.read_bytes()
+    kept = b"".join(line for line in before.splitlines(keepends=True) if (r := _parse(line)) and belongs(r))
+    if kept != before:
+        write_text_durably(file, kept.decode())
 
 
-def _origin(path: Path) -> Path | None:
-    """The newest checkpoint that the weights of an export or average were made of; None for a run that was trained."""
-    export = as_export(path)
-    if export is not None:
-        return Path(str(_read(export / INDEX).get("source", {}).get("folder")))
-    for state in [path / fmt.STATE, *sorted((path / "checkpoints").glob(f"step_*/{fmt.STATE}"))[-1:]]:
-        sources = _read(state).get("origin", {}).get("sources") if state.is_file() else None
-        if sources:
-            return max((Path(source["checkpoint"]) for source in sources), key=fmt.step_of)
-    return None
+def read_records(file: Path) -> Iterator[Record]:
+    """The whole lines of ``history.jsonl``, in order; a last line without an end was cut and is passed over.
 
-
-def _read(file: Path) -> dict[str, Any]:
+    Raises:
+        CheckpointError: the file cannot be read, or a line is no such object.
+    """
     try:
-        content = json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file}: cannot be read ({error}); name the run folder itself") from error
-    return content if isinstance(content, dict) else {}
+        lines = file.read_bytes().splitlines(keepends=True)
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read ({error.strerror})") from error
+    for number, line in enumerate(lines, start=1):
+        record = _parse(line)
+        if record is not None:
+            yield record
+        elif line.endswith(b"\n"):
+            raise CheckpointError(f"{file}, line {number}: is damaged; remove the line")
 
 
-def _last_values(folder: Path, step: int | None) -> list[float]:
-    """The last value of every block's tag, up to a step."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+def read_history(file: Path) -> dict[str, dict[int, float]]:
+    """All scalars of a run, by tag and step.
 
-    if not folder.is_dir():
-        return []
-    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
-    events.Reload()
-    values = []
-    for tag in events.Tags()["scalars"]:
-        if tag.startswith(_TAG):
-            values += [e.value for e in events.Scalars(tag) if step is None or e.step <= step][-1:]
-    return values
+    Args:
+        file: ``history.jsonl``, see `smoe_ds.run.folder.RunFolder.history`.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+    """
+    history: dict[str, dict[int, float]] = {}
+    for record in read_records(file):
+        step = int(record[STEP])
+        for tag, value in record.items():
+            if tag != STEP:
+                history.setdefault(tag, {})[step] = value
+    return history
+
+
+def _parse(line: bytes) -> Record | None:
+    """A line's record; None if the line is cut or damaged."""
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        content = json.loads(line)
+        record = {tag: math.nan if value is None else value for tag, value in content.items()}
+        return record if isinstance(record[STEP], int) else None
+    except (ValueError, AttributeError, KeyError, RecursionError):
+        return None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from smoe_ds import file_lock
 from smoe_ds.errors import ConfigError
-from smoe_ds.watch.crash_file import LOCK_FILE
+from smoe_ds.run.folder import RunFolder
 
 _PATIENCE = 2.0  # seconds; a watcher of a start that has failed holds the lock for as long as it writes a file
 
@@ -42,9 +42,9 @@ def locked(folder: Path) -> Iterator[None]:
     """
 
     def no_locks() -> None:
-        print(f"note: {folder}: this file system keeps no locks; start no second run in it", file=sys.stderr)
+        print(f"note: {folder}: this file system has no locks; do not start a second run in it", file=sys.stderr)
 
-    path = folder / LOCK_FILE
+    path = RunFolder(folder).lock
     with ExitStack() as stack:
         try:
             stack.enter_context(file_lock.locked(path, no_locks, patience=_PATIENCE))

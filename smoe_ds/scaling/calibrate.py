@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,15 @@ from smoe_ds.model.feed_forward import moe_factory
 from smoe_ds.model.loss import translation_loss
 from smoe_ds.model.transformer import Transformer
 from smoe_ds.moe.experts import ExpertFFN, apply_experts
-from smoe_ds.planning.work import ITEMSIZE, PASSES, ROW_TOUCHES, dense_flops_per_token, tokens_per_side, work_of
+from smoe_ds.planning.work import (
+    ITEMSIZE,
+    PASSES,
+    ROW_TOUCHES,
+    dense_flops_per_token,
+    dense_twin,
+    tokens_per_side,
+    work_of,
+)
 from smoe_ds.scaling.constants import Constant, measured
 from smoe_ds.scaling.line import Line
 from smoe_ds.scaling.stopwatch import Stopwatch
@@ -62,10 +69,9 @@ class Calibration:
 
     def dense(self) -> Constant:
         """Forward and backward of the run's model without experts, over FLOPs; the fixed cost is that of a sublayer."""
-        smoe = self.run.smoe
-        without = smoe.moe.model_copy(update={"strata": [], "ep_size": 1, "num_experts": None})
-        twin = replace(self.run, smoe=smoe.model_copy(update={"moe": without}))
-        network = Transformer(smoe.model, without, self.vocab_size, seed=1).to(self.device, self.dtype).train()
+        twin = dense_twin(self.run)
+        smoe = twin.smoe
+        network = Transformer(smoe.model, smoe.moe, self.vocab_size, seed=1).to(self.device, self.dtype).train()
 
         def step_on(ids: Tensor) -> Callable[[], None]:
             def step() -> None:
@@ -88,7 +94,7 @@ class Calibration:
         model = self.run.smoe.model
         module = ExpertFFN(model.d_model, model.d_ffn, model.activation).to(self.device, self.dtype)
         module.initialize("calibration")
-        flops = PASSES * work_of(self.run, {}, self.vocab_size).flops_per_row
+        flops = PASSES * work_of(self.run, self.vocab_size).flops_per_row
         most = round(tokens_per_side(self.run)) * self.run.smoe.moe.top_k
         counts = sorted({max(1, most // 4**power) for power in range(6)})
         return measured(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from smoe_ds.errors import ConfigError
+from smoe_ds.moe.expert_backends import Accelerator
 from smoe_ds.scaling.hardware import ASSUMED, DEVICES, LINKS, Device, Link, device_of, link_of
 from smoe_ds.scaling.line import Line, fit_line
 
@@ -81,6 +82,12 @@ class Constants:
     padded_share: float = 1.0
     real_share: float = 1.0
     circumstances: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def computed_on(self) -> Accelerator:
+        """What the layer's choices depend on; the compute capability of a device that is not known is left open."""
+        known = _known_device(self.device) if self.accelerator == "cuda" else None
+        return Accelerator(self.accelerator, known.capability if known else None)
 
     def line(self, kind: str) -> Line:
         """The line of a kind.
@@ -209,12 +216,17 @@ def choose_constants(
 def _completed(constants: Constants) -> Constants:
     """Measured constants, with assumed ones for data where no corpus was at hand, and all the rest of known devices."""
     constants = replace(constants, lines={**_data_lines(), **constants.lines})
-    for name, device in DEVICES.items():
-        if device.name.lower() in constants.device.lower() and constants.precision in device.flops:
-            assumed = assumed_constants(name, constants.precision)
-            memory = constants.memory_bytes or assumed.memory_bytes
-            return replace(constants, lines={**assumed.lines, **constants.lines}, memory_bytes=memory)
-    return constants
+    device = _known_device(constants.device)
+    if device is None or constants.precision not in device.flops:
+        return constants
+    assumed = assumed_constants(device.name, constants.precision)
+    memory = constants.memory_bytes or assumed.memory_bytes
+    return replace(constants, lines={**assumed.lines, **constants.lines}, memory_bytes=memory)
+
+
+def _known_device(name: str) -> Device | None:
+    """The device that PyTorch's name of one speaks of, if its figures are known."""
+    return next((device for device in DEVICES.values() if device.name.lower() in name.lower()), None)
 
 
 def load_constants(path: Path) -> Constants:
@@ -233,7 +245,7 @@ def load_constants(path: Path) -> Constants:
         raise ConfigError(
             f"--constants {path}: cannot be read: {error.strerror}; write it: smoe-ds calibrate"
         ) from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ConfigError(
             f"--constants {path}: is damaged, or no file of smoe-ds calibrate ({type(error).__name__}: {error}); "
             "calibrate again"

@@ -26,6 +26,7 @@ class Device:
         within: link to the other devices of the host, see :data:`LINKS`.
         host: link to the host's memory.
         source: where the figures are from.
+        capability: CUDA's compute capability, which kernels go by.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Device:
     within: str
     host: str
     source: str
+    capability: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -62,15 +64,36 @@ _H100 = "NVIDIA H100 data sheet (SXM; half of the figures with sparsity)"
 _H200 = "NVIDIA H200 data sheet (SXM; half of the figures with sparsity)"
 
 DEVICES = {
-    "v100": Device("V100", {"fp32": 15.7e12, "fp16": 125e12}, 32 * 10**9, 0.9e12, "nvlink2", "pcie3", _V100),
+    "v100": Device("V100", {"fp32": 15.7e12, "fp16": 125e12}, 32 * 10**9, 0.9e12, "nvlink2", "pcie3", _V100, (7, 0)),
     "a100": Device(
-        "A100", {"fp32": 19.5e12, "fp16": 312e12, "bf16": 312e12}, 80 * 10**9, 2.039e12, "nvlink3", "pcie4", _A100
+        "A100",
+        {"fp32": 19.5e12, "fp16": 312e12, "bf16": 312e12},
+        80 * 10**9,
+        2.039e12,
+        "nvlink3",
+        "pcie4",
+        _A100,
+        (8, 0),
     ),
     "h100": Device(
-        "H100", {"fp32": 67e12, "fp16": 989.5e12, "bf16": 989.5e12}, 80 * 10**9, 3.35e12, "nvlink4", "pcie5", _H100
+        "H100",
+        {"fp32": 67e12, "fp16": 989.5e12, "bf16": 989.5e12},
+        80 * 10**9,
+        3.35e12,
+        "nvlink4",
+        "pcie5",
+        _H100,
+        (9, 0),
     ),
     "h200": Device(
-        "H200", {"fp32": 67e12, "fp16": 989.5e12, "bf16": 989.5e12}, 141 * 10**9, 4.8e12, "nvlink4", "pcie5", _H200
+        "H200",
+        {"fp32": 67e12, "fp16": 989.5e12, "bf16": 989.5e12},
+        141 * 10**9,
+        4.8e12,
+        "nvlink4",
+        "pcie5",
+        _H200,
+        (9, 0),
     ),
 }
 
@@ -162,7 +185,7 @@ def link_of(name: str) -> tuple[str, Link]:
         sound = all(isinstance(number, int | float) and 0 <= number < float("inf") for number in numbers)
         if not (sound and link.bytes_per_second > 0 and 0 < link.efficiency <= 1 and isinstance(link.source, str)):
             raise ValueError(f"{content}: numbers out of range")
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise ConfigError(f"--interconnect {name}: cannot be read ({error}); expected {_FIELDS}") from error
     return path.stem, link
 

@@ -77,12 +77,11 @@ def predict(
         run = replace(run, deepspeed={**run.deepspeed, "train_batch_size": micro_batches * topology.ranks})
     check_world(run, topology.ranks)
     _check_constants(run, constants)
-    plan = make_plan(run, vocab_size=vocab_size, world_size=topology.ranks)
+    plan = make_plan(run, vocab_size=vocab_size, world_size=topology.ranks, accelerator=constants.computed_on)
 
     def step(run: RunConfig, topology: Topology) -> StepTime:
         work = work_of(
             run,
-            plan.parameters,
             vocab_size,
             padded_share=constants.padded_share,
             real_share=constants.real_share,

@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from smoe_ds.config.run import RunConfig
+from smoe_ds.moe.loads import StratumLoad
 from smoe_ds.planning.memory import DEFAULT_BUCKET
-from smoe_ds.planning.work import GRADIENT_TOUCHES, ITEMSIZE, PASSES, ROW_TOUCHES, StratumWork, Work
+from smoe_ds.planning.work import GRADIENT_TOUCHES, ITEMSIZE, PASSES, ROW_TOUCHES, Work
 from smoe_ds.scaling.collectives import (
     Topology,
     all_gather_seconds,
@@ -104,13 +105,12 @@ def step_time(run: RunConfig, work: Work, constants: Constants, topology: Topolo
         ConfigError: a constant that is needed is not known.
     """
     accumulation = work.micro_batches / topology.ranks
-    forwards = 2 if run.smoe.train.activation_checkpointing else 1
-    again = 1 + FORWARD * (forwards - 1)  # the layers' forward passes are computed a second time
+    again = 1 + FORWARD * (work.forwards - 1)  # the layers' forward passes are computed a second time
     dense = again * constants.line("dense").seconds(PASSES * work.dense_flops, work.sublayers)
     experts = [again * work.blocks * _expert_seconds(work, stratum, constants) for stratum in work.strata]
     routing = [again * work.blocks * _routing_seconds(work, stratum, constants) for stratum in work.strata]
     exchange = [
-        _stratum_exchange(run, work, stratum, constants, topology, seconds, forwards, accumulation)
+        _stratum_exchange(run, work, stratum, constants, topology, seconds, accumulation)
         for stratum, seconds in zip(work.strata, experts, strict=True)
     ]
     computing = dense + sum(experts) + sum(routing)
@@ -143,13 +143,13 @@ def _is_link(kind: str, needed: str) -> bool:
     return needed.startswith("all_") and kind.startswith(f"{needed}_")
 
 
-def _expert_seconds(work: Work, stratum: StratumWork, constants: Constants) -> float:
+def _expert_seconds(work: Work, stratum: StratumLoad, constants: Constants) -> float:
     """Forward and backward on the busiest rank, one block."""
     flops = PASSES * stratum.busiest_rows * work.flops_per_row
     return constants.line("expert").seconds(flops, stratum.busiest_experts)
 
 
-def _routing_seconds(work: Work, stratum: StratumWork, constants: Constants) -> float:
+def _routing_seconds(work: Work, stratum: StratumLoad, constants: Constants) -> float:
     """Gate, choice and the way of the rows on their own rank, forward and backward, one block."""
     own = constants.line("routing").seconds(ROW_TOUCHES * stratum.rows * work.row_bytes)
     travelling = EXCHANGE_TOUCHES * stratum.busiest_sent_rows * work.row_bytes
@@ -159,11 +159,10 @@ def _routing_seconds(work: Work, stratum: StratumWork, constants: Constants) -> 
 def _stratum_exchange(
     run: RunConfig,
     work: Work,
-    stratum: StratumWork,
+    stratum: StratumLoad,
     constants: Constants,
     topology: Topology,
     experts: float,
-    forwards: int,
     accumulation: float,
 ) -> StratumExchange:
     """All blocks, a whole step. In chunks, experts work on one while others travel: only the longer of both shows,
@@ -178,9 +177,9 @@ def _stratum_exchange(
         return travel / chunks + (1 - 1 / chunks) * max(travel - computing, 0.0)
 
     return StratumExchange(
-        forward=accumulation * forwards * (counts + shown(experts * FORWARD)),
+        forward=accumulation * work.forwards * (counts + shown(experts * FORWARD)),
         backward=accumulation * shown(experts * (1 - FORWARD)),
-        sent_bytes=accumulation * (2 + 2 * forwards) * work.blocks * stratum.sent_rows * work.row_bytes,
+        sent_bytes=accumulation * work.blocks * stratum.exchanged_bytes(work.row_bytes, work.forwards),
     )
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from smoe_ds.data.batch import Batch
+from smoe_ds.moe.losses import LOAD_BALANCING
 from smoe_ds.moe.stats import BlockStats
 from smoe_ds.train.micro_step import MicroStep
 
@@ -55,7 +56,7 @@ class Interval:
     @property
     def balance_loss(self) -> float | None:
         """Load-balancing loss; None in a dense model."""
-        return self.auxiliary.get("load_balancing_loss")
+        return self.auxiliary.get(LOAD_BALANCING)
 
     @property
     def mean_rc(self) -> float | None:
@@ -82,7 +83,7 @@ class Meter:
         self._auxiliary: list[str] = []
 
     def add(self, micro_step: MicroStep, batch: Batch) -> None:
-        """Count one micro-batch of this rank."""
+        """Counts one micro-batch of this rank."""
         head = [
             micro_step.translation.smoothed.detach(),
             micro_step.translation.nll,
@@ -100,7 +101,7 @@ class Meter:
         self._step = vector if self._step is None else self._step + vector
 
     def end_step(self, *, keep: bool) -> None:
-        """Put the micro-batches of a step into the means, or leave them out; the same on all ranks."""
+        """Puts the micro-batches of a step into the means, or leaves them out; the same on all ranks."""
         assert self._step is not None
         if keep:
             self._total = self._step if self._total is None else self._total + self._step

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import Tensor, nn
+import torch.distributed as dist
+from torch import Tensor
 
-from smoe_ds.config.moe import MoeConfig
+from smoe_ds.config.smoe import SmoeConfig
 from smoe_ds.data.batch import Batch
 from smoe_ds.model.loss import TranslationLoss, translation_loss
-from smoe_ds.moe.losses import SumCounts, cmr_budget_loss, load_balancing_loss, router_z_loss
+from smoe_ds.moe.expert_parallel import sum_over_ranks
+from smoe_ds.moe.losses import AuxiliaryLoss, SumCounts, auxiliary_losses
 from smoe_ds.moe.seeding import derive_seed
 from smoe_ds.moe.stats import BlockStats
 
@@ -21,13 +25,13 @@ class LossSettings:
 
     Attributes:
         label_smoothing: see :func:`smoe_ds.model.loss.translation_loss`.
-        moe: weights of the auxiliary losses.
+        auxiliary: what the blocks add, see :func:`smoe_ds.moe.losses.auxiliary_losses`.
         sum_counts: sums routing counts over the ranks; None for auxiliary losses over each rank's own tokens.
         num_ranks: ranks that ``sum_counts`` sums over.
     """
 
     label_smoothing: float
-    moe: MoeConfig
+    auxiliary: Sequence[AuxiliaryLoss] = ()
     sum_counts: SumCounts | None = None
     num_ranks: int = 1
 
@@ -49,8 +53,24 @@ class MicroStep:
     stats: list[BlockStats]
 
 
+def loss_settings(smoe: SmoeConfig, world_size: int) -> LossSettings:
+    """The loss that a run is configured for.
+
+    Args:
+        smoe: the run's own section.
+        world_size: number of ranks; the process group is there if it is above 1.
+    """
+    over_ranks = smoe.moe.load_balancing_batch == "global" and world_size > 1
+    return LossSettings(
+        label_smoothing=smoe.train.label_smoothing,
+        auxiliary=auxiliary_losses(smoe.moe),
+        sum_counts=partial(sum_over_ranks, group=dist.group.WORLD) if over_ranks else None,
+        num_ranks=world_size if over_ranks else 1,
+    )
+
+
 def seed_micro_batch(seed: int, index: int) -> None:
-    """Make dropout and expert sampling a function of (run seed, number of the micro-batch).
+    """Makes dropout and expert sampling a function of (run seed, number of the micro-batch).
 
     Resuming then needs no generator state, and a micro-batch sees the same noise in every topology.
     """
@@ -70,7 +90,13 @@ def token_scale(num_ranks: int, accumulation_steps: int, tgt_tokens: int) -> flo
     return num_ranks * accumulation_steps / tgt_tokens
 
 
-def forward(model: nn.Module, batch: Batch, settings: LossSettings, device: torch.device, scale: float) -> MicroStep:
+def forward(
+    model: Callable[..., tuple[Tensor, list[BlockStats]]],
+    batch: Batch,
+    settings: LossSettings,
+    device: torch.device,
+    scale: float,
+) -> MicroStep:
     """Forward pass and loss of one micro-batch.
 
     Args:
@@ -85,21 +111,8 @@ def forward(model: nn.Module, batch: Batch, settings: LossSettings, device: torc
     translation = translation_loss(logits, tgt_out, settings.label_smoothing)
     loss = translation.smoothed * scale
     auxiliary = {}
-    for name, (value, weight) in _auxiliary_losses(stats, settings).items():
-        loss = loss + weight * value
-        auxiliary[name] = value.detach()
+    for term in settings.auxiliary if stats else ():
+        value = term.compute(stats, sum_counts=settings.sum_counts, num_ranks=settings.num_ranks)
+        loss = loss + term.weight * value
+        auxiliary[term.name] = value.detach()
     return MicroStep(loss, translation, auxiliary, stats)
-
-
-def _auxiliary_losses(stats: list[BlockStats], settings: LossSettings) -> dict[str, tuple[Tensor, float]]:
-    """Value and weight of what the run's blocks add to the loss."""
-    moe, over_ranks = settings.moe, (settings.sum_counts, settings.num_ranks)
-    losses: dict[str, tuple[Tensor, float]] = {}
-    if not stats:
-        return losses
-    losses["load_balancing_loss"] = load_balancing_loss(stats, *over_ranks), moe.load_balancing_weight
-    if moe.router_z_weight:
-        losses["router_z_loss"] = router_z_loss(stats, *over_ranks), moe.router_z_weight
-    if moe.shared_expert == "cmr":
-        losses["cmr_budget_loss"] = cmr_budget_loss(stats, moe.cmr_budget, *over_ranks), moe.cmr_weight
-    return losses

@@ -32,7 +32,7 @@ class SpikeDetector:
         return self.factor * median(values)
 
     def add(self, loss: float, norm: float) -> None:
-        """Count a step that was taken."""
+        """Counts a step that was taken."""
         if self.factor is not None:
             self._values["loss"].append(loss)
             self._values["norm"].append(norm)
@@ -42,7 +42,7 @@ class SpikeDetector:
         return {name: list(values) for name, values in self._values.items()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Put back what `state` returned; another window keeps what fits."""
+        """Puts back what `state` returned; another window keeps what fits."""
         for name, values in self._values.items():
             kept: Sequence[float] = state[name]
             values.clear()

@@ -6,7 +6,6 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
 
 import torch
@@ -17,11 +16,6 @@ EXIT_PREEMPTED = 75
 
 EXIT_INTERRUPTED = 130
 """Exit code of a run that a second SIGINT ended at once; the last committed checkpoint stays."""
-
-STOP_FILE = "STOP"
-
-STOPPED_FILE = "STOPPED"
-"""Name of that file once it has stopped a run."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 _SAME_PRESS = 2.0  # seconds; torchrun repeats the SIGINT that the terminal has sent to all
@@ -61,11 +55,6 @@ class StopSignals:
             os.write(2, b"smoe-ds: interrupted twice; the last committed checkpoint stays\n")
             self._last_words()
             os._exit(EXIT_INTERRUPTED)
-
-
-def stop_file(folder: Path) -> Path:
-    """The file whose appearance in a run folder stops the run."""
-    return folder / STOP_FILE
 
 
 def any_rank(flags: list[bool], device: torch.device) -> list[bool]:

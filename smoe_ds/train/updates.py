@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +10,7 @@ from torch import Tensor
 from smoe_ds.config.train import TrainConfig
 from smoe_ds.engine.build import gradient_norm, step_was_skipped
 from smoe_ds.engine.gradients import UpdateGate
+from smoe_ds.engine.protocol import Stepped
 from smoe_ds.errors import NonFiniteError
 from smoe_ds.train.spikes import SpikeDetector
 
@@ -33,7 +33,7 @@ class Updates:
         skipped: why the last step was not taken, "" if it was.
     """
 
-    def __init__(self, engine: Any, train: TrainConfig, sum_over_ranks: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, engine: Stepped, train: TrainConfig, sum_over_ranks: Callable[[Tensor], Tensor]) -> None:
         self._engine = engine
         self._gate = UpdateGate(engine)
         self._sum_over_ranks = sum_over_ranks

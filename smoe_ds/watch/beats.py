@@ -15,6 +15,11 @@ from pathlib import Path
 from typing import Any
 
 
+def beat_file(alive: Path, rank: int) -> Path:
+    """The file of a rank's beats in the folder of one start's."""
+    return alive / f"rank-{rank}"
+
+
 class BeatFile:
     """This rank's beats.
 

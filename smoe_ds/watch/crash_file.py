@@ -10,11 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from smoe_ds.file_lock import HeldError, locked
+from smoe_ds.run_names import CRASH, LOCK
+from smoe_ds.text_line import spelled_out
 from smoe_ds.watch.failure import Failure
-
-CRASH_FILE = "crash.json"
-LOCK_FILE = "run.lock"
-"""Locked by rank 0 of the start that writes to the folder, and signed by it."""
 
 
 class CrashFile:
@@ -29,8 +27,8 @@ class CrashFile:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / CRASH_FILE
-        self._lock = folder / LOCK_FILE
+        self._path = folder / CRASH
+        self._lock = folder / LOCK
         self._old = self._identity()
 
     def write(
@@ -61,8 +59,9 @@ class CrashFile:
         with self._folder(signed) as ours:
             if not ours or self._identity() not in (None, self._old):
                 return False
-            temporary = self._path.with_name(f".{CRASH_FILE}.{os.getpid()}")
-            temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            temporary = self._path.with_name(f".{CRASH}.{os.getpid()}")
+            text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # names need not be UTF-8
             temporary.replace(self._path)
             return True
 
@@ -89,11 +88,13 @@ class CrashFile:
 
 
 def crash_text(folder: Path, failure: Failure, world_size: int, resume: str) -> str:
-    """The last lines of the log."""
-    lines = [failure.traceback.rstrip()] if failure.traceback else []
-    lines += [
-        f"smoe-ds: rank {failure.rank} of {world_size} failed first (process {failure.pid} on {failure.host}), "
-        f"{failure.doing} for {failure.seconds:.0f} s: {failure.message}",
-        f"smoe-ds: see {folder / CRASH_FILE}; go on from the last checkpoint with: {resume}",
-    ]
+    """The last lines of the log. They blame a rank only if more is known than that it lost sight of another."""
+    lines = [spelled_out(failure.traceback.rstrip(), keep="\n\t")] if failure.traceback else []
+    verdict = "failed" if failure.echo else "failed first"
+    told = (
+        f"rank {failure.rank} of {world_size} {verdict} (process {failure.pid} on {failure.host}), "
+        f"{failure.doing} for {failure.seconds:.0f} s: {failure.message}"
+    )
+    place = f"see {folder / CRASH}; continue from the last checkpoint with: {resume}"
+    lines += [f"smoe-ds: {spelled_out(text)}" for text in (told, place)]
     return "\n".join(lines) + "\n"

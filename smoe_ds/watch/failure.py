@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 _LONGEST_TRACEBACK = 8000
 _TOGETHER = 2.0  # seconds within which a launcher ends all ranks of a host when one of them goes
+_ONLY_SEEN = "it is not known which rank failed first, this one only saw another go or waited for it"
 # What the ranks left behind raise when a peer goes: gloo's, NCCL's and the store's words for it.
 _ECHOES = (
     "connection closed by peer",
@@ -71,19 +72,28 @@ def is_echo(error: BaseException) -> bool:
     return False
 
 
-def first_failure(failures: Mapping[int, Failure]) -> Failure:
+def first_failure(failures: Mapping[int, Failure], silent: Sequence[Failure] = ()) -> Failure:
     """The failure that brought the others about.
 
     Args:
         failures: by rank, in the order in which they were heard of.
+        silent: ranks that have told of no failure, but have told nothing at all since the first one.
 
     Returns:
-        The first one heard of that is no echo of another's; the first one if all are. Where ranks of its host vanished
-        together, as mpirun ends all when one goes, the one that ended first, its message naming all of them.
+        The first one heard of that is no echo of another's. If all are, the silent rank, its message saying who saw it
+        go; without any, the first echo, its message saying that it is no more than that. Where ranks of its host
+        vanished together, as mpirun ends all when one goes, the one that ended first, its message naming all of them.
     """
     heard = list(failures.values())
-    first = next((failure for failure in heard if not failure.echo), heard[0])
-    return _first_of_those_together(first, heard) if first.kind == "vanished" else first
+    first = next((failure for failure in heard if not failure.echo), None)
+    if first is not None:
+        return _first_of_those_together(first, heard) if first.kind == "vanished" else first
+    witness = heard[0]
+    if not silent:
+        return replace(witness, message=f"{_ONLY_SEEN}: {witness.message}")
+    lost = max(silent, key=lambda failure: failure.seconds)
+    also = f", as of ranks {_listed(one.rank for one in silent)}" if len(silent) > 1 else ""
+    return replace(lost, message=f"{lost.message}{also}; rank {witness.rank} only saw it go: {witness.message}")
 
 
 def _first_of_those_together(first: Failure, heard: list[Failure]) -> Failure:
@@ -92,6 +102,10 @@ def _first_of_those_together(first: Failure, heard: list[Failure]) -> Failure:
     if len(together) == 1:
         return first
     first = min(together, key=lambda failure: failure.ended)
-    ranks = ", ".join(str(rank) for rank in sorted(failure.rank for failure in together))
-    why = "the launcher may have ended the others: see what it says, and the host's log"
+    ranks = _listed(failure.rank for failure in together)
+    why = "the launcher may have ended the others: see its output and the host's log"
     return replace(first, message=f"{first.message}; ranks {ranks} ended at the same moment, {why}")
+
+
+def _listed(ranks: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(ranks)))

@@ -24,6 +24,7 @@ from types import TracebackType
 
 from smoe_ds.errors import DataError, SmoeError
 from smoe_ds.parallel.env import Env
+from smoe_ds.run_names import ALIVE
 from smoe_ds.watch.failure import Failure, is_echo
 from smoe_ds.watch.roll_call import roll_call
 from smoe_ds.watch.watch_task import Task
@@ -89,7 +90,7 @@ class Heartbeat:
         """Which ranks have not been started, or on which hosts all are; for the error of ranks that cannot meet."""
         task = self._task
         if task is None:
-            return "nothing is known of who has come"
+            return "it is not known which ranks came"
         return roll_call(Path(task.alive), task.rank, task.world_size, task.deadline)
 
     def __enter__(self) -> Heartbeat:
@@ -189,13 +190,13 @@ def alive_folder(folder: Path, env: Env) -> Path:
     where = f"{env.master_addr}:{env.master_port}"
     if env.master_addr in _LOOPBACK:
         where = f"{socket.gethostname()}:{env.master_port}"
-    return folder / f"alive-{hashlib.sha256(where.encode()).hexdigest()[:12]}"
+    return folder / f"{ALIVE}{hashlib.sha256(where.encode()).hexdigest()[:12]}"
 
 
 def remove_old_beats(folder: Path, env: Env) -> None:
     """Removes what killed starts of the run left; the caller holds the run folder's lock."""
     own = alive_folder(folder, env)
-    for old in folder.glob("alive-*"):
+    for old in folder.glob(f"{ALIVE}*"):
         if old != own:
             shutil.rmtree(old, ignore_errors=True)
 

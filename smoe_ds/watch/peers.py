@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from smoe_ds.watch.beats import Listener, read_beat
+from smoe_ds.watch.beats import Listener, beat_file, read_beat
 from smoe_ds.watch.failure import Failure
 from smoe_ds.watch.reach import ASKS_PER_TAKING, Place, Reach
 from smoe_ds.watch.watch_task import Task
 
 _NO_REACH = "{hosts} have not reached each other for {seconds:.0f} s: the network failed"
+_NOT_A_WORD = "nothing heard of it for {seconds:.0f} s, not even of a failure: its host or its network may be gone"
 
 
 class Peers:
@@ -26,7 +28,7 @@ class Peers:
         self._task = task
         ranks = range(1, task.world_size) if task.rank == 0 else [0]
         pause = 2 * task.interval
-        self._listeners = {rank: Listener(Path(task.alive) / f"rank-{rank}", pause) for rank in ranks}
+        self._listeners = {rank: Listener(beat_file(Path(task.alive), rank), pause) for rank in ranks}
         self._reach = (
             Reach(task.rank, task.address, token, pause, listens=task.speaks or task.rank == 0)
             if task.address
@@ -101,6 +103,25 @@ class Peers:
             return None
         return _lost(rank, beat, quiet, message)
 
+    def marks(self) -> dict[int, int]:
+        """How many beats each rank has written that was heard and has not left, to tell later who has gone on."""
+        return {rank: int(beat["count"]) for rank, beat in self.beats().items()}
+
+    def silent(self, marks: Mapping[int, int]) -> list[Failure]:
+        """The failures of ranks that were there when others failed, but have told nothing since, not even of a failure.
+
+        Args:
+            marks: of that moment.
+        """
+        found = []
+        for rank, mark in marks.items():
+            listener = self._listeners[rank]
+            beat = listener.heard
+            if beat is not None and not beat["failure"] and (listener.over or beat["count"] == mark):
+                message = "it has gone without a word" if listener.over else _NOT_A_WORD.format(seconds=listener.quiet)
+                found.append(_lost(rank, beat, listener.quiet, message))
+        return found
+
     def cut_off(self) -> Failure | None:
         """The failure of a rank on a third host that goes on telling by its file how well it is, but is out of reach.
 
@@ -112,7 +133,7 @@ class Peers:
                 self._doubted.pop(rank, None)
                 continue
             try:
-                beat = read_beat(Path(self._task.alive) / f"rank-{rank}")
+                beat = read_beat(beat_file(Path(self._task.alive), rank))
             except OSError:  # it has left
                 continue
             if beat is not None and self._doubted.setdefault(rank, beat["count"]) != beat["count"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from smoe_ds.watch.beats import read_beat
+from smoe_ds.watch.beats import beat_file, read_beat
 
 
 def roll_call(alive: Path, rank: int, world_size: int, recent: float) -> str:
@@ -22,11 +22,11 @@ def roll_call(alive: Path, rank: int, world_size: int, recent: float) -> str:
     hosts: dict[str, list[int]] = {}
     missing = []
     try:
-        now = (alive / f"rank-{rank}").stat().st_mtime
+        now = beat_file(alive, rank).stat().st_mtime
     except OSError:
-        return "nothing is known of who has come"
+        return "it is not known which ranks came"
     for other in range(world_size):
-        path = alive / f"rank-{other}"
+        path = beat_file(alive, other)
         try:
             host = str((read_beat(path) or {}).get("host", "a host")) if path.stat().st_mtime > now - recent else None
         except OSError:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from smoe_ds.file_lock import signature
-from smoe_ds.watch.beats import BeatFile
+from smoe_ds.watch.beats import BeatFile, beat_file
 from smoe_ds.watch.crash_file import CrashFile, crash_text
 from smoe_ds.watch.failure import Failure, first_failure
 from smoe_ds.watch.peers import Peers
@@ -44,7 +44,7 @@ class Watcher:
         self.task = task
         self._folder = Path(task.folder)
         self._crash = CrashFile(self._folder)
-        self._beats = BeatFile(Path(task.alive) / f"rank-{task.rank}")
+        self._beats = BeatFile(beat_file(Path(task.alive), task.rank))
         self._peers = Peers(task, self._beats.token)
         self._failures: dict[int, Failure] = {}
         self._verdict: Failure | None = None
@@ -113,7 +113,7 @@ class Watcher:
         if self._gone:
             self._fail(
                 "vanished",
-                "the process ended without a word: killed (SIGKILL, out of memory) or crashed in native code",
+                "the process ended without an error message: killed (SIGKILL, out of memory) or crashed in native code",
             )
         elif self._quiet >= task.patience:
             self._fail("silent", f"no sign of life for {self._quiet:.0f} s, process state {_state(task.pid)}")
@@ -169,6 +169,7 @@ class Watcher:
     def _end(self) -> None:
         """Something has failed: learn what was first, end this rank, and let the others know."""
         task = self.task
+        marks = self._peers.marks()
         own = self._failures.get(task.rank)
         if own is not None and own.kind in ("silent", "stalled"):
             self._kill_rank()
@@ -180,7 +181,9 @@ class Watcher:
             _let_go_of_streams(errors=False)
             self._settle()
         told = self._verdict is not None
-        self._verdict = self._verdict or first_failure(self._failures)
+        self._verdict = self._verdict or first_failure(
+            self._failures, [one for one in self._peers.silent(marks) if one.rank not in self._failures]
+        )
         self._publish()
         # a rank that raised may still say so; the others stand in collectives that nobody will join
         grace = task.deadline / (4 if own is not None and own.kind in ("exception", "refused") else 16)

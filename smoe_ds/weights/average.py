@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from smoe_ds.checkpoints import format as fmt
 from smoe_ds.checkpoints.weights_reader import WeightsReader, misfit
@@ -31,6 +31,10 @@ class Candidate:
     def step(self) -> int:
         return fmt.step_of(self.folder)
 
+    def as_json(self) -> dict[str, Any]:
+        """As an average names what it was made of."""
+        return {"checkpoint": str(self.folder.resolve()), "step": self.step, "validation_nll": self.nll}
+
 
 def candidates(root: Path) -> list[Candidate]:
     """The checkpoints of a run, newest first.
@@ -43,7 +47,7 @@ def candidates(root: Path) -> list[Candidate]:
     """
     folders = fmt.step_folders(root)
     if not folders:
-        raise CheckpointError(f"{root}: holds no checkpoint; expected folders named like {fmt.folder_name(100)}")
+        raise CheckpointError(f"{root}: has no checkpoint; expected folders named like {fmt.folder_name(100)}")
     return [Candidate(folder, validation_nll(folder)) for folder in folders]
 
 

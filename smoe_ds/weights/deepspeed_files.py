@@ -21,6 +21,7 @@ from smoe_ds.errors import CheckpointError
 if TYPE_CHECKING:
     from torch import Tensor
 
+_LATEST = "latest"  # of DeepSpeed: the tag, not one of our checkpoints
 _MODULE = "mp_rank_00_model_states.pt"
 _EXPERT = re.compile(r"layer_\d+_expert_\d+_mp_rank_00_model_states\.pt")
 _ZERO = re.compile(r"(?:bf16_)?zero_pp_rank_(\d+)_mp_rank_00_optim_states\.pt")
@@ -55,8 +56,8 @@ def find_checkpoint(folder: Path, tag: str | None) -> Path:
     Raises:
         CheckpointError: there is none, or it is of a layout that models here never have.
     """
-    if tag is None and (folder / "latest").is_file():
-        tag = (folder / "latest").read_text(encoding="utf-8").strip()
+    if tag is None and (folder / _LATEST).is_file():
+        tag = (folder / _LATEST).read_text(encoding="utf-8").strip()
     found = folder if tag is None else folder / tag
     if any(found.glob("zero_pp_rank_*_model_states.pt")):
         raise CheckpointError(
@@ -67,7 +68,7 @@ def find_checkpoint(folder: Path, tag: str | None) -> Path:
     if not (found / _MODULE).is_file():
         tags = sorted(path.parent.name for path in folder.glob(f"*/{_MODULE}"))
         hint = f"there are the tags {', '.join(tags)}" if tags else "name the folder given to engine.save_checkpoint"
-        raise CheckpointError(f"{found}: holds no checkpoint of DeepSpeed's ({_MODULE}); {hint}")
+        raise CheckpointError(f"{found}: has no checkpoint of DeepSpeed's ({_MODULE}); {hint}")
     return found
 
 
@@ -131,7 +132,7 @@ def logical_names(stored: Mapping[str, Tensor], source: Path) -> dict[str, Tenso
             )
         logical = f"{match[1]}experts.{numbers[match[1], match[2]]}.{match[3]}" if match else name
         if logical in result:
-            raise CheckpointError(f"{source}: holds {logical} twice; its files are of more than one checkpoint")
+            raise CheckpointError(f"{source}: has {logical} twice; its files are from more than one checkpoint")
         result[logical] = value
     return result
 

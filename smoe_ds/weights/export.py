@@ -150,12 +150,14 @@ def read_export(folder: Path) -> Export:
         removed = {name: tuple(numbers) for name, numbers in content["removed_experts"].items()}
         files = tuple(FileEntry(**entry) for entry in content["files"])
         export = Export(folder, content["step"], content["dtype"], removed, files)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(
             f"{path}: cannot be read ({type(error).__name__}: {error}); the file is damaged, export the model again"
         ) from error
     if digest != _digest(content):
         raise CheckpointError(f"{path}: its content does not match its digest; export the model again")
+    if elsewhere := [entry.name for entry in files if not fmt.is_plain_name(entry.name)]:
+        raise CheckpointError(f"{path}: names a file outside of the folder ({elsewhere[0]}); it is not ours")
     if found != (FORMAT, VERSION):
         raise CheckpointError(f"{path}: expected format and version {(FORMAT, VERSION)}, found {found}")
     for entry in files:

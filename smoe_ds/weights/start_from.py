@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from smoe_ds.checkpoints.format import resolve_checkpoint
 from smoe_ds.checkpoints.weights_reader import WeightsReader, misfit
 from smoe_ds.data.shards import sha256_of
 from smoe_ds.engine.fragments import MASTER, fragments, publish_masters
-from smoe_ds.engine.state import persistent_buffers
+from smoe_ds.engine.protocol import TrainingState
+from smoe_ds.engine.state import held_nowhere, held_shapes, persistent_buffers
 from smoe_ds.errors import CheckpointError
-from smoe_ds.parallel.agreement import agree, gather_json
+from smoe_ds.parallel.agreement import together
 from smoe_ds.run.exported import TOKENIZER, as_export
+from smoe_ds.run.folder import RunFolder
 from smoe_ds.weights.export import read_export, read_export_weights
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ class InitialWeights:
         export = as_export(path)
         if export is None:
             checkpoint = resolve_checkpoint(path)
-            tokenizer = checkpoint.parent.parent / TOKENIZER
+            tokenizer = RunFolder.of_checkpoint(checkpoint).tokenizer
         else:
             tokenizer = export / TOKENIZER
         if not tokenizer.is_file() or sha256_of(tokenizer) != vocabulary:
@@ -59,7 +61,7 @@ class InitialWeights:
             self.tensor = lambda name: weights[name].float()
 
 
-def load_initial_weights(engine: Any, path: Path, vocabulary: str) -> None:
+def load_initial_weights(engine: TrainingState, path: Path, vocabulary: str) -> None:
     """Copies weights into an engine that has taken no step yet. Call it on every rank.
 
     Args:
@@ -71,24 +73,17 @@ def load_initial_weights(engine: Any, path: Path, vocabulary: str) -> None:
         CheckpointError: on all ranks, if the weights cannot be read by one or do not fit the model.
     """
     what = f"starting with the weights of {path} ({_KEY})"
-    problem, source = None, None
-    buffers = persistent_buffers(engine.module)
-    held = {**dict(engine.module.named_parameters()), **buffers}
-    shapes = {name: tuple(tensor.shape) for name, tensor in held.items()}
-    try:
+    shapes = held_shapes(engine.module)
+    with together(CheckpointError, what):
         source = InitialWeights(path, vocabulary)
-        problem = misfit(shapes, source.shapes, part=True) or None
-    except (CheckpointError, OSError) as error:
-        problem = str(error)
-    agree(problem, CheckpointError, what)
-    assert source is not None
-    unused = gather_json(sorted(set(source.shapes) - set(shapes)))
-    if nowhere := sorted(set.intersection(*(set(names) for names in unused))):
+        if problem := misfit(shapes, source.shapes, part=True):
+            raise CheckpointError(problem)
+    if nowhere := held_nowhere(source.shapes, shapes):
         raise CheckpointError(f"{what}: {len(nowhere)} parameters are not in this model, the first is {nowhere[0]}")
     for name, fragment in fragments(engine).items():
         if fragment.numel:
             whole = source.tensor(name).reshape(-1)
             fragment.view(engine.basic_optimizer, MASTER).copy_(whole.narrow(0, fragment.start, fragment.numel))
     publish_masters(engine)
-    for name, buffer in buffers.items():
+    for name, buffer in persistent_buffers(engine.module).items():
         buffer.copy_(source.tensor(name))

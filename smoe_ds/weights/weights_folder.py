@@ -7,8 +7,6 @@ OUT/checkpoints/step_N/state.json                where the weights come from (``
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
 import json
 import os
 import shutil
@@ -18,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from smoe_ds.checkpoints import format as fmt
 from smoe_ds.checkpoints.commit import commit_folder, discard_folder, sync_folder, temporary_folder, write_text_durably
-from smoe_ds.checkpoints.part_file import FileEntry, PartFile
+from smoe_ds.checkpoints.part_file import PartFile
 from smoe_ds.errors import CheckpointError
+from smoe_ds.run.folder import RunFolder
+from smoe_ds.versions import installed_versions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,16 +54,15 @@ def write_weights_run(
         CheckpointError: the folder is taken or cannot be written.
     """
     check_free(folder)
-    name = fmt.folder_name(step)
     try:
         temporary = temporary_folder(folder)
         try:
-            write_text_durably(temporary / "config.json", as_text(config))
-            copy_durably(tokenizer_file, temporary / "tokenizer.model")
-            root = temporary / "checkpoints"
-            _write_checkpoint(root / name, step, shapes, tensor, origin)
-            for pointer in (fmt.LATEST, fmt.BEST):
-                write_text_durably(root / pointer, f"{name}\n")
+            run = RunFolder(temporary)
+            write_text_durably(run.config, as_text(config))
+            copy_durably(tokenizer_file, run.tokenizer)
+            _write_checkpoint(run.checkpoint(step), step, shapes, tensor, origin)
+            for pointer in (run.latest, run.best):
+                write_text_durably(pointer, f"{fmt.folder_name(step)}\n")
             commit_folder(temporary, folder)
         except BaseException:
             if temporary.exists():
@@ -71,7 +70,7 @@ def write_weights_run(
             raise
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot be written: {error}; choose another --output") from error
-    return folder / "checkpoints" / name
+    return RunFolder(folder).checkpoint(step)
 
 
 def _write_checkpoint(
@@ -90,9 +89,7 @@ def _write_checkpoint(
     except BaseException:
         part.abandon()
         raise
-    text = as_text({"step": step, "extra": {}, "origin": origin, "versions": versions()})
-    write_text_durably(folder / fmt.STATE, text)
-    state = FileEntry(fmt.STATE, len(text.encode()), hashlib.sha256(text.encode()).hexdigest())
+    state = fmt.write_state(folder, {"step": step, "extra": {}, "origin": origin, "versions": versions()})
     fmt.write_manifest(folder, step, [weights, state])
 
 
@@ -108,13 +105,7 @@ def check_free(folder: Path) -> None:
 
 def versions() -> dict[str, str]:
     """Versions of the packages that wrote a file of weights."""
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed as a package"
-    return found
+    return installed_versions(_PACKAGES)
 
 
 def copy_durably(source: Path, target: Path) -> None:

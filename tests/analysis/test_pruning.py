@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from smoe_ds.analysis.expert_use import ExpertUse
-from smoe_ds.analysis.pruning import KeepRule, experts_to_keep, experts_to_remove, measure_use
+from smoe_ds.analysis.pruning import KeepRule, experts_to_keep, experts_to_remove, held_out_batches, measure_use
 from smoe_ds.data.corpus import Corpus
 from smoe_ds.data.validation_batches import ValidationBatches
-from smoe_ds.decode.load import RunFolder
+from smoe_ds.decode.load import TrainedRun
 from smoe_ds.decode.translator import Translator
 from smoe_ds.errors import ConfigError, DataError
 from smoe_ds.moe.layer import StratifiedMoE
@@ -25,7 +25,7 @@ from tests.helpers.random_run import random_run
 
 
 def in_float64(run_dir: Path) -> Translator:
-    run = RunFolder(run_dir, device="cpu")
+    run = TrainedRun(run_dir, device="cpu")
     translator = run.translator(run.checkpoint())
     translator.model.double()
     return translator
@@ -34,7 +34,7 @@ def in_float64(run_dir: Path) -> Translator:
 def test_counts_are_the_loop_s(tmp_path: Path, corpus: Corpus) -> None:
     run_dir = random_run(tmp_path, corpus, moe={"strata": [2, 3, 3]})
     translator = in_float64(run_dir)
-    use = measure_use(translator, corpus, "valid", ["eng-nso", "cat-eng"])
+    use = measure_use(translator, held_out_batches(translator, corpus, "valid", ["eng-nso", "cat-eng"]))
     assert list(use) == ["eng-nso", "cat-eng"]
     seen: list[tuple[StratifiedMoE, Tensor, Tensor]] = []
 
@@ -71,7 +71,7 @@ def test_counts_are_the_loop_s(tmp_path: Path, corpus: Corpus) -> None:
 def test_a_corpus_of_another_vocabulary_is_refused(tmp_path: Path, run_dir: Path) -> None:
     other = small_corpus(tmp_path, ["rus"])
     with pytest.raises(DataError, match="prepared with another vocabulary"):
-        measure_use(in_float64(run_dir), other, "valid", ["eng-rus"])
+        held_out_batches(in_float64(run_dir), other, "valid", ["eng-rus"])
 
 
 @pytest.mark.parametrize(("strata", "stacked", "top_k"), [((6,), False, 2), ((2, 4), False, 2), ((3, 2, 3), False, 1)])

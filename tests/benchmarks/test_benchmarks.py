@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.benchmarks.measure import peak_memory
+from tests.benchmarks.threads import WAYS
 from tests.helpers.environment import ROOT
 from tests.helpers.hosts import why_not
 from tests.helpers.ranks import run_ranks
@@ -121,3 +122,12 @@ def test_prepare_benchmark(tmp_path: Path) -> None:
     assert 0 < sum(rows[name]["seconds"] for name in stages) < rows["whole"]["seconds"]
     assert rows["whole"]["cpu_seconds"] > rows["bare"]["cpu_seconds"] > 0
     assert 0.5 < rows["whole"]["MB"] < 2
+
+
+@pytest.mark.slow
+def test_threads_benchmark() -> None:
+    rows = run("threads", "--threads", "2", "--seconds", "0.2", "--repeats", "1", "--width", "16").splitlines()[3:]
+    ways = ["1 thread", *(f"2 threads, {name}" for name in WAYS)]
+    assert [row.split("|")[1].strip() for row in rows] == ways
+    assert rows[0].split("|")[2].strip() == "1.00"
+    assert all(float(cell) > 0 for row in rows for cell in row.split("|")[2:4])

@@ -21,9 +21,8 @@ import torch
 from smoe_ds.config import load_run
 from smoe_ds.config.run import RunConfig
 from smoe_ds.parallel.device import device_of
-from smoe_ds.parallel.discover import discover
+from smoe_ds.parallel.launchers import discover
 from smoe_ds.parallel.process_group import init_distributed, with_meeting_point
-from smoe_ds.planning.plan import make_plan
 from smoe_ds.planning.work import work_of
 from smoe_ds.train.trainer import Trainer
 from tests.benchmarks.measure import report, synchronize
@@ -73,8 +72,7 @@ class Racer:
 
 def flops_per_token(run: RunConfig, vocab_size: int) -> float:
     """Of a training step's matrix products, per token of either side, routing uniform."""
-    plan = make_plan(run, vocab_size=vocab_size)
-    work = work_of(run, plan.parameters, vocab_size)
+    work = work_of(run, vocab_size)
     experts = work.blocks * sum(stratum.rows for stratum in work.strata) * work.flops_per_row
     return 3 * (work.dense_flops + experts) / work.padded_tokens
 

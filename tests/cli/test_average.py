@@ -26,7 +26,7 @@ def test_the_mean_decodes_like_a_run(run_dir: Path, tmp_path: Path, capsys: pyte
     assert average(run_dir, "--last", 2, "--output", out) == 0
     printed, err = capsys.readouterr()
     assert printed.splitlines() == [str(run_dir / "checkpoints" / f"step_000000{step}") for step in (60, 30)]
-    assert err == f"smoe-ds average: the mean of 2, step 60, is in {out}\n"
+    assert err == f"smoe-ds average: wrote the mean of 2 checkpoints to {out}, as step 60\n"
     one, two, mean = (
         read_weights(folder / "checkpoints" / name)
         for folder, name in ((run_dir, "step_00000030"), (run_dir, "step_00000060"), (out, "step_00000060"))

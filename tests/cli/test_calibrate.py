@@ -11,7 +11,7 @@ import pytest
 
 from smoe_ds.cli.main import main
 from smoe_ds.data.corpus import Corpus
-from smoe_ds.scaling.constants import BETWEEN, KINDS, load_constants
+from smoe_ds.scaling.constants import BETWEEN, KINDS, assumed_constants, load_constants
 from tests.helpers.environment import ROOT
 from tests.helpers.ranks import run_ranks
 from tests.helpers.small_run import small_run, write_run
@@ -101,6 +101,20 @@ def test_a_file_that_cannot_be_written(tmp_path: Path, corpus: Corpus) -> None:
     assert (code, "cannot be written" in printed and "--output" in printed) == (2, True)
 
 
+def test_the_run_file_is_not_overwritten(tmp_path: Path, corpus: Corpus, capsys: pytest.CaptureFixture[str]) -> None:
+    file = small(tmp_path, corpus)
+    before = file.read_bytes()
+    assert main(["calibrate", str(file), "--output", str(file)]) == 2
+    assert "exists and does not hold the results of a calibration" in capsys.readouterr().err
+    assert file.read_bytes() == before
+    earlier = assumed_constants("v100", "fp16").as_json()
+    file.write_text(json.dumps(earlier), encoding="utf-8")
+    assert main(["calibrate", "nowhere.json", "--output", str(file)]) == 2
+    assert "nowhere.json: " in capsys.readouterr().err, (
+        "an earlier result may be replaced, and the next mistake is told"
+    )
+
+
 def refused(rank: int, world_size: int, words: list[str]) -> tuple[int, str]:
     import contextlib
     import io
@@ -153,8 +167,8 @@ def test_a_table(capsys: pytest.CaptureFixture[str]) -> None:
         (["--nodes", "1", "--set", "extends=engine/cpu_fp32.json"], "which device?"),
         (["--nodes", "1", "--device", "h201"], "did you mean h200?"),
         (["--nodes", "1", "--constants", str(CONFIGS / "m4.json")], "is damaged, or no file of smoe-ds calibrate"),
-        (["--interconnect", "ib-hdr"], "--interconnect: says something only beside --nodes"),
-        (["--device", "v100"], "--device: says something only beside --nodes"),
+        (["--interconnect", "ib-hdr"], "--interconnect: only works together with --nodes; add --nodes N"),
+        (["--device", "v100"], "--device: only works together with --nodes"),
     ],
 )
 def test_refused(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,7 +60,7 @@ def test_ls_and_verify_of_a_trained_run(trained_run: Path, tmp_path: Path, capsy
     assert f"{damaged}: SHA-256 is" in capsys.readouterr().out
     assert checkpoint("verify", run) == 2
     out, err = capsys.readouterr()
-    assert f"{damaged.parent}: damaged, 1 files" in out and out.count(": whole") == 1
+    assert f"{damaged.parent}: damaged, 1 file\n" in out and out.count(": whole") == 1
     assert f"{damaged}: SHA-256 is" in err and f"{damaged.parent / 'notes.txt'}: is not in manifest.json" in err
     assert checkpoint("verify", run / "checkpoints" / "step_00000004") == 0
     os.truncate(damaged, 100)
@@ -109,7 +109,7 @@ def test_prune_shows_first_and_removes_when_told(five: Path, capsys: pytest.Capt
     assert checkpoint("prune", five, "--keep-last", 2, "--keep-best") == 0
     out, err = capsys.readouterr()
     assert [line.split()[0] for line in out.splitlines()] == ["keep", "keep", "remove", "remove", "keep"]
-    assert "nothing was removed; --yes removes" in err and kept(five) == [5, 4, 3, 2, 1]
+    assert "nothing was removed; add --yes to remove them" in err and kept(five) == [5, 4, 3, 2, 1]
     assert checkpoint("prune", five, "--keep-last", 2, "--keep-best", "--yes") == 0
     assert kept(five) == [5, 4, 1]
     assert checkpoint("prune", five / "checkpoints", "--keep-last", 1, "--yes") == 0

@@ -15,8 +15,9 @@ import torch
 
 from smoe_ds.cli.main import main
 from smoe_ds.data.corpus import Corpus
-from smoe_ds.decode.load import RunFolder
+from smoe_ds.decode.load import TrainedRun
 from smoe_ds.decode.translator import Translator
+from smoe_ds.report.scores import CUT
 from tests.helpers.ranks import run_ranks
 
 DIRECTIONS = ["cat-eng", "eng-cat", "eng-nso", "nso-eng"]
@@ -66,13 +67,13 @@ def test_everything_is_scored_written_and_printed(
 def test_table_rows_hold_the_scores(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate(run_dir, "--limit", "4", "--output", str(tmp_path / "scores.json"), "--untrained") == 0
     out, report = capsys.readouterr().out, scores(tmp_path / "scores.json")
-    rows = {line.split("  ")[0].strip(): line.split()[-5:] for line in out.split("\n\n")[0].splitlines()}
+    rows = {line.split("  ")[0].strip(): line.split()[-7:] for line in out.split("\n\n")[0].splitlines()}
     for name, result in report["directions"].items():
         numbers = (result["bleu"], result["chrf"], result["copied_source"]["bleu"], result["untrained"]["bleu"])
-        assert rows[name] == ["4", *(f"{number:.2f}" for number in numbers)]
+        assert rows[name] == ["4", "0", "13a", *(f"{number:.2f}" for number in numbers)]
     for name, mean in report["averages"].items():
         numbers = (mean["bleu"], mean["chrf"], mean["copied_bleu"], mean["untrained_bleu"])
-        assert rows[f"mean of {mean['directions']} {name}"][1:] == [f"{number:.2f}" for number in numbers]
+        assert rows[f"mean of {mean['directions']} {name}"][-4:] == [f"{number:.2f}" for number in numbers]
     assert list(report["averages"]) == ["eng-xxx", "xxx-eng", "all"]
     to_others = [report["directions"][name]["bleu"] for name in ("eng-cat", "eng-nso")]
     assert report["averages"]["eng-xxx"]["bleu"] == pytest.approx(sum(to_others) / 2)
@@ -110,6 +111,41 @@ def test_directions_data_and_settings(
     assert "tok:char" in report["signatures"]["BLEU"]
     assert report["directions"]["nso-eng"]["untrained"] is None
     assert capsys.readouterr().out.count("sample ") == 2, "two sentences give two samples, not five"
+
+
+def test_sources_that_were_cut_are_told(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--directions", "eng-nso,eng-cat", "--output", str(tmp_path / "scores.json"), "--limit", "9"]
+    assert evaluate(run_dir, *arguments, "--beam", "1", "--set", "smoe.model.max_positions=9") == 0
+    (out, err), report = capsys.readouterr(), scores(tmp_path / "scores.json")
+    rows = {line.split()[0]: line.split()[1:4] for line in out.splitlines() if line}
+    for direction in ("eng-nso", "eng-cat"):
+        number = report["directions"][direction]["truncated"]
+        assert number > 0
+        assert rows[direction] == ["9", str(number), "13a"]
+        assert f"{direction}: {number} of 9 sources are longer than the 9 tokens that the model takes" in err
+    assert CUT in out
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.model", "link"])
+def test_only_scores_are_replaced(run_dir: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A slip of the pen in --output must not cost the run its configuration."""
+    file = run_dir / name
+    if name == "link":
+        file.symlink_to("config.json")
+    before = file.read_bytes()
+    assert evaluate(run_dir, "--limit", "1", "--directions", "eng-nso", "--output", str(file)) == 2
+    assert "exists and does not hold the scores of an evaluation; choose another file" in capsys.readouterr().err
+    assert file.read_bytes() == before
+    if name == "link":
+        file.unlink()
+
+
+def test_scores_and_empty_files_are_replaced(run_dir: Path, tmp_path: Path) -> None:
+    output = tmp_path / "scores.json"
+    output.touch()
+    for limit in ("1", "2"):
+        assert evaluate(run_dir, "--limit", limit, "--directions", "eng-nso", "--output", str(output)) == 0
+        assert scores(output)["limit"] == int(limit)
 
 
 def evaluate_on_rank(rank: int, world_size: int, arguments: list[str]) -> tuple[int, str]:
@@ -159,7 +195,7 @@ def test_a_run_of_the_train_command(trained_run: Path, tmp_path: Path, capsys: p
 
 
 def _both(run_dir: Path) -> tuple[Translator, Translator]:
-    run = RunFolder(run_dir, device="cpu")
+    run = TrainedRun(run_dir, device="cpu")
     return run.translator(run.checkpoint()), run.untrained_translator()
 
 

@@ -11,7 +11,7 @@ import torch
 from smoe_ds.checkpoints.format import read_state
 from smoe_ds.cli.main import main
 from smoe_ds.data.corpus import Corpus
-from smoe_ds.decode.load import RunFolder
+from smoe_ds.decode.load import TrainedRun
 from tests.helpers.engines import engine_of_run
 from tests.helpers.ranks import run_ranks
 from tests.helpers.small_run import small_run, write_run
@@ -52,8 +52,8 @@ def test_it_is_refused_without_trust_and_taken_with_it(
     assert list(tmp_path.iterdir()) == []
 
     assert import_(checkpoint, tmp_path / "out", "--trust") == 0
-    assert "step 0, are in" in capsys.readouterr().err
-    run = RunFolder(tmp_path / "out", device="cpu")
+    assert f"step 0, to {tmp_path / 'out'}; Adam's state" in capsys.readouterr().err
+    run = TrainedRun(tmp_path / "out", device="cpu")
     translator = run.translator(run.checkpoint())
     expected = dict(run.untrained_model().named_parameters())
     found = dict(translator.model.named_parameters())

@@ -12,6 +12,7 @@ import pytest
 
 from smoe_ds import __version__
 from smoe_ds.cli import main as cli
+from smoe_ds.cli.commands import COMMANDS, command_module
 from smoe_ds.errors import ConfigError, DataError
 from tests.helpers.environment import ROOT
 
@@ -37,7 +38,7 @@ def fake_command(
 def test_overview_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--help"]) == 0
     out = capsys.readouterr().out
-    assert all(f"    {command}" in out for command in cli.COMMANDS)
+    assert all(f"    {command}" in out for command in COMMANDS)
     assert cli.main([]) == 2
     assert capsys.readouterr().out == out
 
@@ -48,16 +49,16 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_overview_agrees_with_the_commands_own_help() -> None:
-    present = [name for name in cli.COMMANDS if importlib.util.find_spec(f"smoe_ds.cli.{name}")]
+    present = [name for name in COMMANDS if importlib.util.find_spec(f"smoe_ds.cli.{name}")]
     assert "validate" in present
-    assert {name: cli.command_module(name).HELP for name in present} == {name: cli.COMMANDS[name] for name in present}
+    assert {name: command_module(name).HELP for name in present} == {name: COMMANDS[name] for name in present}
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["trian"], "smoe-ds: unknown command trian; did you mean train?\n"),
-        (["xyz"], f"smoe-ds: unknown command xyz; commands: {', '.join(cli.COMMANDS)}\n"),
+        (["xyz"], f"smoe-ds: unknown command xyz; commands: {', '.join(COMMANDS)}\n"),
         (["--verbose", "train"], "smoe-ds: unrecognized arguments: --verbose; see smoe-ds --help\n"),
         (
             ["train", "--steps", "many"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import signal
 import subprocess
@@ -56,6 +57,43 @@ def test_nothing_in_nothing_out(run_dir: Path, tmp_path: Path, text: bytes) -> N
     files = ["--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]
     assert main(["translate", str(run_dir), "--to", "nso", "--device", "cpu", *files]) == 0
     assert (tmp_path / "out").read_bytes() == text
+
+
+@pytest.mark.parametrize("way", ["name", "symbolic link", "hard link", "input redirected", "output redirected"])
+def test_the_input_is_never_the_output(run_dir: Path, tmp_path: Path, way: str) -> None:
+    text, other = tmp_path / "in", tmp_path / "other"
+    text.write_bytes(b"The house sees snow.\n")
+    if way == "symbolic link":
+        other.symlink_to(text)
+    elif way == "hard link":
+        other.hardlink_to(text)
+    output = other if "link" in way else text
+    files = ["--output", str(output)] if way != "output redirected" else []
+    files += ["--input", str(text)] if way != "input redirected" else []
+    command = [*COMMAND, str(run_dir), "--to", "nso", "--device", "cpu", *files]
+    with text.open("rb") as source, (text if way == "output redirected" else Path(os.devnull)).open("ab") as sink:
+        done = subprocess.run(
+            command, stdin=source, stdout=sink, stderr=subprocess.PIPE, timeout=120, env=ENVIRONMENT, check=False
+        )
+    assert done.returncode == 2
+    name = "stdin" if way == "input redirected" else str(text)
+    assert done.stderr.decode() == f"{name}: is the output too, and would be lost; write to another file\n"
+    assert text.read_bytes() == b"The house sees snow.\n"
+
+
+def test_what_is_no_file_may_be_both(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = ["--input", os.devnull, "--output", os.devnull]
+    assert main(["translate", str(run_dir), "--to", "nso", "--device", "cpu", *files]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_compressed_input_is_named(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in.gz").write_bytes(gzip.compress(b"The house sees snow.\n"))
+    (tmp_path / "out").write_text("of an earlier day\n", encoding="utf-8")
+    files = ["--input", str(tmp_path / "in.gz"), "--output", str(tmp_path / "out")]
+    assert main(["translate", str(run_dir), "--to", "nso", "--device", "cpu", *files]) == 2
+    assert capsys.readouterr().err.startswith(f"{tmp_path}/in.gz: is compressed with gzip; unpack it")
+    assert (tmp_path / "out").read_text(encoding="utf-8") == "of an earlier day\n"
 
 
 def test_invalid_utf8_is_placed_and_what_comes_before_is_answered(run_dir: Path) -> None:

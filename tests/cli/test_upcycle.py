@@ -8,7 +8,7 @@ import pytest
 
 from smoe_ds.cli.main import main
 from smoe_ds.data.corpus import Corpus
-from smoe_ds.decode.load import RunFolder, load_translator
+from smoe_ds.decode.load import TrainedRun, load_translator
 from tests.helpers.random_run import random_run
 from tests.helpers.small_run import small_run, train_here, write_run
 
@@ -31,12 +31,15 @@ def test_one_stratum_decodes_as_the_dense_model(
     assert upcycle(dense_run, "--set", "smoe.moe.strata=[4]", "--output", out) == 0
     dense, mixture = (load_translator(folder, device="cpu") for folder in (dense_run, out))
     before, after = (sum(p.numel() for p in one.model.parameters()) for one in (dense, mixture))
-    assert f"strata [4], {after:,} parameters out of {before:,}, are in {out}" in capsys.readouterr().err
+    assert (
+        f"strata [4] and {after:,} parameters (the dense one has {before:,}) to {out}; to train it, set "
+        in capsys.readouterr().err
+    )
     translations = dense.translate(LINES, "nso")
     assert [t.text for t in mixture.translate(LINES, "nso")] == [t.text for t in translations]
     targets = [t.tokens for t in translations]
     assert mixture.score(LINES, targets, "nso") == pytest.approx(dense.score(LINES, targets, "nso"), rel=1e-5)
-    assert RunFolder(out).checkpoint().name == "step_00000007"
+    assert TrainedRun(out).checkpoint().name == "step_00000007"
 
 
 @pytest.mark.multirank

@@ -1,4 +1,4 @@
-"""Combinations that cannot work, or that DeepSpeed gets wrong in silence: each is refused with reason and remedy."""
+"""Combinations that cannot work, or that DeepSpeed silently gets wrong: each is refused, with reason and remedy."""
 
 from __future__ import annotations
 
@@ -43,6 +43,8 @@ EXPERTS_OFF = "smoe.moe.strata=[]"
         (["fp16.enabled=true", EXPERTS_OFF], "zero_optimization.stage", "set stage to 1 or 2"),
         (["fp16.enabled=true", "bf16.enabled=true", "zero_optimization.stage=1"], "bf16.enabled", "switch one off"),
         (["zero_optimization.stage=3"], "zero_optimization.stage", "set 1 or 2"),
+        (["zero_optimization.allgather_bucket_size=4097"], "zero_optimization.allgather_bucket_size", "even sizes"),
+        (["fp16.initial_scale_power=63"], "fp16.initial_scale_power", "62"),
         (
             ["zero_optimization.stage=2", "smoe.moe.stacked=true", "smoe.moe.strata=[2,2]", "smoe.moe.ep_size=4"],
             "smoe.moe.ep_size",
@@ -64,7 +66,7 @@ EXPERTS_OFF = "smoe.moe.strata=[]"
         (
             ["zero_optimization.stage=1", "zero_optimization.contiguous_gradients=false"],
             "zero_optimization.contiguous_gradients",
-            "averages the gradients of different experts",
+            "would average the gradients of different experts",
         ),
         (
             ["zero_optimization.stage=2", "zero_optimization.contiguous_gradients=false"],
@@ -89,7 +91,7 @@ EXPERTS_OFF = "smoe.moe.strata=[]"
         (
             ["zero_optimization.stage=2", "zero_optimization.offload_param.device=cpu"],
             "zero_optimization.offload_param",
-            "ZeRO stage 3 alone",
+            "works only in ZeRO stage 3",
         ),
         (["optimizer.type=SGD"], "optimizer.type", "expected 'Adam' or 'AdamW'"),
         (

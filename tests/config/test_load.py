@@ -211,7 +211,7 @@ def test_every_problem_at_once_with_the_file_that_wrote_it(tmp_path: Path) -> No
         },
     )
     assert problems(top, "smoe.moe.norm=post") == [
-        f"{top}: scheduler: would fight with the schedule of smoe_ds; remove it and set smoe.train.warmup_steps and "
+        f"{top}: scheduler: would conflict with the schedule of smoe_ds; remove it and set smoe.train.warmup_steps and "
         "warmup_init_lr (inverse square root decay from optimizer.params.lr)",
         f"{top}: train_batch_size: expected a value > 0, found 0 (whole number)",
         f'{top}: optimizer: missing; E.g. {{"type": "Adam", "params": {{"lr": 8e-4}}}}.',

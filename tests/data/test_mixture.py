@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from smoe_ds.data.mixture import WHOLE, draw_counts, mixture_shares
+from smoe_ds.data.mixture import WHOLE, draw_counts, mixture_shares, temperature_weights
 from smoe_ds.data.seeding import random_words
 
 SIZES = [135, 1_500, 28_000, 1_000_000, 1]
@@ -18,6 +18,14 @@ def test_shares_equal_the_formula(temperature: float) -> None:
     assert sum(shares) == WHOLE
     for share, weight in zip(shares, weights, strict=True):
         assert share / WHOLE == pytest.approx(weight / sum(weights), rel=1e-9)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 1.5, 5.0, 100.0])
+def test_weights_are_powers(temperature: float) -> None:
+    sizes = [1, 2, 3, 135, 28_000, 1_000_003, 2**53 - 1]
+    for weight, size in zip(temperature_weights(sizes, temperature), sizes, strict=True):
+        assert float(weight) == pytest.approx(size ** (1 / temperature), rel=1e-14)
+        assert temperature > 1 or float(weight) == size
 
 
 def test_infinite_temperature_is_uniform() -> None:

@@ -127,7 +127,7 @@ def test_one_sentence_is_enough() -> None:
 
 
 def test_direction_without_sentences_is_named() -> None:
-    with pytest.raises(DataError, match="direction eng-nso: holds no sentence"):
+    with pytest.raises(DataError, match="direction eng-nso: has no sentence"):
         train_stream({"eng-nso": MemorySentences("eng-nso", [], []), "eng-cat": random_sentences("eng-cat", 5)})
 
 

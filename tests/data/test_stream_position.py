@@ -74,13 +74,13 @@ def test_position_is_small_integers_and_ignores_what_was_built_ahead() -> None:
 @pytest.mark.parametrize(
     ("name", "other"),
     [
-        ("seed", {"seed": 2}),
-        ("fingerprint", {"fingerprint": "beef"}),
-        ("max_positions", {"max_positions": 65}),
-        ("temperature", {"config": data_config(temperature=3.0)}),
-        ("max_tokens", {"config": data_config(max_tokens=601)}),
-        ("window", {"config": data_config(window=129)}),
-        ("source_language_token", {"config": data_config(source_language_token=False)}),
+        ("smoe.train.seed: ", {"seed": 2}),
+        ("smoe.data.path: the corpus", {"fingerprint": "beef"}),
+        ("smoe.model.max_positions: ", {"max_positions": 65}),
+        ("smoe.data.temperature: ", {"config": data_config(temperature=3.0)}),
+        ("smoe.data.max_tokens: ", {"config": data_config(max_tokens=601)}),
+        ("smoe.data.window: ", {"config": data_config(window=129)}),
+        ("smoe.data.source_language_token: ", {"config": data_config(source_language_token=False)}),
         ("directions differ from this run's in eng-run", {"config": data_config(directions=list(small_corpus())[:4])}),
     ],
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import sentencepiece
 
+from smoe_ds.data.ragged import Ragged
 from smoe_ds.data.tokenizer import Tokenizer
 from smoe_ds.errors import DataError
 from tests.helpers.prepared import sentence, small_corpus
@@ -31,7 +32,7 @@ def test_control_tokens_never_come_from_text(tokenizer: Tokenizer, text: str) ->
     ids = tokenizer.encode(text)
     control = {0, 1, 2, 3} | {tokenizer.language_id(name) for name in tokenizer.languages}
     assert ids and not control & set(ids)
-    assert tokenizer.decode(ids) == text.replace("▁", "").strip()
+    assert tokenizer.decode(ids) == text
 
 
 @pytest.mark.parametrize("text", [sentence(17), "Ж 日本語 👨‍👩‍👧 ქართული", "100 % of $1 (%s)", "naïve façade"])
@@ -40,7 +41,8 @@ def test_round_trip_also_of_unseen_characters(tokenizer: Tokenizer, text: str) -
 
 
 def test_normalisation_is_part_of_the_model(tokenizer: Tokenizer) -> None:
-    assert tokenizer.encode("Cafe\u0301 ﬁne\u00a0ｆｕｌｌ") == tokenizer.encode("Café fine full")
+    assert tokenizer.encode("Cafe\u0301 ﬁne\u00a0\u3000ｆｕｌｌ\u0007\n") == tokenizer.encode("Café ﬁne ｆｕｌｌ")
+    assert tokenizer.normalization == "nfc"
 
 
 def test_batch_equals_single_with_any_number_of_threads(tokenizer: Tokenizer) -> None:
@@ -64,6 +66,15 @@ def test_rows_equal_single_also_as_bytes_and_across_the_sentences_encoded_at_a_t
             assert rows.lengths.tolist() == [len(row) for row in ids[:number]]
             assert rows.values.tolist() == [index for row in ids[:number] for index in row]
             assert rows.values.dtype == "int32"
+
+
+def test_rows_are_decoded_as_one_by_one(tokenizer: Tokenizer) -> None:
+    rows = [tokenizer.encode(text) for text in ("The house sees snow.", "", "👍 Ж ▁", "می‌خواهم")]
+    special = [[tokenizer.language_id("nso"), 1, *rows[0], 3, 2, 0]]
+    for some in (rows, special, rows + special, []):
+        assert tokenizer.decode_rows(Ragged.of(some), num_threads=2) == [tokenizer.decode(row) for row in some]
+    with pytest.raises(DataError, match=f"0..{tokenizer.vocab_size - 1}"):
+        tokenizer.decode_rows(Ragged.of([[tokenizer.vocab_size]]))
 
 
 def test_kinds_are_those_of_sentencepiece(tokenizer: Tokenizer) -> None:
@@ -100,7 +111,7 @@ def test_missing_and_damaged_files(tokenizer: Tokenizer, tmp_path: Path) -> None
         Tokenizer(tmp_path / "gone.model")
     for content in (b"", b"no model", tokenizer.model_file.read_bytes()[:1000]):
         (tmp_path / "bad.model").write_bytes(content)
-        with pytest.raises(DataError, match=r"bad.model: .*(no SentencePiece model|special|have ids)"):
+        with pytest.raises(DataError, match=r"bad.model: .*(not a SentencePiece model|special|have ids)"):
             Tokenizer(tmp_path / "bad.model")
 
 

@@ -65,5 +65,5 @@ def test_long_sentences_are_left_out_and_counted() -> None:
 def test_nothing_to_validate_is_an_error() -> None:
     with pytest.raises(DataError, match="eng-nso: every sentence pair is longer"):
         validation_batches(MemorySentences("eng-nso", [[8] * 63], [[8]]))
-    with pytest.raises(DataError, match="eng-nso: holds no sentence"):
+    with pytest.raises(DataError, match="eng-nso: has no sentence"):
         validation_batches(MemorySentences("eng-nso", [], []))

@@ -47,7 +47,7 @@ def test_report_shows_every_reason_and_warning(tmp_path: Path, capsys: pytest.Ca
     out = capsys.readouterr().out
     header, row = (line.split() for line in out.splitlines()[:2])
     assert header[2:6] == ["read", "empty", "length_ratio", "duplicate"] and row[2:6] == ["409", "3", "3", "2"]
-    assert "pairs with NUL or control characters, removed: 3" in out
+    assert "pairs from which NUL or other control characters were removed: 3" in out
     assert "warning: eng-nso valid: 40 of 500 sentences drawn" in out
     assert format_report(Corpus(tmp_path / "corpus").manifest) in out
 

@@ -9,7 +9,7 @@ import pytest
 
 from data_prep.cli import main
 from data_prep.spec.pair_lists import listed_corpus
-from data_prep.text.normalise import key
+from data_prep.text.sentence_key import key
 from smoe_ds.config import load_run
 from smoe_ds.data.corpus import Corpus
 from tests.helpers.environment import ROOT

@@ -70,6 +70,22 @@ def test_training_text_is_what_was_given(tmp_path: Path) -> None:
     assert entry["tokens"]["nso"] == int(np.asarray(corpus.sentences("train", "eng-nso").tgt_lengths).sum())
 
 
+def test_a_sentence_that_is_its_own_translation_is_never_drawn(tmp_path: Path) -> None:
+    """With copies: keep there are such pairs, here three of four; those that differ in case alone count too."""
+    spec = small_spec(tmp_path, ("nso",))
+    source = spec["pairs"][0]["train"][0]
+    lines = (tmp_path / source["src"]).read_text().splitlines()
+    others = (tmp_path / source["tgt"]).read_text().splitlines()
+    mixed = [
+        (src, tgt, src.upper(), src)[number % 4] for number, (src, tgt) in enumerate(zip(lines, others, strict=True))
+    ]
+    write_lines(tmp_path / source["tgt"], mixed)
+    corpus = prepare_spec(tmp_path, spec | {"clean": {"copies": "keep", "near_duplicates": "keep"}})
+    for split, number in (("valid", 10), ("test", 20)):
+        drawn = held_out_text(corpus, split, "eng-nso")
+        assert len(drawn) == number and not any(src.lower() == tgt.lower() for src, tgt in drawn)
+
+
 def test_drawn_sets_are_the_same_sentences_in_every_pair_and_nowhere_in_training(tmp_path: Path) -> None:
     corpus = small_corpus(tmp_path, languages=("nso", "cat", "rus"))
     assert_no_leakage(corpus)
@@ -206,7 +222,7 @@ def test_foreign_folders_are_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "corpus").mkdir()
     (tmp_path / "corpus" / "precious.txt").write_text("x")
     for overwrite in (False, True):
-        with pytest.raises(DataError, match=r"corpus: exists and holds no manifest.json; choose another output"):
+        with pytest.raises(DataError, match=r"corpus: exists, but has no manifest.json; choose another output"):
             prepare_spec(tmp_path, spec, overwrite=overwrite)
     (tmp_path / "corpus" / "precious.txt").unlink()
     prepare_spec(tmp_path, spec)
@@ -257,9 +273,7 @@ def test_empty_held_out_text_is_refused(tmp_path: Path) -> None:
 def test_too_large_a_vocabulary(tmp_path: Path) -> None:
     spec = small_spec(tmp_path, languages=("nso",), size=50)
     settings = {"vocab_size": 5000, "num_threads": 1}
-    with pytest.raises(
-        DataError, match=r"vocab_size: 5000 is more than this text holds, which is (\d+); set it to"
-    ) as e:
+    with pytest.raises(DataError, match=r"vocab_size: 5000 is more than this text has, which is (\d+); set it to") as e:
         prepare_spec(tmp_path, spec | {"sentencepiece": settings})
     largest = int(str(e.value).split("which is ")[1].split(";")[0])
     corpus = prepare_spec(tmp_path, spec | {"sentencepiece": settings | {"vocab_size": largest}})

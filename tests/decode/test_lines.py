@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import lzma
 from pathlib import Path
 
 import pytest
@@ -27,6 +30,24 @@ def test_invalid_bytes_are_placed() -> None:
         lines_of("š\n".encode() + b"a\xffb\n")
     with pytest.raises(DataError, match="line 1, byte offset 1 "):
         lines_of("aš".encode()[:-1])
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (gzip.compress(b"a\n"), "gzip"),
+        (lzma.compress(b"a\n"), "xz"),
+        (bz2.compress(b"a\n"), "bzip2"),
+        (b"\x28\xb5\x2f\xfd\x24\x02\x11\x00\x00a\n\x00\x00\x00\x00", "zstd"),
+    ],
+)
+def test_compressed_text_is_named(data: bytes, name: str) -> None:
+    with pytest.raises(DataError, match=f"stdin: is compressed with {name}; unpack it"):
+        lines_of(data)
+
+
+def test_text_that_only_begins_like_a_compressed_file() -> None:
+    assert lines_of(b"BZh9 is a place.\nBZh91AY&SY\n") == ["BZh9 is a place.", "BZh91AY&SY"]
 
 
 def test_lines_before_an_error_come_first() -> None:

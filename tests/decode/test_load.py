@@ -10,14 +10,14 @@ import torch
 
 from smoe_ds.checkpoints.format import read_weights
 from smoe_ds.data.corpus import Corpus
-from smoe_ds.decode.load import RunFolder, load_translator
+from smoe_ds.decode.load import TrainedRun, load_translator
 from smoe_ds.errors import CheckpointError, ConfigError, DataError
 from tests.helpers.random_run import change_config, random_run
 
 
 @pytest.mark.parametrize(("which", "step"), [("best", 1), ("last", 3), (2, 2)])
 def test_checkpoint_asked_for_is_the_one_loaded(run_dir: Path, which: str | int, step: int) -> None:
-    run = RunFolder(run_dir, device="cpu")
+    run = TrainedRun(run_dir, device="cpu")
     assert run.checkpoint(which).name == f"step_0000000{step}"
     weights = read_weights(run_dir / "checkpoints" / f"step_0000000{step}")
     loaded = dict(run.translator(run.checkpoint(which)).model.named_parameters())
@@ -26,7 +26,7 @@ def test_checkpoint_asked_for_is_the_one_loaded(run_dir: Path, which: str | int,
 
 
 def test_a_checkpoint_folder_names_itself(run_dir: Path) -> None:
-    run = RunFolder(run_dir / "checkpoints" / "step_00000002", device="cpu")
+    run = TrainedRun(run_dir / "checkpoints" / "step_00000002", device="cpu")
     assert run.folder == run_dir
     assert run.checkpoint().name == "step_00000002"
     assert run.checkpoint(2).name == "step_00000002"
@@ -43,7 +43,7 @@ def test_model_is_ready_to_decode(run_dir: Path) -> None:
 def test_untrained_is_the_model_the_run_began_with(run_dir: Path) -> None:
     from smoe_ds.model.transformer import Transformer
 
-    run = RunFolder(run_dir, device="cpu")
+    run = TrainedRun(run_dir, device="cpu")
     smoe = run.config.smoe
     start = Transformer(smoe.model, smoe.moe, run.tokenizer.vocab_size, seed=smoe.train.seed).state_dict()
     found = run.untrained_translator().model.state_dict()
@@ -79,17 +79,17 @@ def test_damaged_weights_are_refused(tmp_path: Path, corpus: Corpus) -> None:
 
 def test_what_is_missing_is_named(tmp_path: Path, run_dir: Path) -> None:
     with pytest.raises(CheckpointError, match="no such folder"):
-        RunFolder(tmp_path / "nowhere")
+        TrainedRun(tmp_path / "nowhere")
     with pytest.raises(CheckpointError, match=r"config\.json is missing"):
-        RunFolder(tmp_path)
+        TrainedRun(tmp_path)
     copy = tmp_path / "copy"
     shutil.copytree(run_dir, copy, ignore=shutil.ignore_patterns("step_*"))
-    with pytest.raises(CheckpointError, match="holds no checkpoint"):
+    with pytest.raises(CheckpointError, match="has no checkpoint"):
         load_translator(copy, device="cpu")
     (copy / "tokenizer.model").unlink()
     with pytest.raises(DataError, match=r"tokenizer\.model"):
-        RunFolder(copy)
+        TrainedRun(copy)
     with pytest.raises(ConfigError, match="beam_size"):
-        RunFolder(run_dir, ["smoe.decode.beamsize=2"])
+        TrainedRun(run_dir, ["smoe.decode.beamsize=2"])
     with pytest.raises(CheckpointError, match="steps 1, 2, 3"):
-        RunFolder(run_dir).checkpoint(7)
+        TrainedRun(run_dir).checkpoint(7)

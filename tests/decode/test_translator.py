@@ -54,6 +54,26 @@ def test_an_over_long_line_is_translated_as_its_beginning(translator: Translator
     assert fits.tokens == too_long.tokens
 
 
+@pytest.mark.parametrize("space", ["\t", "\x0b", "\x0c", "\x1c", "\x1f", "\x85", "\xa0", "\u2028", "\u3000", " \r "])
+def test_white_space_of_every_kind_is_a_space_as_in_training(translator: Translator, space: str) -> None:
+    plain, other = translator.translate(["The house sees snow.", f"{space}The{space}house sees{space}snow."], "nso")
+    assert other == plain
+    scores = translator.score(["The house sees snow.", f"The{space}house sees snow."], [plain.tokens] * 2, "nso")
+    assert scores[0] == scores[1]
+
+
+@pytest.mark.parametrize("character", ["\0", "\x07", "\x7f", "\ufeff", "\uffff"])
+def test_control_characters_are_left_out_as_in_training(translator: Translator, character: str) -> None:
+    plain, other = translator.translate(["The house sees snow.", f"The ho{character}use sees snow."], "nso")
+    assert other == plain
+
+
+@pytest.mark.parametrize("line", ["\xad ", "\u2060 ", "\u200b", "\u200e\u202b", "\0", "\x1f", "\ufeff"])
+def test_a_line_without_anything_visible_has_an_empty_answer(translator: Translator, line: str) -> None:
+    (answer,) = translator.translate([line], "nso")
+    assert (answer.text, answer.score, answer.status) == ("", 0.0, "empty")
+
+
 def test_small_batches_give_the_same(run_dir: Path, translator: Translator) -> None:
     small = load_translator(run_dir, overrides=["smoe.decode.max_tokens=60"], device="cpu")
     assert [t.tokens for t in small.translate(LINES, "cat")] == [t.tokens for t in translator.translate(LINES, "cat")]

@@ -13,6 +13,7 @@ from smoe_ds.config.model import ModelConfig
 from smoe_ds.config.moe import MoeConfig
 from smoe_ds.data.batch import Batch, empty_batch
 from smoe_ds.model.transformer import Transformer
+from smoe_ds.moe.losses import auxiliary_losses
 from smoe_ds.train.micro_step import LossSettings, forward, seed_micro_batch, token_scale
 from tests.helpers.engines import join_gloo
 from tests.helpers.ranks import run_ranks
@@ -78,7 +79,7 @@ def one_process(moe: MoeConfig, dropout: float, steps_of: str) -> tuple[list[flo
     """The reference: plain PyTorch, Adam, gradients added up over the micro-batches of a step or one big batch."""
     model = Transformer(sizes(dropout), moe, VOCAB, seed=3)
     optimizer = torch.optim.Adam(model.parameters(), lr=LR, betas=(0.9, 0.98), eps=1e-6)
-    settings = LossSettings(label_smoothing=0.1, moe=moe)
+    settings = LossSettings(0.1, auxiliary_losses(moe))
     losses = []
     for step in range(STEPS):
         batches = [whole(step)]
@@ -123,7 +124,9 @@ def on_ranks(rank: int, world_size: int, runs: list) -> list[tuple]:
         model = build_model(sizes(dropout), moe, VOCAB, seed=3, rank=rank)
         engine = build_engine(model, engine_config(stage, world_size))
         over_ranks = moe.load_balancing_batch == "global" and world_size > 1
-        settings = LossSettings(0.1, moe, sum_over_ranks if over_ranks else None, world_size if over_ranks else 1)
+        settings = LossSettings(
+            0.1, auxiliary_losses(moe), sum_over_ranks if over_ranks else None, world_size if over_ranks else 1
+        )
         accumulation = MICRO_BATCHES // world_size
         losses, empty_here_only = [], False
         for step in range(STEPS):

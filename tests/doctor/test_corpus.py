@@ -58,7 +58,7 @@ def test_no_corpus_and_no_tokenizer(own_run: Path, own_corpus: Path) -> None:
     assert line.mark == FAILED and "tokenizer.model" in line.text
     shutil.rmtree(own_corpus)
     (line,) = alone(own_run, check_corpus)
-    assert line.mark == FAILED and "missing" in line.text and "or set smoe.data.path" in line.remedy
+    assert line.mark == FAILED and "missing" in line.text and "or correct smoe.data.path" in line.remedy
 
 
 def test_a_direction_it_does_not_have(run_file: Path) -> None:

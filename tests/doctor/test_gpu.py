@@ -52,9 +52,9 @@ def test_a_build_without_code(capability: tuple[int, int], architectures: list[s
         ("cpu", ["/dev/nvidia0"], "8", "13.0", SKIPPED, "DS_ACCELERATOR is cpu"),
         (None, [], "0", None, SKIPPED, "no GPU here"),
         (None, ["/dev/nvidia0", "/dev/nvidia1"], "0", None, FAILED, "2 GPUs are here, but this torch was built for"),
-        (None, [], "4", None, FAILED, "SLURM gave 4 GPUs, but this torch was built for the CPU alone"),
+        (None, [], "4", None, FAILED, "SLURM gave 4 GPUs, but this torch was built for CPUs only"),
         (None, ["/dev/nvidia0"], "", "13.0", FAILED, "1 GPUs are here, but torch (CUDA 13.0) cannot use them: too old"),
-        ("cuda", [], "", None, FAILED, "DS_ACCELERATOR is cuda, but this torch was built for the CPU alone"),
+        ("cuda", [], "", None, FAILED, "DS_ACCELERATOR is cuda, but this torch was built for CPUs only"),
     ],
 )
 def test_a_rank_on_the_cpu(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 from pathlib import Path
 
 import pytest
 
 from smoe_ds.doctor.adam_op import check_adam_op, compiler_finding, fused_finding, nvcc_version
+from smoe_ds.doctor.cores import check_cores, cores_finding
 from smoe_ds.doctor.finding import FAILED, NOTE, OK, SKIPPED
 from smoe_ds.doctor.interfaces import interface_finding, matches_nccl
 from smoe_ds.doctor.limits import check_limits, files_finding, files_needed, locked_finding, shared_memory_finding
@@ -29,6 +31,28 @@ def test_open_files(run_file: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert lines[0].mark == FAILED and "open files, the limit is 100" in lines[0].text
+
+
+@pytest.mark.parametrize(
+    ("load", "cores", "ranks", "threads", "mark", "remedy"),
+    [
+        (0.4, 2, 1, 2, OK, ""),
+        (1.0, 2, 1, 2, NOTE, "set OMP_NUM_THREADS to 1;"),
+        (1.0, 2, 1, 1, OK, ""),
+        (0.0, 2, 2, 2, NOTE, "set OMP_NUM_THREADS to 1;"),
+        (9.0, 2, 1, 1, NOTE, "the host is busy"),
+        (20.0, 64, 4, 8, OK, ""),
+        (40.0, 64, 4, 8, NOTE, "set OMP_NUM_THREADS to 6;"),
+    ],
+)
+def test_cores(load: float, cores: int, ranks: int, threads: int, mark: str, remedy: str) -> None:
+    found = cores_finding(load, cores, ranks, threads)
+    assert found.mark == mark and remedy in found.remedy
+
+
+def test_cores_of_this_host(run_file: Path) -> None:
+    (line,) = alone(run_file, check_cores)
+    assert f"{os.cpu_count()} cores, load " in line.text
 
 
 def test_shared_and_locked_memory() -> None:

@@ -19,7 +19,7 @@ GIB = 2**30
     ("need", "free", "mark", "text"),
     [
         (10, 30, OK, "needs"),
-        (27, 30, NOTE, "less room"),
+        (27, 30, NOTE, "less of a margin"),
         (31, 30, FAILED, "are free"),
         (33, 30, FAILED, "on a GPU that has"),
     ],

@@ -69,7 +69,7 @@ def test_merged_crashed_and_hung(run_file: Path) -> None:
         *[("0", *one) for one in said],
         ("1", FAILED, "host n2", "the check itself failed: ValueError: a defect"),
         ("1", OK, "both ranks", "so far so good"),
-        ("2", FAILED, "host n2", "did not come to an end within 8 s"),
+        ("2", FAILED, "host n2", "did not finish within 8 s"),
         ("2", OK, "host n1", "done"),
         *[("3", *one) for one in said],
     ]
@@ -188,7 +188,7 @@ def test_an_exchange_that_is_wrong(run_file: Path) -> None:
         (FAILED, "rank 1"),
         (SKIPPED, "ranks 0, 2"),
     ]
-    assert lines[0].text == "all-to-all: what came from ranks [2] is not what they sent"
+    assert lines[0].text == "all-to-all: what arrived from ranks [2] is not what they sent"
 
 
 def _no_network(rank: int) -> None:

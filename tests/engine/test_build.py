@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 import subprocess
@@ -177,6 +178,37 @@ def test_expert_groups_are_sorted_by_number() -> None:
     assert [group.get("moe", False) for group in groups] == [False, True, True]
 
 
+def _refused(rank: int, world_size: int, changes: list[dict[str, Any]]) -> list[str]:
+    import deepspeed
+
+    from smoe_ds.engine.build import build_engine
+
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed("gloo", auto_mpi_discovery=False, verbose=False)
+    told = []
+    for change in changes:
+        with pytest.raises(ConfigError) as error:
+            build_engine(torch.nn.Linear(2, 2), ds_config(Setup(), 1) | change)
+        told.append(str(error.value))
+    return told
+
+
+def test_places_that_cannot_be_written_are_named_before_the_first_step(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    place = str(tmp_path / "file/below")
+    csv = {"csv_monitor": {"enabled": True, "output_path": place, "job_name": "job"}}
+    profile = {"flops_profiler": {"enabled": True, "output_file": f"{place}/profile.txt"}}
+    for told in run_ranks(_refused, 1, [csv, profile], init=False)[0]:
+        assert told.startswith(f"building the engine: {place}") and "csv_monitor.output_path or flops_profiler" in told
+
+
+def test_a_monitor_whose_package_is_missing_is_named() -> None:
+    from smoe_ds.engine.build import _errors_of_a_user
+
+    with pytest.raises(ConfigError, match="the package no_such_monitor is missing"), _errors_of_a_user():
+        importlib.import_module("no_such_monitor")
+
+
 def test_what_no_checkpoint_would_carry_is_refused() -> None:
     from smoe_ds.engine.build import build_engine
 
@@ -193,7 +225,7 @@ def test_what_no_checkpoint_would_carry_is_refused() -> None:
 _WITHOUT_COMPILER = """
 import shutil, sys, torch
 assert shutil.which("g++") is None and shutil.which("c++") is None and shutil.which("ninja") is None
-from smoe_ds.parallel.discover import discover
+from smoe_ds.parallel.launchers import discover
 from smoe_ds.parallel.process_group import init_distributed, shutdown
 init_distributed(discover(), torch.device("cpu"))
 from tests.helpers.engines import Setup, make_engine, train

@@ -117,8 +117,8 @@ def test_another_expert_parallel_size_is_refused(tmp_path: Path) -> None:
     assert names == [f"layer_0_expert_{e}_mp_rank_00_model_states.pt" for e in range(6)]
     messages = run_ranks(load_weights_at, 3, str(tmp_path), 3)
     assert messages[0] == (
-        "moe: the checkpoint holds experts [0, 2] for this rank, which needs [0, 3] at ep_size 3; a checkpoint of "
+        "moe: the checkpoint has experts [0, 2] for this rank, which needs [0, 3] at ep_size 3; a checkpoint of "
         "DeepSpeed's loads only at the ep_size it was saved at"
     )
     assert messages[1] == ""  # files 2 and 3 happen to be experts 4 and 1, and are put in their places
-    assert "holds experts [3, 5]" in messages[2] and "needs [2, 5]" in messages[2]
+    assert "has experts [3, 5]" in messages[2] and "needs [2, 5]" in messages[2]

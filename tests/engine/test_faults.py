@@ -139,7 +139,7 @@ def test_best_and_last_are_kept(damaged: tuple[Path, list[dict[str, Any]]]) -> N
     assert resolve_checkpoint(good, 5) == resolve_checkpoint(good / "step_00000005", "best")
     with pytest.raises(CheckpointError, match=r"no checkpoint 3 .*there are the steps 1, 5, 6"):
         resolve_checkpoint(good, 3)
-    with pytest.raises(CheckpointError, match="holds no checkpoint"):
+    with pytest.raises(CheckpointError, match="has no checkpoint"):
         resolve_checkpoint(root.parent / "nowhere")
 
 

@@ -83,7 +83,7 @@ def test_what_is_compiled_is_loaded_without_a_word(copy: Path) -> None:
 _TRAIN = """
 import torch
 from smoe_ds.errors import ConfigError
-from smoe_ds.parallel.discover import discover
+from smoe_ds.parallel.launchers import discover
 from smoe_ds.parallel.process_group import init_distributed, shutdown
 init_distributed(discover(), torch.device("cpu"))
 from tests.helpers.engines import Setup, make_engine

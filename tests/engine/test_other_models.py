@@ -1,4 +1,4 @@
-"""The layer in a model that is not ours, under ``deepspeed.initialize``: the example of the README, as it stands."""
+"""The layer in a model that is not ours, under ``deepspeed.initialize``: the example of its document, as it stands."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tests.helpers.engines import join_gloo
 from tests.helpers.environment import ROOT
 from tests.helpers.ranks import run_ranks
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENT = (ROOT / "smoe_ds/moe/README.md").read_text(encoding="utf-8")
 STEPS, BATCH, LENGTH, VOCAB = 8, 4, 6, 32
 BALANCE_WEIGHT = 1.0  # heavy, so that a gradient that is missing or wrong shows in the weights
 
 
 def example() -> str:
-    match = re.search(r"```python\n(.*?class Decoder.*?)```", README, re.DOTALL)
+    match = re.search(r"```python\n(.*?class Decoder.*?)```", DOCUMENT, re.DOTALL)
     assert match is not None
     return match[1]
 

@@ -70,7 +70,7 @@ def test_memory_beyond_the_state_is_bounded(tmp_path: Path, world_size: int, sta
 
 
 def test_the_stated_bound_is_the_document_s() -> None:
-    document = (ROOT / "smoe_ds" / "engine" / "CHECKPOINTS.md").read_text(encoding="utf-8")
+    document = (ROOT / "smoe_ds" / "checkpoints" / "CHECKPOINTS.md").read_text(encoding="utf-8")
     assert f"{BOUND >> 20} MiB" in document
 
 

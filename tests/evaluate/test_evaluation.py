@@ -1,4 +1,4 @@
-"""Scores, averages and samples."""
+"""Held-out text, scores and samples."""
 
 from __future__ import annotations
 
@@ -9,15 +9,9 @@ import pytest
 from smoe_ds.data.corpus import Corpus
 from smoe_ds.decode.translator import Translator
 from smoe_ds.errors import DataError
-from smoe_ds.evaluate.evaluation import (
-    DirectionResult,
-    averages,
-    evaluate_direction,
-    pivot_of,
-    read_held_out,
-    sample_places,
-)
-from smoe_ds.evaluate.metrics import Metrics, Score
+from smoe_ds.evaluate.evaluation import evaluate_direction, sample_places, signatures_of
+from smoe_ds.evaluate.held_out import read_held_out
+from smoe_ds.evaluate.metrics import Metrics, metrics_for
 
 REFERENCES = ["The cat sat on the mat .", "It rained all day long."]
 
@@ -71,26 +65,6 @@ def test_a_direction_is_scored_against_its_references(corpus: Corpus, translator
     assert result.count("translated") == 6
 
 
-def results(*directions: str) -> list[DirectionResult]:
-    scores = [Score(float(n), 2.0 * n, 1.0) for n in range(1, len(directions) + 1)]
-    return [DirectionResult(d, s, s, None, [], 1.0) for d, s in zip(directions, scores, strict=True)]
-
-
-def test_averages_by_side_of_the_pivot() -> None:
-    found = {a.name: (a.directions, a.bleu, a.chrf) for a in averages(results("eng-a", "a-eng", "eng-b", "b-eng"))}
-    assert found == {"eng-xxx": (2, 2.0, 4.0), "xxx-eng": (2, 3.0, 6.0), "all": (4, 2.5, 5.0)}
-    assert [a.name for a in averages(results("eng-a", "a-eng"))] == ["all"]
-    assert [a.name for a in averages(results("a-b", "c-d"))] == ["all"]
-    assert averages(results("eng-a")) == []
-
-
-@pytest.mark.parametrize(
-    ("directions", "pivot"), [(["eng-a", "b-eng"], "eng"), (["eng-a", "a-eng"], None), (["a-b", "b-c", "c-a"], None)]
-)
-def test_pivot(directions: list[str], pivot: str | None) -> None:
-    assert pivot_of(directions) == pivot
-
-
 @pytest.mark.parametrize(
     ("sizes", "num", "expected"),
     [
@@ -103,3 +77,16 @@ def test_pivot(directions: list[str], pivot: str | None) -> None:
 )
 def test_samples_are_spread(sizes: list[int], num: int, expected: list[tuple[int, int]]) -> None:
     assert list(sample_places(sizes, num)) == expected
+
+
+def test_each_target_language_has_its_tokenizer(corpus: Corpus, translator: Translator) -> None:
+    text = read_held_out(corpus, "test", "eng-nso", 2)
+    results = [
+        evaluate_direction(text, translator, None, metrics_for(language), lambda done, rate: None)
+        for language in ("nso", "zho", "cat", "tha")
+    ]
+    assert [result.tokenizer for result in results] == ["13a", "zh", "13a", "char"]
+    signatures = signatures_of(results)
+    assert list(signatures) == ["BLEU (13a)", "BLEU (zh)", "BLEU (char)", "chrF++"]
+    assert all(f"tok:{name}|" in signatures[f"BLEU ({name})"] for name in ("13a", "zh", "char"))
+    assert signatures_of(results[::2]) == Metrics().signatures

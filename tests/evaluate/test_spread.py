@@ -27,7 +27,9 @@ def result(number: int) -> DirectionResult:
     value = random.Random(number).random()
     translations = [Translation(f"text {number} ë\u2028", -value / 3, "translated", (5, number), 4)]
     untrained = Score(value, 0.1, 0.0) if number % 2 else None
-    return DirectionResult(f"eng-x{number}", Score(value, value / 7, 1.0), Score(0, 0, 0), untrained, translations, 0.5)
+    score, copied = Score(value, value / 7, 1.0), Score(0, 0, 0)
+    signatures = {"BLEU": "tok:zh", "chrF++": "nc:6"}
+    return DirectionResult(f"eng-x{number}", score, copied, untrained, translations, 0.5, "zh", signatures)
 
 
 def gathered(rank: int, world_size: int) -> list[DirectionResult]:

@@ -1,4 +1,4 @@
-"""A rank that dies, however and wherever, takes all others along within the deadline, and is named."""
+"""If one rank dies, however and wherever, all others end within the deadline, and it is named."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def check(ranks: OwnRanks, folder: Path, case: Case) -> None:
     output = ranks.output(0)  # with what its watcher said after its end
     last = output.strip().splitlines()[-2:]
     assert last[0].startswith(f"smoe-ds: rank {case.rank} of 2 failed first"), output
-    assert last[1].endswith(f"smoe-ds train {folder}/run.json (on 2 ranks as before, environment)")
+    assert last[1].endswith(f"smoe-ds train {folder}/run.json # on 2 ranks as before, environment")
     if kind == "exception":
         assert "in last_words" in crash["traceback"]
         assert "in last_words" in output

@@ -57,6 +57,7 @@ def test_told_to_stop_all_ranks_save_and_exit_with_75(tmp_path: Path, corpus_fol
         "checkpoints",
         "config.json",
         "environment.json",
+        "history.jsonl",
         "run.lock",
         "tensorboard",
         "tokenizer.model",

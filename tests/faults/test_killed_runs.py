@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from smoe_ds.run.folder import RunFolder
+from smoe_ds.run.history import read_history, read_records
 from tests.helpers.own_ranks import OwnRanks, processes_that_mention
 from tests.helpers.small_run import scalars, small_run, train_on_rank, write_run
 from tests.train.test_run import checkpoint_hashes
@@ -64,8 +66,13 @@ def _check(tmp_path: Path, corpus: Path, kills: int, seed: int) -> None:
     killed = tmp_path / "killed"
     assert _kill_until_done(killed, _run(killed, corpus), kills, random.Random(seed)) >= 2  # the rest may come too late
     expected, found = scalars(whole / "run"), scalars(killed / "run")
+    histories = [RunFolder(folder / "run").history for folder in (whole, killed)]
+    lines, lines_found = ([(record["step"], record.keys()) for record in read_records(file)] for file in histories)
+    assert lines_found == lines
+    history, history_found = (read_history(file) for file in histories)
     for tag in ("train/loss", "train/nll", "train/gradient_norm", "valid/nll"):
         assert found[tag] == expected[tag], tag
+        assert history_found[tag] == history[tag], tag
     assert sorted(found["train/nll"]) == list(range(1, STEPS + 1))
     assert checkpoint_hashes(killed / "run", STEPS) == checkpoint_hashes(whole / "run", STEPS)
     left = [path.name for path in (killed / "run" / "checkpoints").iterdir() if ".tmp-" in path.name]

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 
-def compiled_catalog(messages: Mapping[str, str]) -> bytes:
-    """A gettext ``.mo`` file in UTF-8, as ``msgfmt`` writes it."""
-    header = {"": "Content-Type: text/plain; charset=UTF-8\n"}
+def compiled_catalog(messages: Mapping[str, str], field: str = "") -> bytes:
+    """A gettext ``.mo`` file in UTF-8, as ``msgfmt`` writes it; ``field`` goes into its header."""
+    header = {"": f"Content-Type: text/plain; charset=UTF-8\n{field}\n"}
     entries = sorted((key.encode(), value.encode()) for key, value in {**header, **messages}.items())
     tables_start, table_size = 28, 8 * len(entries)
     strings, tables = b"", [b"", b""]

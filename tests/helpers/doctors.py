@@ -16,7 +16,7 @@ from smoe_ds.doctor.finding import Finding
 from smoe_ds.doctor.meeting import Meeting
 from smoe_ds.doctor.merge import Line
 from smoe_ds.doctor.run_folder import folder_made
-from smoe_ds.parallel.discover import discover
+from smoe_ds.parallel.launchers import discover
 
 _NEW_MOUNTS = 0x00020000  # CLONE_NEWNS of Linux
 _PRIVATE = 1 << 18 | 1 << 14  # MS_PRIVATE | MS_REC

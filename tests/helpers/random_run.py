@@ -13,7 +13,8 @@ from smoe_ds.checkpoints.part_file import PartFile
 from smoe_ds.config.load import load_run
 from smoe_ds.data.corpus import Corpus
 from smoe_ds.model.transformer import Transformer
-from smoe_ds.run.folder import checkpoint_root, write_run_folder
+from smoe_ds.run.folder import RunFolder
+from smoe_ds.run.record import write_record
 from tests.helpers.small_run import small_run, write_run
 
 
@@ -31,8 +32,8 @@ def random_run(folder: Path, corpus: Corpus, *, steps: tuple[int, ...] = (1,), *
     for section, keys in smoe.items():
         settings["smoe"].setdefault(section, {}).update(keys)
     run = load_run(write_run(folder / "run.json", settings))
-    write_run_folder(run_dir, run, corpus.tokenizer.model_file, world_size=1)
-    root = checkpoint_root(run_dir)
+    write_record(RunFolder(run_dir), run, corpus.tokenizer.model_file, world_size=1)
+    root = RunFolder(run_dir).checkpoints
     for step in steps:
         model = Transformer(run.smoe.model, run.smoe.moe, corpus.tokenizer.vocab_size, seed=100 + step)
         write_checkpoint(root, step, scattered(model, step))

@@ -26,7 +26,7 @@ def test_it_saves_is_started_again_and_ends_with_the_same_losses(tmp_path: Path)
     for words in ("ended with exit status 75", "continuing after step", "are equal to the last digit"):
         assert words in done.stdout
     again = rehearse("--dir", str(folder))
-    assert again.returncode == 1 and "holds an earlier rehearsal" in again.stderr
+    assert again.returncode == 1 and "has an earlier rehearsal" in again.stderr
 
 
 def test_wrong_arguments_are_refused() -> None:

@@ -19,6 +19,9 @@ from tests.helpers.prepared import small_spec, write_spec
 from tests.helpers.small_run import small_run, write_run
 
 NASTY = ["plain", "a b", "it's", 'say "hi"', "co$t $HOME `id`", "50% #1", "ünïcode ж; & | <>", "-dash", "(p)[q]{r}*?!~"]
+NASTY += ["@COMMAND@ @BODY@ @LOGS@", "%j%%t", "क्\u200dष", "می\u200cروم"]
+BREAKS = ["\n", "\r", "\v", "\f", "\x1b", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]
+DISGUISES = ["\u200b", "\u200f", "\u202e", "\u2066", "\ufeff", "\udc80"]
 Run = Any
 
 
@@ -101,22 +104,22 @@ def test_a_job_without_gpus_stays_on_the_processors(run_file: Path, capsys: pyte
         (["--time", "60", "--tasks-per-node", "3"], "train_batch_size: 2 micro-batches a step cannot be shared by 3"),
         (["--time", "60", "--set", "smoe.moe.ep_size=2"], "smoe.moe.ep_size: 2 does not divide the 1 ranks"),
         (["--time", "60", "--set", "smoe.moe.stratta=[4]"], "did you mean smoe.moe.strata?"),
-        (["--time", "60", "--gpus-per-node", "2", "--gpu-memory", "0.1"], "--gpu-memory 0.1: the plan is"),
-        (["--time", "60", "--tasks-per-node", "2", "--mem", "64M"], "--mem 64M: the plan is"),
+        (["--time", "60", "--gpus-per-node", "2", "--gpu-memory", "0.1"], "--gpu-memory 0.1: the plan needs"),
+        (["--time", "60", "--tasks-per-node", "2", "--mem", "64M"], "--mem 64M: the plan needs"),
         (["--time", "soon"], "--time soon: expected minutes"),
         (["--time", "1:00:00:00"], "--time 1:00:00:00: expected minutes"),
-        (["--time", "5"], "--time 5: is 300 s, and the steps are signalled 300 s before"),
+        (["--time", "5"], "--time 5: is 300 s, and the run is told to stop 300 s before"),
         (["--time", "60", "--partition", "a b"], "--partition 'a b': expected a partition"),
         (["--time", "60", "--mem", "lots"], "--mem 'lots': expected memory per node"),
-        (["--time", "60", "--gpu-type", "v100"], "--gpu-type v100: the job asks for no GPU"),
+        (["--time", "60", "--gpu-type", "v100"], "--gpu-type v100: the job does not ask for a GPU"),
         (["--time", "60", "--nodes", "0"], "--nodes: 0: expected 1 or more"),
         (["--time", "60", "--sbatch=--signal=KILL@9"], "the script sets --signal itself"),
         (["--time", "60", "--sbatch=-x"], "expected a long option of sbatch"),
-        (["--time", "60", "--gpus-per-node", "2", "--tasks-per-node", "4"], "every task has one GPU; leave it out"),
+        (["--time", "60", "--gpus-per-node", "2", "--tasks-per-node", "4"], "each task has one GPU; leave out"),
         (["--time", "60", "--array", "4"], "--array and --mpi are for --kind prepare, not for train"),
-        (["--time", "60", "--venv", "/none"], "--venv /none: is no virtual environment"),
+        (["--time", "60", "--venv", "/none"], "--venv /none: is not a virtual environment"),
         (["--time", "60", "--container", "/none.sif"], "--container /none.sif: no such image"),
-        (["--time", "60", "--python", "/none", "--conda", "x"], "--python and --conda: each brings its own python"),
+        (["--time", "60", "--python", "/none", "--conda", "x"], "--python and --conda: each has its own Python"),
         (["--time", "60", "--set", "smoe.train.output_dir=a\nb"], "control character '\\n'"),
         (["--time", "60", "--set", "smoe.train.output_dir=a\\b"], "has a backslash"),
         (["--time", "60", "--", "--resume", "maybe"], "invalid choice: 'maybe'"),
@@ -129,6 +132,31 @@ def test_what_cannot_work_is_refused(
 ) -> None:
     assert message in refused(capsys, str(run_file), *arguments)
     assert not (run_file.parent / "run").exists(), "nothing is made"
+
+
+@pytest.mark.parametrize("character", [*BREAKS, *DISGUISES], ids=ascii)
+@pytest.mark.parametrize("place", ["run folder", "run file", "override", "option", "module", "working folder"])
+def test_no_name_becomes_a_line_of_the_script(
+    place: str, character: str, run_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them ended a line for some reader, or hid from people what stands there."""
+    name, arguments = f"o{character}touch stolen #", ["--time", "60"]
+    if place == "run folder":
+        arguments += ["--set", f"smoe.train.output_dir={run_file.parent}/{name}"]
+    elif place == "run file":
+        run_file = run_file.rename(run_file.with_name(f"{name}.json"))
+    elif place == "override":
+        arguments += ["--set", f"smoe.data.path={name}"]
+    elif place == "option":
+        arguments += [f"--sbatch=--comment={name}"]
+    elif place == "module":
+        arguments += ["--module", name]
+    else:
+        (run_file.parent / name).mkdir()
+        monkeypatch.chdir(run_file.parent / name)
+    message = refused(capsys, str(run_file), *arguments)
+    assert f"has the control character {character!r}, which a script cannot contain" in message.replace("\\\\", "\\")
+    assert character not in message.rstrip("\n")
 
 
 def test_a_run_file_that_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,7 +172,7 @@ def test_only_rendered_files_are_written_over(
         assert main(["render", *arguments]) == 0
         assert f"submit it with: sbatch {output}" in capsys.readouterr().err
     output.write_text("three years of work")
-    assert "exists and was not rendered" in refused(capsys, *arguments)
+    assert "exists and is not a rendered script" in refused(capsys, *arguments)
     assert output.read_text() == "three years of work"
 
 
@@ -192,7 +220,7 @@ def test_preparation_by_an_array_and_over_mpi(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_evaluation_needs_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "holds no config.json" in refused(capsys, str(tmp_path), "--kind", "evaluate", "--time", "60")
+    assert "has no config.json" in refused(capsys, str(tmp_path), "--kind", "evaluate", "--time", "60")
 
 
 def test_a_start_that_adds_nothing_is_not_requeued(

@@ -86,7 +86,7 @@ def test_a_folder_that_is_no_environment_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("three years of work")
     done = bash("install_project runtime", VENV=str(tmp_path))
     assert done.returncode == 1
-    assert "is no virtual environment and not empty" in done.stderr
+    assert "is not a virtual environment, and not empty" in done.stderr
     assert (tmp_path / "thesis.txt").read_text() == "three years of work"
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from smoe_ds.moe import StratifiedMoE
-from smoe_ds.moe.grouped import grouped_mm_problem
+from smoe_ds.moe.experts_grouped import grouped_mm_problem
 from tests.moe.test_options import OPTIONS, assert_equals_naive, make_input, make_layer
 
 pytestmark = [

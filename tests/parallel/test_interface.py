@@ -21,7 +21,7 @@ SCRIPT = """
 import os
 import torch
 import torch.distributed as dist
-from smoe_ds.parallel.discover import discover
+from smoe_ds.parallel.launchers import discover
 from smoe_ds.parallel.process_group import init_distributed, shutdown
 
 env = init_distributed(discover(), torch.device("cpu"), timeout=60)

@@ -1,4 +1,4 @@
-"""The process group starts in one way for one process and for many; agreement reaches all ranks."""
+"""The process group starts in one way for one process and for many."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from smoe_ds.errors import CheckpointError, LaunchError
-from smoe_ds.parallel.agreement import agree, gather_json
-from smoe_ds.parallel.discover import discover
+from smoe_ds.errors import LaunchError
+from smoe_ds.parallel.agreement import gather_json
+from smoe_ds.parallel.launchers import discover
 from smoe_ds.parallel.process_group import init_distributed, shutdown
 from tests.helpers.ranks import run_ranks
 
@@ -55,28 +55,16 @@ def test_a_single_process_chooses_its_own_port() -> None:
     assert results[0][1] != results[1][1]
 
 
-def _disagree(rank: int, world_size: int) -> list[str]:
-    messages = []
-    agree(None, CheckpointError, "nothing")
-    for problems in (["a", None], [None, "b"], ["a", "b"], ["c", "c"]):
-        with pytest.raises(CheckpointError) as error:
-            agree(problems[rank], CheckpointError, "saving")
-        messages.append(str(error.value))
+def _promise_more(rank: int, world_size: int) -> str:
     promised = dataclasses.replace(discover(), world_size=5)
-    with pytest.raises(LaunchError) as launch_error:
+    with pytest.raises(LaunchError) as error:
         init_distributed(promised, torch.device("cpu"))
-    return [*messages, str(launch_error.value)]
+    return str(error.value)
 
 
-def test_one_rank_with_a_problem_stops_all() -> None:
-    for rank, messages in enumerate(run_ranks(_disagree, 2)):
-        assert messages[:4] == [
-            "saving failed: rank 0: a",
-            "saving failed: rank 1: b",
-            "saving failed: rank 0: a; rank 1: b",
-            "saving failed: c",
-        ]
-        assert f"promised rank {rank} of 5, the process group has rank {rank} of 2" in messages[4]
+def test_a_group_of_another_size_than_promised_is_refused() -> None:
+    for rank, message in enumerate(run_ranks(_promise_more, 2)):
+        assert f"promised rank {rank} of 5, the process group has rank {rank} of 2" in message
 
 
 def _nobody_comes(rank: int, world_size: int) -> str:
@@ -96,14 +84,14 @@ def _with_port_taken(rank: int, world_size: int) -> str:
         other.bind(("127.0.0.1", int(os.environ["MASTER_PORT"])))
         other.listen()
         with pytest.raises(LaunchError) as error:
-            init_distributed(discover(), torch.device("cpu"), timeout=30)
+            init_distributed(discover(), torch.device("cpu"), timeout=30, who_came=lambda: "all were started")
     return str(error.value)
 
 
 def test_a_port_that_is_taken_is_told_at_once() -> None:
     (message,) = run_ranks(_with_port_taken, 1, init=False)
     assert re.fullmatch(
-        r"rank 0 of 1 \(started by environment\): port \d+ of \S+ is taken by another program; set MASTER_PORT to a "
-        "free one, the same for all ranks",
+        r"rank 0 of 1 \(started by environment\): port \d+ of \S+ is in use by another program; set MASTER_PORT to a "
+        "free port, the same for all ranks",
         message,
     )

@@ -7,9 +7,12 @@ import torch
 
 from smoe_ds.config import load_run
 from smoe_ds.model.transformer import Transformer
-from smoe_ds.planning.memory import saved_activations
+from smoe_ds.moe.cost import KINDS
+from smoe_ds.moe.expert_backends import Accelerator
 from smoe_ds.planning.paper_tables import paper_rows
 from smoe_ds.planning.plan import make_plan
+from smoe_ds.planning.work import cost_of, work_of
+from tests.helpers.counted import counted_bytes
 from tests.helpers.environment import ROOT
 
 CONFIGS = ROOT / "ds_configs"
@@ -71,32 +74,83 @@ def test_shares_of_zero_and_expert_parallelism() -> None:
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize("backend", ["loop", "lean", "grouped"])
 @pytest.mark.parametrize("strata", ["[]", "[4]", "[2,2]"])
-def test_saved_activations_are_near_what_autograd_keeps(strata: str, dropout: float) -> None:
-    """Unique storages that the backward pass finds, parameters left out; full batches, few tokens to a sentence."""
+def test_saved_activations_are_near_what_autograd_keeps(strata: str, backend: str, dropout: float) -> None:
+    """Full batches, few tokens to a sentence."""
     run = load_run(
         CONFIGS / "m4.json",
         [
             *SMALL,
             f"smoe.moe.strata={strata}",
+            f"smoe.moe.expert_backend={backend}",
             f"smoe.model.dropout={dropout}",
             "smoe.model.attention_dropout=0.0",
             "smoe.moe.capacity_factor=null",
         ],
     )
+    torch.manual_seed(0)
     model = Transformer(run.smoe.model, run.smoe.moe, 500)
-    parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    kept: dict[int, int] = {}
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in parameters:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
     tokens = torch.randint(4, 500, (16, 32))
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+
+    def loss() -> torch.Tensor:
         logits, _ = model(tokens, tokens)
-        loss = torch.nn.functional.cross_entropy(logits.view(-1, 500), tokens.view(-1))
-    assert loss.requires_grad
-    assert saved_activations(run, 500) == pytest.approx(sum(kept.values()), rel=0.25)
+        return torch.nn.functional.cross_entropy(logits.view(-1, 500), tokens.view(-1))
+
+    kept, _ = counted_bytes(model, loss)
+    logits = 4 * tokens.numel() * 500
+    plan = make_plan(run, vocab_size=500, accelerator=Accelerator("cpu"))
+    assert plan.memory["activations"] == pytest.approx(kept + logits, rel=0.1)
+
+
+SYSTEMS = [
+    "smoe.moe.strata=[]",
+    "smoe.moe.strata=[4]",
+    "smoe.moe.shared_expert=add",
+    "smoe.moe.shared_expert=cmr",
+    "smoe.moe.stacked=true",
+    "smoe.moe.norm=released",
+    "smoe.moe.every=1",
+    "smoe.model.activation=swiglu",
+    "smoe.model.encoder_layers=5",
+]
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_modules_add_up_to_the_parameters_that_a_plan_counts(system: str) -> None:
+    """Kind by kind, what modules say of themselves is what the plan counts on the meta device."""
+    run = load_run(CONFIGS / "m4.json", [*SMALL, system])
+    plan = make_plan(run, vocab_size=100)
+    own = cost_of(run, 100).total.parameters
+    assert {**dict.fromkeys(KINDS, 0), **own, "total": sum(own.values())} == plan.parameters
+    if run.smoe.moe.is_dense:
+        work = work_of(run, 100)
+        assert (work.dense_parameters, work.expert_parameters) == (plan.parameters["total"], 0)
+
+
+def test_memory_follows_the_backend_that_the_device_leads_to() -> None:
+    """In bf16 too experts are lean on a device without fast grouped products; with them, weights are kept once more."""
+    run = load_run(CONFIGS / "m15.json", ["extends=engine/h200_bf16_zero1.json"])
+    h200, a100, cpu = (
+        make_plan(run, accelerator=accelerator)
+        for accelerator in (None, Accelerator("cuda", (8, 0)), Accelerator("cpu"))
+    )
+    assert [plan.expert_backend for plan in (h200, a100, cpu)] == ["grouped", "lean", "lean"]
+    assert h200.memory["weights"] == a100.memory["weights"]
+    model, rows = run.smoe.model, run.smoe.data.max_tokens / 2 * 2 * h200.expected_requested_capacity
+    weights = 2 * (16 + 12) * 2 * model.d_model * model.d_ffn  # strata of 4 and 12: gates see 16, then 12
+    rows_and_outputs = 2 * rows * 2 * model.d_model
+    normalised = rows / 2 * 2 * model.d_model  # kept by the lean way alone
+    more = h200.memory["activations"] - a100.memory["activations"]
+    assert more == pytest.approx(6 * (weights + rows_and_outputs - normalised), abs=10)
+    assert make_plan(load_run(CONFIGS / "m15.json", ["smoe.moe.strata=[]"])).expert_backend == "none"
+
+
+def test_flops_that_no_table_publishes_are_the_modules_own() -> None:
+    run = load_run(CONFIGS / "m4.json", [*SMALL, "smoe.moe.strata=[2,2]", "smoe.model.activation=gelu"])
+    plan = make_plan(run, vocab_size=100)
+    per_ffn, width = 2 * 2 * 64 * 128, 64
+    attentions = 2 * (4 + 8) * 2 * width**2  # two layers on each side, two attentions in the decoder's
+    assert plan.dense_flops == "own"
+    assert plan.ffns_per_token == 3
+    assert plan.flops_per_token == attentions + 2 * per_ffn + 2 * 3 * per_ffn + 2 * width * 100

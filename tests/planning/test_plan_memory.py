@@ -46,6 +46,7 @@ CASES: list[tuple[int, int, dict]] = [
 def measure(rank: int, world_size: int, settings: list[str]) -> tuple[Any, int, int, dict[str, dict[str, int]]]:
     """The plan; bytes held between steps and at the peak of a step; with ZeRO the former by memory and kind."""
     from smoe_ds.config import load_run
+    from smoe_ds.moe.expert_backends import Accelerator
     from smoe_ds.planning.plan import make_plan
     from tests.benchmarks.measure import peak_memory
 
@@ -68,7 +69,8 @@ def measure(rank: int, world_size: int, settings: list[str]) -> tuple[Any, int, 
     # how much, is chance, so the least of several is the peak.
     peak = held + min(peak_memory(step, torch.device("cpu")) for _ in range(STEPS))
     by_kind = held_by_kind(engine) if run.zero_stage else {}
-    return make_plan(run, vocab_size=VOCAB, world_size=world_size), held, peak, by_kind
+    plan = make_plan(run, vocab_size=VOCAB, world_size=world_size, accelerator=Accelerator("cpu"))
+    return plan, held, peak, by_kind
 
 
 @pytest.mark.multirank

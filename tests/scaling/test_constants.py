@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from smoe_ds.errors import ConfigError
+from smoe_ds.moe.expert_backends import Accelerator
 from smoe_ds.scaling.constants import (
     KINDS,
     Constants,
@@ -67,7 +68,14 @@ def test_links_of_an_own_file(tmp_path: Path) -> None:
     one = found.lines["all_to_all_between"]
     assert (one.line.fixed, one.line.per_second) == (5e-6, 1e10)
     assert "fabric: our own figure" in one.source
-    for damaged in ("{", "[]", '{"latency": 1}', path.read_text().replace("1e10", "0"), path.read_text()[:-1]):
+    for damaged in (
+        "{",
+        "[]",
+        '{"latency": 1}',
+        path.read_text().replace("1e10", "0"),
+        path.read_text()[:-1],
+        "[" * 5000,
+    ):
         path.write_text(damaged)
         with pytest.raises(ConfigError, match=r"--interconnect .*fabric.json: cannot be read .*expected"):
             choose_constants("fp16", **CHOICE | {"interconnect": str(path)})
@@ -105,6 +113,17 @@ def test_names_that_are_not_known(precision: str, choice: dict[str, Any], messag
         choose_constants(precision, **CHOICE | choice)
 
 
+def test_what_kernels_go_by_is_that_of_the_device() -> None:
+    assert [assumed_constants(name, "fp32").computed_on for name in ("v100", "h200")] == [
+        Accelerator("cuda", (7, 0)),
+        Accelerator("cuda", (9, 0)),
+    ]
+    measured_ones = some_constants("NVIDIA A100-SXM4-80GB")
+    assert measured_ones.computed_on == Accelerator("cpu")
+    assert replace(measured_ones, accelerator="cuda").computed_on == Accelerator("cuda", (8, 0))
+    assert replace(measured_ones, accelerator="cuda", device="NVIDIA L4").computed_on == Accelerator("cuda")
+
+
 def test_another_device_than_named(tmp_path: Path) -> None:
     path = written(some_constants("Tesla V100-SXM2-32GB"), tmp_path)
     assert choose_constants("fp32", **CHOICE | {"file": path, "device": "v100"}).device == "Tesla V100-SXM2-32GB"
@@ -133,7 +152,7 @@ def test_damage_is_seen(tmp_path: Path) -> None:
         inner[keys[-1]] = value
         return json.dumps(copy)
 
-    damaged = [whole[: len(whole) // 2], "[]", "null", whole + "x", "\x00" * 10]
+    damaged = [whole[: len(whole) // 2], "[]", "null", whole + "x", "\x00" * 10, "[" * 5000]
     damaged += [without(key) for key in ("format", "version", "lines", "device")]
     damaged += [without("lines", "dense", "line"), without("lines", "dense", "line", "fixed")]
     damaged += [changed(value, "lines", "dense", "line", "per_second") for value in (0, -1, "fast", None)]
@@ -143,6 +162,7 @@ def test_damage_is_seen(tmp_path: Path) -> None:
         changed([], "circumstances"),
         changed(1, "extra"),
     ]
+    damaged += [changed(float("inf"), "lines", "dense", "calls"), changed([[10**400, 1]], "lines", "dense", "points")]
     damaged += [changed(1, "device"), changed([[1]], "lines", "dense", "points")]
     for text in damaged:
         path.write_text(text)

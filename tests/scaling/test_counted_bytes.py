@@ -11,9 +11,10 @@ import torch.distributed as dist
 
 from smoe_ds.config import RunConfig, load_run
 from smoe_ds.planning.plan import make_plan
-from smoe_ds.planning.work import Work, work_of
+from smoe_ds.planning.work import work_of
 from smoe_ds.scaling.collectives import Topology
-from smoe_ds.scaling.step_time import reduced_bytes
+from smoe_ds.scaling.constants import choose_constants
+from smoe_ds.scaling.step_time import reduced_bytes, step_time
 from tests.benchmarks.exchange import Counter
 from tests.helpers.engines import engine_of_run
 from tests.helpers.environment import ROOT
@@ -39,10 +40,6 @@ def run_of(*settings: str) -> RunConfig:
     return load_run(CONFIG, [*SMALL, *settings])
 
 
-def work(run: RunConfig) -> Work:
-    return work_of(run, make_plan(run, vocab_size=VOCAB).parameters, VOCAB)
-
-
 def exchange_once(rank: int, world_size: int, settings: list[str]) -> dict[str, Any]:
     """Bytes of rows that this rank sends in one pass of a layer, and the rows wanted of each expert, by stratum."""
     from smoe_ds.model.feed_forward import moe_factory
@@ -64,7 +61,7 @@ def exchange_once(rank: int, world_size: int, settings: list[str]) -> dict[str, 
 def test_exchange_is_what_a_layer_sends(world_size: int, strata: list[int]) -> None:
     settings = [f"smoe.moe.strata={strata}", f"smoe.moe.ep_size={world_size}", "smoe.moe.capacity_factor=null"]
     found = run_ranks(exchange_once, world_size, settings)
-    planned = work(run_of(*settings))
+    planned = work_of(run_of(*settings), VOCAB)
     remote = 0  # rows whose expert is on another rank, as the layer's own statistics say
     for rank, one in enumerate(found):
         for stratum, rows in enumerate(one["rows"]):
@@ -124,7 +121,7 @@ def test_sums_and_gathers_are_what_deepspeed_does(world_size: int, ep_size: int,
         f"train_batch_size={batch}",
     ]
     run = run_of(*settings)
-    planned = work(run)
+    planned = work_of(run, VOCAB)
     sums = reduced_bytes(run, planned, Topology(1, world_size))
     apart = ep_size > 1  # with one copy a rank, experts are summed like all the rest
     expected = {
@@ -144,9 +141,17 @@ def test_sums_and_gathers_are_what_deepspeed_does(world_size: int, ep_size: int,
 
 
 def test_as_many_bytes_in_the_plan_and_at_scale() -> None:
-    for settings in ([], ["smoe.moe.strata=[2,6]"], ["smoe.moe.stacked=true", "smoe.moe.strata=[4,4]"]):
+    constants = choose_constants("fp16", file=None, device="v100", interconnect="ib-hdr", ports=1)
+    for settings in (
+        [],
+        ["smoe.moe.strata=[2,6]"],
+        ["smoe.moe.stacked=true", "smoe.moe.strata=[4,4]"],
+        ["smoe.train.activation_checkpointing=true"],
+    ):
         run = run_of("smoe.moe.ep_size=2", "train_batch_size=8", *settings)
-        plan = make_plan(run, vocab_size=VOCAB, world_size=4)
-        assert plan.exchange_bytes_per_step == round(2 * work(run).exchanged_bytes)
-    half = replace(work(run), blocks=1)
-    assert half.exchanged_bytes == work(run).exchanged_bytes / 2
+        plan, planned = make_plan(run, vocab_size=VOCAB, world_size=4), work_of(run, VOCAB)
+        found = step_time(run, planned, constants, Topology(1, 4))
+        assert plan.exchange_bytes_per_step == round(2 * planned.exchanged_bytes)
+        assert plan.exchange_bytes_per_step == round(sum(one.sent_bytes for one in found.exchange))
+    half = replace(planned, blocks=1)
+    assert half.exchanged_bytes == planned.exchanged_bytes / 2

@@ -9,7 +9,7 @@ import pytest
 
 from smoe_ds.config import RunConfig, load_run
 from smoe_ds.errors import ConfigError
-from smoe_ds.report.scaling import prediction_text, table
+from smoe_ds.report.scaling import prediction_text, predictions_page
 from smoe_ds.report.scaling_table import markdown
 from smoe_ds.scaling.collectives import Topology
 from smoe_ds.scaling.constants import Constant, Constants, assumed_constants, choose_constants
@@ -56,7 +56,7 @@ def test_every_combination_answers_or_says_why_not(recipe: str, engine: str, ep_
                 assert found.fits
             else:
                 assert all(part in found[1] for part in expected) and expected
-    assert "predicted" in table(run, constants_of(run.precision), shared)
+    assert "predicted" in predictions_page(run, constants_of(run.precision), shared).text()
 
 
 def test_more_devices_never_need_more_memory_or_time_for_the_same_batch() -> None:
@@ -81,10 +81,19 @@ def test_a_device_that_is_too_small_is_marked() -> None:
     run = run_of("m15")
     small = replace(constants_of("fp16"), memory_bytes=2**31)
     found = predict_all(run, 32_000, small, [Topology(1, 8), Topology(4, 8), Topology(8, 8)])
-    text = table(run, small, found)
+    text = predictions_page(run, small, found).text()
     assert text.count(" !") == 2
     assert "! more than the device has" in text
     assert re.search(r"^64 GPUs: .*m15.json: train_batch_size: 32 micro-batches", text, flags=re.MULTILINE)
+
+
+def test_memory_is_that_of_the_way_experts_are_computed_on_the_device() -> None:
+    """In bf16, an A100 computes experts the lean way, an H200 as grouped products that keep weights once more."""
+    run = run_of("m15", "extends=engine/h200_bf16_zero1.json")
+    a100, h200 = (predict(run, 32_000, assumed_constants(name, "bf16"), Topology(1, 8)) for name in ("a100", "h200"))
+    lean = run_of("m15", "extends=engine/h200_bf16_zero1.json", "smoe.moe.expert_backend=lean")
+    assert a100.memory == predict(lean, 32_000, assumed_constants("h200", "bf16"), Topology(1, 8)).memory
+    assert h200.memory - a100.memory > 2 * 2**30
 
 
 def test_text_marks_every_part() -> None:
@@ -115,7 +124,8 @@ def test_constants_unlike_the_run() -> None:
     assert constants_warnings(run, constants_of("fp16"), Topology(1, 8), 32_000) == []
 
 
-def test_the_table_of_the_readme_is_what_the_command_prints() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (shown,) = re.findall(r"<!-- scaling -->\n(.*?)<!-- /scaling -->", readme, flags=re.DOTALL)
-    assert shown.strip().splitlines() == list(markdown(CONFIGS))
+def test_the_tables_of_the_document_are_what_the_command_prints() -> None:
+    document = (ROOT / "smoe_ds/scaling/README.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"<!-- scaling -->\n(.*?)<!-- /scaling -->", document, flags=re.DOTALL)
+    printed = list(markdown(CONFIGS))
+    assert shown.splitlines() == printed[:-1] and printed[-1] == ""

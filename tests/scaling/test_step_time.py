@@ -9,8 +9,9 @@ import pytest
 
 from smoe_ds.config import RunConfig, load_run
 from smoe_ds.errors import ConfigError
+from smoe_ds.moe.loads import StratumLoad
 from smoe_ds.planning.plan import make_plan
-from smoe_ds.planning.work import StratumWork, Work, work_of
+from smoe_ds.planning.work import Work, work_of
 from smoe_ds.scaling.collectives import Topology
 from smoe_ds.scaling.constants import KINDS, Constant, Constants
 from smoe_ds.scaling.line import Line
@@ -48,13 +49,12 @@ def constants_of(**changes: Line) -> Constants:
 
 
 def predicted(run: RunConfig, constants: Constants, topology: Topology):  # type: ignore[no-untyped-def]
-    plan = make_plan(run, vocab_size=VOCAB, world_size=topology.ranks)
-    return step_time(run, work_of(run, plan.parameters, VOCAB), constants, topology)
+    return step_time(run, work_of(run, VOCAB), constants, topology)
 
 
 def simulated(run: RunConfig, constants: Constants, topology: Topology) -> float:
     parameters = make_plan(run, vocab_size=VOCAB, world_size=topology.ranks).parameters
-    work = work_of(run, parameters, VOCAB)
+    work = work_of(run, VOCAB)
     kinds = {"dense": parameters["total"] - parameters["experts"], "experts": parameters["experts"]}
     return Simulation(
         run, constants, topology.nodes, topology.per_node, work.dense_flops, work.sublayers, kinds
@@ -64,7 +64,7 @@ def simulated(run: RunConfig, constants: Constants, topology: Topology) -> float
 def test_by_hand() -> None:
     """Two ranks of one host share two experts, one micro-batch each; every figure below is worked out on paper."""
     run = run_of("smoe.moe.strata=[2]", "smoe.moe.ep_size=2", "train_batch_size=2", "zero_optimization.stage=1")
-    stratum = StratumWork(tokens=50, rows=100, busiest_rows=100, busiest_experts=1, sent_rows=50, busiest_sent_rows=50)
+    stratum = StratumLoad(tokens=50, rows=100, busiest_rows=100, busiest_experts=1, sent_rows=50, busiest_sent_rows=50)
     work = Work(
         dense_flops=1000,
         sublayers=10,
@@ -151,7 +151,7 @@ def test_is_the_simulation_where_ranks_wait_for_the_busiest(per_node: int) -> No
     assert predicted(run, constants_of(), topology).seconds == pytest.approx(
         simulated(run, constants_of(), topology), rel=1e-9
     )
-    ratio = [work_of(r, {}, VOCAB).strata[1].busiest_rows / work_of(r, {}, VOCAB).strata[1].rows for r in (run, even)]
+    ratio = [work_of(r, VOCAB).strata[1].busiest_rows / work_of(r, VOCAB).strata[1].rows for r in (run, even)]
     assert ratio == pytest.approx([1.0 if per_node == 4 else 8 * 2 / 12, 1.0])
 
 
@@ -194,14 +194,14 @@ def test_gradients_by_zero_stage() -> None:
     for stage in (0, 1, 2):
         run = run_of("smoe.moe.ep_size=2", f"zero_optimization.stage={stage}", "train_batch_size=32")
         plan = make_plan(run, vocab_size=VOCAB)
-        sizes[stage] = reduced_bytes(run, work_of(run, plan.parameters, VOCAB), Topology(2, 4))
+        sizes[stage] = reduced_bytes(run, work_of(run, VOCAB), Topology(2, 4))
         dense = plan.parameters["total"] - plan.parameters["experts"]
         times = 4 if stage == 2 else 1  # ZeRO 2 sums every micro-batch's
         assert sizes[stage] == {
             "reduction": times * 4 * dense,
             "expert_reduction": times * 4 * plan.parameters["experts"] // 2,
         }
-    alone = reduced_bytes(run_of("smoe.moe.ep_size=2"), work_of(run, plan.parameters, VOCAB), Topology(1, 2))
+    alone = reduced_bytes(run_of("smoe.moe.ep_size=2"), work_of(run, VOCAB), Topology(1, 2))
     assert alone["expert_reduction"] == 0
 
 
@@ -239,6 +239,7 @@ def test_activation_checkpointing_computes_and_exchanges_forward_twice() -> None
     assert twice.parts["dense"] == pytest.approx(once.parts["dense"] * 4 / 3)
     assert twice.exchange[0].forward == pytest.approx(once.exchange[0].forward * 2)
     assert twice.exchange[0].backward == pytest.approx(once.exchange[0].backward)
+    assert twice.exchange[0].sent_bytes == pytest.approx(once.exchange[0].sent_bytes * 1.5)
 
 
 def test_data_hides_behind_the_step_only_with_a_thread_and_a_core() -> None:

@@ -1,4 +1,4 @@
-"""A shard that is damaged on one host: all ranks stop, the place is named, and the run goes on once it is mended."""
+"""A shard that is damaged on one host: all ranks stop, the place is named, and the run goes on once it is fixed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_training_ends_in_one_line_and_leaves_nothing_behind(tmp_path: Path, cor
     assert [end.code for end in ends] == [2, 2]
     problem = [line for line in ends[0].output.splitlines() if "reading the corpus failed" in line]
     assert len(problem) == 1 and "content changed at byte offset" in problem[0]
-    for words in ("Traceback", "failed first", "go on from the last checkpoint"):
+    for words in ("Traceback", "failed first", "continue from the last checkpoint"):
         assert words not in ends[0].output + ends[1].output
     assert not list((tmp_path / "run").glob("alive-*")) and not (tmp_path / "run" / "crash.json").exists()
 

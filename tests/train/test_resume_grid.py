@@ -47,7 +47,7 @@ def fit_all(rank: int, world_size: int, files: list[str]) -> list[int]:
     import torch
 
     from smoe_ds.config.load import load_run
-    from smoe_ds.parallel.discover import discover
+    from smoe_ds.parallel.launchers import discover
     from smoe_ds.train.trainer import Trainer
 
     join_gloo()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -60,7 +61,8 @@ def test_run_folder_and_tensorboard(tmp_path: Path, corpus_folder: Path) -> None
     run = small_run(tmp_path / "run", corpus_folder, max_steps=30, log_every=5, validate_every=10, checkpoint_every=10)
     folder = train(tmp_path, run, "smoe.moe.ep_size=2")
     names = sorted(entry.name for entry in folder.iterdir())
-    assert names == ["checkpoints", "config.json", "environment.json", "run.lock", "tensorboard", "tokenizer.model"]
+    logs = ["history.jsonl", "tensorboard"]
+    assert names == sorted(["checkpoints", "config.json", "environment.json", "run.lock", "tokenizer.model", *logs])
     assert json.loads((folder / "config.json").read_text())["smoe"]["moe"]["ep_size"] == 2
     assert json.loads((folder / "environment.json").read_text())["versions"]["deepspeed"]
     steps = [entry.name for entry in (folder / "checkpoints").glob("step_*")]
@@ -121,6 +123,24 @@ def start(run_file: Path, *overrides: str) -> subprocess.Popen[str]:
         command += ["--set", override]
     environ = {**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "MASTER_PORT": str(free_port())}
     return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_the_first_lines_tell_of_threads_and_the_validation_lines_of_what_is_left_out(
+    tmp_path: Path, corpus_folder: Path
+) -> None:
+    run = small_run(tmp_path / "run", corpus_folder, max_steps=1, validate_batches=1)
+    run["smoe"]["model"]["max_positions"] = 25
+    with start(write_run(tmp_path / "run.json", run)) as process:
+        output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    lines = output.splitlines()
+    assert re.search(r"^1 thread\(s\) a rank, 1 rank\(s\) on this host, which may use \d+ core\(s\)$", output, re.M)
+    (warning,) = (line for line in lines if line.startswith("warning: validation leaves out "))
+    too_long, total = re.findall(r"\d+", warning)[:2]
+    (validation,) = (line for line in lines if " | validation nll " in line)
+    assert re.search(rf" \| \d+ of {total} pairs, {too_long} too long \| best so far$", validation)
+    logged = scalars(tmp_path / "run")
+    assert logged["valid/skipped_sentences"] == {1: int(too_long)} and 0 < logged["valid/pairs"][1] < int(total)
 
 
 def test_signal_saves_and_the_same_command_goes_on(tmp_path: Path, corpus_folder: Path) -> None:
@@ -244,7 +264,7 @@ def test_gpu_of_a_rank(local_rank: int, visible: int, gpu: int) -> None:
 
 
 def test_more_ranks_than_gpus_are_refused() -> None:
-    with pytest.raises(LaunchError, match="shows 2 GPUs; start at most 2 ranks"):
+    with pytest.raises(LaunchError, match="has 2 GPUs; start at most 2 ranks"):
         gpu_of(2, 2)
 
 

@@ -147,15 +147,35 @@ def test_resumed_after_a_skipped_step_equals_the_uninterrupted_run(tmp_path: Pat
     assert hashes[0] == hashes[1]
 
 
+def crash_message(folder: Path) -> str:
+    """Why the run ended; the watcher writes it when the rank has gone."""
+    end = time.monotonic() + 20
+    while not (folder / "crash.json").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    return str(json.loads((folder / "crash.json").read_text())["message"])
+
+
 def test_a_run_that_gets_nowhere_ends(tmp_path: Path, corpus_folder: Path) -> None:
     run = small_run(tmp_path / "run", corpus_folder, checkpoint_every=1, max_skipped_in_a_row=2)
     file = str(write_run(tmp_path / "run.json", run))
     results = run_ranks(train_with_trouble, 2, file, [], "nan inside", [2, 4, 5, 6], init=False)
     assert [code for code, _ in results] == [2, 2]
     message = "step 5: 2 steps in a row were skipped (smoe.train.max_skipped_in_a_row), the last one because its"
-    end = time.monotonic() + 20
-    while not (tmp_path / "run" / "crash.json").exists() and time.monotonic() < end:
-        time.sleep(0.05)  # the watcher writes it when the rank has gone
-    crash = json.loads((tmp_path / "run" / "crash.json").read_text())
-    assert crash["message"].startswith(f"NonFiniteError: {message}")
+    assert crash_message(tmp_path / "run").startswith(f"NonFiniteError: {message}")
     assert progress_of(tmp_path / "run", 4)["skipped_steps"] == 2
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_a_run_whose_loss_scale_is_at_its_floor_ends_like_any_other(
+    tmp_path: Path, corpus_folder: Path, stage: int
+) -> None:
+    """The floor is reached at step 2, long before the steps in a row are too many."""
+    run = small_run(tmp_path / "run", corpus_folder, max_steps=9, max_skipped_in_a_row=5)
+    run["zero_optimization"] |= {"stage": stage}
+    run["fp16"] = {"enabled": True, "initial_scale_power": 1, "hysteresis": 1}
+    file = str(write_run(tmp_path / "run.json", run))
+    results = run_ranks(train_with_trouble, 2, file, [], "inf loss", list(range(1, 10)), init=False)
+    assert [code for code, _ in results] == [2, 2]
+    message = crash_message(tmp_path / "run")
+    assert message.startswith("NonFiniteError: step 5: 5 steps in a row were skipped"), message
+    assert "lower optimizer.params.lr" in message

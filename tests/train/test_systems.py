@@ -49,9 +49,9 @@ def test_balancing_biases_survive_a_resume_and_reach_the_translator(tmp_path: Pa
     assert checkpoint_hashes(resumed, 6) == checkpoint_hashes(whole, 6)
 
     from smoe_ds.checkpoints.format import read_weights
-    from smoe_ds.decode.load import RunFolder, load_weights
+    from smoe_ds.decode.load import TrainedRun, load_weights
 
-    run = RunFolder(resumed)
+    run = TrainedRun(resumed)
     checkpoint = run.checkpoint("last")
     weights, model = read_weights(checkpoint), run.untrained_model()
     load_weights(model, weights, checkpoint)

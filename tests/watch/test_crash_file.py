@@ -74,6 +74,28 @@ def test_the_lock_of_a_lost_host_is_this_starts_own(tmp_path: Path) -> None:
     assert named(tmp_path) == 0
 
 
+def test_a_name_that_is_not_utf_8_keeps_nothing_from_being_written(tmp_path: Path) -> None:
+    failure = Failure(0, "node1", 12, "exception", "reading a\udcffb", 2.0, "é\udc80: no such file")
+    assert CrashFile(tmp_path).write(failure, world_size=1, others={}, resume="go on", signed=None)
+    content = json.loads((tmp_path / "crash.json").read_text(encoding="utf-8"))
+    assert (content["doing"], content["message"]) == (failure.doing, failure.message)
+
+
+def test_the_last_lines_blame_no_rank_that_only_saw_another_go(tmp_path: Path) -> None:
+    failure = Failure(2, "node1", 12, "exception", "step 3", 2.4, "not known which: reset by peer", echo=True)
+    first, _ = crash_text(tmp_path, failure, 4, "the command").splitlines()
+    assert first == (
+        "smoe-ds: rank 2 of 4 failed (process 12 on node1), step 3 for 2 s: not known which: reset by peer"
+    )
+
+
+def test_the_last_lines_are_two_whatever_is_in_a_name(tmp_path: Path) -> None:
+    failure = Failure(2, "node1", 12, "exception", "reading a\nb", 2.4, "\x1b[2Jbad\u2028", "Trace\n\tx\x1b\n")
+    lines = crash_text(tmp_path / "a\nb", failure, 4, "the command").split("\n")
+    assert lines[:2] == ["Trace", "\tx\\x1b"] and len(lines) == 5
+    assert lines[2].endswith("reading a\\nb for 2 s: \\x1b[2Jbad\\u2028") and "/a\\nb/crash.json" in lines[3]
+
+
 @pytest.mark.parametrize("traceback", ["", "Traceback\n  a line\n"])
 def test_the_last_lines_name_rank_place_and_remedy(tmp_path: Path, traceback: str) -> None:
     failure = Failure(2, "node1", 12, "exception", "step 3: computing", 2.4, "ValueError: bad", traceback)
@@ -82,4 +104,4 @@ def test_the_last_lines_name_rank_place_and_remedy(tmp_path: Path, traceback: st
     assert first == (
         "smoe-ds: rank 2 of 4 failed first (process 12 on node1), step 3: computing for 2 s: ValueError: bad"
     )
-    assert second == f"smoe-ds: see {tmp_path}/crash.json; go on from the last checkpoint with: the command"
+    assert second == f"smoe-ds: see {tmp_path}/crash.json; continue from the last checkpoint with: the command"

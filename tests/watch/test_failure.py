@@ -19,7 +19,22 @@ def failure(rank: int, *, echo: bool = False) -> Failure:
 
 def test_the_first_that_is_no_echo() -> None:
     assert first_failure({3: failure(3, echo=True), 1: failure(1), 2: failure(2)}).rank == 1
-    assert first_failure({3: failure(3, echo=True), 1: failure(1, echo=True)}).rank == 3
+
+
+def test_of_echoes_alone_none_is_blamed() -> None:
+    """The rank that fell silent is, if there is one; what the others saw of it is told."""
+    echoes = {3: failure(3, echo=True), 1: failure(1, echo=True)}
+    first = first_failure(echoes)
+    assert (first.rank, first.echo) == (3, True)
+    assert first.message == (
+        "it is not known which rank failed first, this one only saw another go or waited for it: message"
+    )
+    silent = [replace(failure(rank), kind="lost", seconds=rank, message="no word") for rank in (0, 2)]
+    lost = first_failure(echoes, silent[1:])
+    assert (lost.rank, lost.kind, lost.echo) == (2, "lost", False)
+    assert lost.message == "no word; rank 3 only saw it go: message"
+    assert first_failure(echoes, silent).message == "no word, as of ranks 0, 2; rank 3 only saw it go: message"
+    assert first_failure({**echoes, 4: failure(4)}, silent).rank == 4
 
 
 def test_of_ranks_that_vanished_together_the_one_that_ended_first() -> None:

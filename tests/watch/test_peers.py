@@ -126,6 +126,25 @@ def test_watchers_that_are_replaced_are_not_cut_off(tmp_path: Path) -> None:
     assert (by, failure.rank) == (1, 2)
 
 
+def test_who_has_told_nothing_since_others_failed_is_the_silent_one(tmp_path: Path) -> None:
+    run = acquainted(tmp_path)
+    marks = run.peers[0].marks()
+    assert marks.keys() == {1, 2} and [failure.rank for failure in run.peers[0].silent(marks)] == [1, 2]
+    run.go_on(0, 1, looks=3)
+    (failure,) = run.peers[0].silent(marks)
+    assert (failure.rank, failure.host, failure.kind) == (2, "h2", "lost")
+    assert failure.message == (
+        "nothing heard of it for 1 s, not even of a failure: its host or its network may be gone"
+    )
+    run.go_on(0, 1, 2, looks=3)
+    assert run.peers[0].silent(marks) == []
+    run.files[2].remove()
+    run.go_on(0, 1, looks=1)
+    (failure,) = run.peers[0].silent(marks)
+    assert (failure.rank, failure.message) == (2, "it has gone without a word")
+    assert run.peers[0].marks().keys() == {1}
+
+
 def test_a_look_at_many_files_takes_the_datagrams_that_have_come(tmp_path: Path) -> None:
     run = Run(tmp_path, world_size=100)
     run.start(0)

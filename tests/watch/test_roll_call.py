@@ -34,4 +34,4 @@ def test_beats_of_an_earlier_start_do_not_count(tmp_path: Path) -> None:
 
 
 def test_a_rank_without_a_beat_of_its_own_says_so(tmp_path: Path) -> None:
-    assert roll_call(tmp_path / "none", 0, 2, recent=10) == "nothing is known of who has come"
+    assert roll_call(tmp_path / "none", 0, 2, recent=10) == "it is not known which ranks came"

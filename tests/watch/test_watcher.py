@@ -55,9 +55,12 @@ def test_an_echo_is_not_the_cause(tmp_path: Path) -> None:
     assert crash is not None and (crash["rank"], crash["message"]) == (2, "RuntimeError: the cause")
 
 
-def test_of_echoes_alone_the_first_is_named(tmp_path: Path) -> None:
-    _, _, crash = live(tmp_path, ["train", FOR_EVER], ["train", "sleep 0.5", ECHO])
+def test_of_an_echo_alone_it_is_said_that_the_first_is_not_known(tmp_path: Path) -> None:
+    _, outputs, crash = live(tmp_path, ["train", FOR_EVER], ["train", "sleep 0.5", ECHO])
     assert crash is not None and (crash["rank"], crash["echo"]) == (1, True)
+    said = "it is not known which rank failed first, this one only saw another go or waited for it: RuntimeError"
+    assert crash["message"].startswith(said)
+    assert said in outputs[0] and "of 2 failed first" not in outputs[0]
 
 
 def test_a_start_that_is_refused_is_no_crash(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_too_few_are_named(root: Path, tmp_path: Path) -> None:
         best(found, 4)
     with pytest.raises(CheckpointError, match=r"no checkpoint of step 15, 60; there are the steps 10, 20, 30, 40, 50"):
         of_steps(found, [10, 60, 15])
-    with pytest.raises(CheckpointError, match="holds no checkpoint"):
+    with pytest.raises(CheckpointError, match="has no checkpoint"):
         candidates(tmp_path / "empty")
 
 

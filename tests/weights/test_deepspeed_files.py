@@ -118,7 +118,7 @@ def test_places_without_a_checkpoint_are_named(
 ) -> None:
     folder = saved[0] / "1-0"
     assert find_checkpoint(folder, "two") == find_checkpoint(folder / "two", None) == folder / "two"
-    with pytest.raises(CheckpointError, match=r"three: holds no checkpoint of DeepSpeed's .*there are the tags two"):
+    with pytest.raises(CheckpointError, match=r"three: has no checkpoint of DeepSpeed's .*there are the tags two"):
         find_checkpoint(folder, "three")
     with pytest.raises(CheckpointError, match=r"name the folder given to engine\.save_checkpoint"):
         find_checkpoint(tmp_path, None)
@@ -135,5 +135,5 @@ def test_experts_of_another_layer_are_refused() -> None:
     with pytest.raises(CheckpointError, match="without number_in_layer"):
         logical_names({f"{prefix}0.w1": weight}, Path("x"))
     twice = stored | {f"{prefix}1.w1": weight, f"{prefix}1.number_in_layer": number}
-    with pytest.raises(CheckpointError, match=r"holds ffn\.experts\.4\.w1 twice"):
+    with pytest.raises(CheckpointError, match=r"has ffn\.experts\.4\.w1 twice"):
         logical_names(twice, Path("x"))

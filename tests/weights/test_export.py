@@ -12,7 +12,7 @@ import torch
 
 from smoe_ds.errors import CheckpointError
 from smoe_ds.run.exported import as_export
-from smoe_ds.weights.export import cast, read_export, read_export_weights, write_export
+from smoe_ds.weights.export import _digest, cast, read_export, read_export_weights, write_export
 
 WEIGHTS = {"a.w": torch.randn(3, 4), "a.b": torch.tensor([0.0, -0.0, 1e-30]), "steps": torch.tensor([70001.0, -3.0])}
 
@@ -77,6 +77,22 @@ def test_damage_is_refused(tmp_path: Path, name: str, damage: str) -> None:
         file.write_bytes(content if damage == "flip" else content[: len(content) // 2])
     with pytest.raises(CheckpointError, match=name):
         read_export_weights(read_export(folder))
+
+
+@pytest.mark.parametrize("name", ["../evil.safetensors", "/etc/passwd", "a/b", "..", 5, None])
+def test_an_export_names_only_files_in_its_folder(tmp_path: Path, name: Any) -> None:
+    """Though its digest fits."""
+    folder = write(tmp_path, WEIGHTS)
+    content = json.loads((folder / "export.json").read_text("utf-8"))
+    del content["digest"]
+    content["files"][0]["name"] = name
+    content["digest"] = _digest(content)
+    (folder / "export.json").write_text(json.dumps(content), "utf-8")
+    with pytest.raises(CheckpointError, match=r"export.json: names a file outside of the folder \("):
+        read_export(folder)
+    (folder / "export.json").write_text("[" * 5000)
+    with pytest.raises(CheckpointError, match=r"export.json: cannot be read \(RecursionError"):
+        read_export(folder)
 
 
 def test_a_taken_place_stays_as_it_is(tmp_path: Path) -> None:

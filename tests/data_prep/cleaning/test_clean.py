@@ -17,7 +17,9 @@ from data_prep.languages.scripts import NUMBER_OF_CODE, script_number, script_of
 from data_prep.readers.block import Block
 from data_prep.readers.sides import SidePair, Unusable
 from data_prep.spec.sections import Clean
-from data_prep.text.normalise import digest, key, near_key, tidy
+from data_prep.text.entities import unescape
+from data_prep.text.sentence_key import digest, key, near_key
+from smoe_ds.data.tidy import tidy
 from tests.data_prep.languages.test_codes import SENTENCES
 
 INVALID, LONG = Unusable.INVALID_UTF8, Unusable.TOO_LONG
@@ -51,6 +53,14 @@ def clean(
         (("ho\x07use", "ntlo"), "en-xx", {"control_characters": "drop"}, "control_characters"),
         (("house", "ntlo\ufeff"), "en-xx", {"control_characters": "drop"}, "control_characters"),
         (("house\t", "ntlo\u2028"), "en-xx", {"control_characters": "drop"}, ""),
+        (("Tom &amp; Jerry", "x y"), "en-xx", {}, ""),
+        (("Tom &amp; Jerry", "x y"), "en-xx", {"entities": "unescape"}, ""),
+        (("Tom &amp; Jerry", "x y"), "en-xx", {"entities": "drop"}, "entities"),
+        (("Tom and Jerry", "x&#39;y"), "en-xx", {"entities": "drop"}, "entities"),
+        (("Tom & Jerry; AT&T;", "?a=1&copy=2;"), "en-xx", {"entities": "drop"}, ""),
+        (("Tom and Jerry", "&nbsp; &#32;"), "en-xx", {"entities": "unescape"}, "empty"),
+        (("Tom & Jerry", "Tom &amp;amp; Jerry"), "en-xx", {"entities": "unescape"}, "copy"),
+        (("Tom & Jerry", "Tom &amp; Jerry"), "en-xx", {}, ""),
         (("one", "x y"), "en-xx", {"min_words": 2}, "too_short"),
         (("one two", "x"), "en-xx", {"min_words": 2, "max_ratio": None}, ""),
         (("12.5 %", "abc"), "en-xx", {}, "no_letters"),
@@ -91,8 +101,27 @@ def test_reason(pair: SidePair, languages: str, settings: dict[str, Any], reason
     assert len(kept.hashes) == len(kept.lines[0]) == len(kept.lines[1]) == (not reason)
     assert list(counts["examples"]) == ([reason] if reason else [])
     held_out, counts = clean([pair], (first, second), held_out=True, **settings)
-    unusable = {"invalid_utf8", "empty", "too_long"} & {reason}
+    sides = [tidy(unescaped(side, settings))[0] if isinstance(side, str) else side for side in pair]
+    unusable = {"invalid_utf8", "empty", "too_long"} & {reason} or {"copy"} & {"copy" * (sides[0] == sides[1])}
     assert set(counts["dropped"]) == unusable and len(held_out.hashes) == (not unusable)
+
+
+def unescaped(text: str, settings: dict[str, Any]) -> str:
+    """A text as ``entities`` wants it."""
+    return unescape(text.encode()).decode() if settings.get("entities") == "unescape" else text
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_escaped_characters_are_counted_kept_or_replaced(held_out: bool) -> None:
+    pairs: list[SidePair] = [("Tom &amp; Jerry", "x &lt;b&gt;&#10;y"), ("plain & simple;", "y"), ("z", "l&apos;eau")]
+    kept, counts = clean(pairs, held_out=held_out, max_ratio=None)
+    assert kept.lines[0][0] == b"Tom &amp; Jerry" and counts["noticed"] == {"entities": 2}
+    kept, counts = clean(pairs, held_out=held_out, entities="unescape", max_ratio=None)
+    assert kept.lines == ([b"Tom & Jerry", b"plain & simple;", b"z"], [b"x <b> y", b"y", b"l'eau"])
+    assert counts["noticed"] == {"entities_unescaped": 2}
+    kept, counts = clean(pairs, held_out=held_out, entities="drop", max_ratio=None)
+    assert counts["dropped"] == ({} if held_out else {"entities": 2})
+    assert counts["noticed"] == ({"entities": 2} if held_out else {})
 
 
 def naive_reason(pair: SidePair, languages: tuple[str, str], limits: Clean) -> str:
@@ -101,7 +130,9 @@ def naive_reason(pair: SidePair, languages: tuple[str, str], limits: Clean) -> s
         return "invalid_utf8"
     if any(side is LONG or len(side) > 20 * limits.max_characters for side in pair):
         return "too_long"
-    (src, src_control), (tgt, tgt_control) = (tidy(str(side)) for side in pair)
+    (src, src_control), (tgt, tgt_control) = (
+        tidy(unescaped(str(side), {"entities": limits.entities})) for side in pair
+    )
     sides = (src, tgt)
     if not all(sides):
         return "empty"
@@ -109,6 +140,8 @@ def naive_reason(pair: SidePair, languages: tuple[str, str], limits: Clean) -> s
         return "too_long"
     if limits.control_characters == "drop" and (src_control or tgt_control):
         return "control_characters"
+    if limits.entities == "drop" and any("&amp;" in str(side) for side in pair):
+        return "entities"
     if len(src.split(" ")) < limits.min_words:
         return "too_short"
     if limits.no_letters == "drop" and not all(any(map(str.isalpha, side)) for side in sides):
@@ -136,7 +169,26 @@ def is_foreign(text: str, language: str, share: float) -> bool:
 
 
 words = st.sampled_from(
-    ["house", "Haus", "дом", "ბინა", "漢字", "が", "12", "3.5", "...", " ", "\u00a0", "\0", "é", "ß", "x" * 9]
+    [
+        "house",
+        "Haus",
+        "дом",
+        "ბინა",
+        "漢字",
+        "が",
+        "12",
+        "3.5",
+        "...",
+        "R&amp;D",
+        "&",
+        ";",
+        " ",
+        "\u00a0",
+        "\0",
+        "é",
+        "ß",
+        "x" * 9,
+    ]
 )
 sides = st.one_of(st.lists(words, max_size=5).map(" ".join), st.sampled_from([INVALID, LONG, "x" * 401, ""]))
 limits = st.fixed_dictionaries({
@@ -144,6 +196,7 @@ limits = st.fixed_dictionaries({
     "max_ratio": st.sampled_from([None, 1.5, 4.0]), "min_script_share": st.sampled_from([0.0, 0.25, 0.5, 1.0]),
     **{name: st.sampled_from(["drop", "keep"]) for name in ("no_letters", "copies", "wrong_script")},
     "control_characters": st.sampled_from(["drop", "strip"]),
+    "entities": st.sampled_from(["keep", "unescape", "drop"]),
 })  # fmt: skip
 
 
@@ -156,10 +209,10 @@ def test_same_reasons_as_one_by_one(pairs: list[SidePair], given: dict[str, Any]
     assert counts["read"] == len(pairs) == len(cleaned.hashes) + sum(counts["dropped"].values())
     kept = [pair for pair, reason in zip(pairs, reasons, strict=True) if not reason]
     for side in (0, 1):
-        assert cleaned.lines[side] == [tidy(str(pair[side]))[0].encode() for pair in kept]
+        assert cleaned.lines[side] == [tidy(unescaped(str(pair[side]), given))[0].encode() for pair in kept]
         known = usual_scripts(languages[side])
         assert cleaned.scripts[:, side].tolist() == [
-            0 if known else script_number(tidy(str(pair[side]))[0]) for pair in kept
+            0 if known else script_number(tidy(unescaped(str(pair[side]), given))[0]) for pair in kept
         ]
     for reason, found in counts["examples"].items():
         dropped = {pair for pair, other in zip(pairs, reasons, strict=True) if other == reason}

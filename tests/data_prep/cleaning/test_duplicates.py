@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from data_prep.cleaning.duplicates import comparable_pairs, nearly_repeated, repeated
 from data_prep.spec.sections import Clean, PairSpec
-from data_prep.text.normalise import key, near_key
+from data_prep.text.sentence_key import key, near_key
 from smoe_ds.data.corpus import Corpus
 from tests.helpers.prepared import prepare_spec, sentence, translate, write_lines
 

@@ -73,15 +73,23 @@ def test_the_first_line_that_is_too_long_to_be_read_is_named(tmp_path: Path) -> 
     ]
     shown = [pair[1:] for pair in counts["examples"]["too_long"]]
     assert sorted(shown) == [
-        ["(far too long to be read)", "(far too long to be read)"],
-        ["(far too long to be read)", "y"],
+        ["(far too long to read)", "(far too long to read)"],
+        ["(far too long to read)", "y"],
     ]
 
 
 def test_given_held_out_text_is_not_thinned_out(tmp_path: Path) -> None:
-    case = Nasty(joined(["Yes.", ENG[0], ENG[0], "", "word " * 251]), joined([MSA[2] * 5, ENG[0], ENG[0], "x", "y"]))
+    case = Nasty(joined(["Yes.", ENG[0], ENG[0], "", "word " * 251]), joined([MSA[2] * 5, MSA[0], MSA[0], "x", "y"]))
     src, _, counts = _spool(tmp_path, case, split="test")
     assert src == ["Yes.", ENG[0], ENG[0]] and counts["dropped"] == {"empty": 1, "too_long": 1}
+
+
+@pytest.mark.parametrize("copies", ["drop", "keep"])
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_no_sentence_is_its_own_translation_in_given_held_out_text(tmp_path: Path, copies: str, split: str) -> None:
+    case = Nasty(joined(ENG), joined([*MSA[:3], ENG[3], f"{ENG[4]} "]), clean={"copies": copies})
+    src, _, counts = _spool(tmp_path, case, split=split)
+    assert src == ENG[:3] and counts["dropped"] == {"copy": 2}
 
 
 def test_memory_does_not_grow_with_a_line_of_30_mb(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Exchanged sides: single pairs within a text, and whole texts by what their languages look like elsewhere."""
+"""Exchanged sides: single pairs in a text; whole texts by function words, or by what their languages have elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.cleaning.exchanged import exchanged_texts, likeness
+from data_prep.cleaning.exchanged import by_function_words, exchanged_texts, likeness
 from data_prep.cleaning.swapped import NUM_BUCKETS, Sides, compare_sides
 from data_prep.readers.side_lines import lines_of
 from tests.helpers.prepared import prepare_spec, sentence, small_spec, translate
@@ -80,6 +80,10 @@ def bitext(language: str, number: int = 200, first: int = 0) -> list[tuple[str, 
     return [(sentence(k), translate(sentence(k), language)) for k in range(first, first + number)]
 
 
+UNKNOWN = {"nso": "qab", "cat": "qac", "rus": "qad", "ssw": "qae", "oci": "qaf"}
+"""Codes of which nothing is known, so that other texts alone can tell."""
+
+
 def naive_likeness(own: list[str], others: list[str]) -> float:
     """Bhattacharyya coefficient of two lists of words, by dictionaries."""
     mine, rest = Counter(own), Counter(others)
@@ -96,7 +100,7 @@ def test_frequent_words_are_the_most_frequent_ones() -> None:
 
 
 def test_a_text_that_is_exchanged_as_a_whole_is_found_by_the_other_pairs() -> None:
-    texts = {f"eng-{language}": bitext(language, 500) for language in ("nso", "cat", "rus")}
+    texts = {f"qaa-{UNKNOWN[language]}": bitext(language, 500) for language in ("nso", "cat", "rus")}
     right = {(pair, "train"): sides_of(lines) for pair, lines in texts.items()}
     assert exchanged_texts(right) == []
     for pair, lines in texts.items():
@@ -108,35 +112,35 @@ def test_a_text_that_is_exchanged_as_a_whole_is_found_by_the_other_pairs() -> No
 
 def test_several_texts_that_are_exchanged_are_found() -> None:
     """All splits of two pairs of five; those agree with each other."""
-    pairs = {("eng-" + name, split): bitext(language, first=first)
+    pairs = {("qaa-" + UNKNOWN[name], split): bitext(language, first=first)
              for language, names in {"nso": ("nso", "ssw"), "cat": ("cat", "oci"), "rus": ("rus",)}.items()
              for name in names for split, first in (("train", 0), ("test", 300))}  # fmt: skip
-    for wrong in (("eng-ssw", "eng-rus"), ("eng-nso", "eng-oci")):
+    for wrong in (("qaa-qae", "qaa-qad"), ("qaa-qab", "qaa-qaf")):
         texts = {name: sides_of(exchanged(lines) if name[0] in wrong else lines) for name, lines in pairs.items()}
         assert set(exchanged_texts(texts)) == {name for name in pairs if name[0] in wrong}
 
 
 def test_the_languages_of_a_pair_have_either_side_and_several_codes() -> None:
     nso, cat = bitext("nso"), bitext("cat")
-    texts = {"eng-nso": nso, "cat-en": exchanged(cat), "eng_Latn-rus": bitext("rus")}
+    texts = {"qaa-qab": nso, "qac-QAA": exchanged(cat), "qaa_Latn-qad": bitext("rus")}
     right = {(pair, "train"): sides_of(lines) for pair, lines in texts.items()}
     assert exchanged_texts(right) == []
-    assert exchanged_texts(right | {("cat-en", "train"): sides_of(cat)}) == [("cat-en", "train")]
+    assert exchanged_texts(right | {("qac-QAA", "train"): sides_of(cat)}) == [("qac-QAA", "train")]
 
 
 def test_of_a_lone_pair_the_splits_are_compared() -> None:
     train, test = bitext("nso"), bitext("nso", first=300)
-    assert exchanged_texts({("eng-nso", "train"): sides_of(train), ("eng-nso", "test"): sides_of(test)}) == []
-    turned = {("eng-nso", "train"): sides_of(train), ("eng-nso", "test"): sides_of(exchanged(test))}
-    assert exchanged_texts(turned) == [("eng-nso", "train"), ("eng-nso", "test")]  # which one is wrong nobody can tell
-    assert exchanged_texts({("eng-nso", "train"): sides_of(exchanged(train))}) == []
+    assert exchanged_texts({("qaa-qab", "train"): sides_of(train), ("qaa-qab", "test"): sides_of(test)}) == []
+    turned = {("qaa-qab", "train"): sides_of(train), ("qaa-qab", "test"): sides_of(exchanged(test))}
+    assert exchanged_texts(turned) == [("qaa-qab", "train"), ("qaa-qab", "test")]  # which one is wrong nobody can tell
+    assert exchanged_texts({("qaa-qab", "train"): sides_of(exchanged(train))}) == []
 
 
 @pytest.mark.parametrize("number", [0, 1, 3, 49])
 def test_a_few_lines_say_nothing(number: int) -> None:
-    texts = {("eng-cat", "train"): sides_of(bitext("cat"))}
-    assert exchanged_texts(texts | {("eng-nso", "train"): sides_of(exchanged(bitext("nso", number)))}) == []
-    few = {("eng-cat", "train"): sides_of([("yes", "a")] * 500), ("eng-nso", "train"): sides_of([("a", "yes")] * 500)}
+    texts = {("qaa-qac", "train"): sides_of(bitext("cat"))}
+    assert exchanged_texts(texts | {("qaa-qab", "train"): sides_of(exchanged(bitext("nso", number)))}) == []
+    few = {("qaa-qac", "train"): sides_of([("yes", "a")] * 500), ("qaa-qab", "train"): sides_of([("a", "yes")] * 500)}
     assert exchanged_texts(few) == []
 
 
@@ -145,12 +149,70 @@ def test_no_text_of_random_words_is_found(seed: int) -> None:
     rng = random.Random(seed)
     words = [f"w{k}" for k in range(300)]
     texts = {
-        (f"eng-l{number:02d}", "train"): sides_of(
+        (f"qaa-l{number:02d}", "train"): sides_of(
             [(" ".join(rng.choices(words, k=8)), " ".join(rng.choices(words, k=8))) for _ in range(60)]
         )
         for number in range(20)
     }
     assert exchanged_texts(texts) == []
+
+
+ENGLISH = [
+    "The house is not far from the old bridge.", "You can open the file with this program.",
+    "It was the end of the day.",
+    "Do you want to keep the changes that were made?", "All of them are from the north of this country.",
+    "This page has been moved to the archive by its author.", "The list of users is not available for you.",
+]  # fmt: skip
+OTHERS = {
+    "deu": ["Das Haus ist nicht weit von der alten Brücke.", "Mit diesem Programm kann man die Datei öffnen.",
+            "Es war das Ende von dem Tag.", "Möchten Sie die Änderungen oder nicht behalten?",
+            "Alle sind aus dem Norden und nicht von hier.", "Diese Seite wurde von dem Autor in das Archiv verschoben.",
+            "Die Liste der Benutzer ist für Sie nicht da."],
+    "rus": ["Дом стоит не далеко от моста.", "Файл можно открыть в этой программе.", "Это был конец дня.",
+            "Хотите ли вы сохранить это или нет?", "Все они с севера и из города.", "Это было по воле автора.",
+            "Список не для вас и не для нас."],
+    "zho": ["房子离老桥不远。", "你可以用这个程序打开文件。", "一天结束了。", "你想保留这些更改吗？",
+            "他们都来自北方。", "此页面已移至存档。", "用户列表不可用。"],
+    "qaa": ["Zo ka lem ni pu.", "Ra so vemi lo ku.", "Pe ni sa zo lom.", "Ka vu ni remo sal.", "Lom pe sa ni vu.",
+            "Remo ka zo ni lem.", "Sal ni pu vemi ra."],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("language", OTHERS)
+@pytest.mark.parametrize("number", [3, 30])
+def test_function_words_tell_the_only_text_of_a_corpus(language: str, number: int) -> None:
+    pairs = list(zip(ENGLISH, OTHERS[language], strict=True)) * number
+    for pair, lines, is_exchanged in (
+        (f"eng-{language}", pairs, False), (f"eng-{language}", exchanged(pairs), True),
+        (f"{language}-en", exchanged(pairs), False), (f"{language}-eng_Latn", pairs, True),
+    ):  # fmt: skip
+        assert by_function_words(pair, sides_of(lines)) is is_exchanged
+        assert exchanged_texts({(pair, "train"): sides_of(lines)}) == [(pair, "train")] * is_exchanged
+    for pair in ("qab-qac", "hye-yor"):
+        assert by_function_words(pair, sides_of(pairs)) is None
+
+
+def test_function_words_of_the_other_language_are_enough() -> None:
+    pairs = list(zip(OTHERS["qaa"], OTHERS["deu"], strict=True)) * 10
+    assert by_function_words("qaa-deu", sides_of(pairs)) is False
+    assert by_function_words("deu-qaa", sides_of(pairs)) is True
+    assert by_function_words("deu-zho", sides_of(list(zip(OTHERS["zho"], OTHERS["deu"], strict=True)) * 10)) is True
+
+
+def test_function_words_decide_where_other_texts_mislead() -> None:
+    """Two of three pairs are exchanged; by the other texts alone it is the third that looks wrong."""
+    texts = {"eng-deu": exchanged(list(zip(ENGLISH, OTHERS["deu"], strict=True)) * 20),
+             "eng-rus": exchanged(list(zip(ENGLISH, OTHERS["rus"], strict=True)) * 20),
+             "eng-qaa": list(zip(ENGLISH, OTHERS["qaa"], strict=True)) * 20}  # fmt: skip
+    found = exchanged_texts({(pair, "train"): sides_of(lines) for pair, lines in texts.items()})
+    assert found == [("eng-deu", "train"), ("eng-rus", "train")]
+
+
+def test_few_function_words_tell_nothing() -> None:
+    assert by_function_words("eng-qaa", sides_of(list(zip(OTHERS["qaa"], ENGLISH, strict=True)) * 2)) is None  # lines
+    assert by_function_words("eng-qaa", sides_of([("zo ka lem", "the the the")] * 100)) is None  # different ones
+    assert by_function_words("eng-qaa", sides_of([("zo ka lem", "house by river")] * 100)) is None
+    assert by_function_words("eng-qaa", sides_of([])) is None
 
 
 def test_likeness_equals_that_of_dictionaries() -> None:
@@ -162,6 +224,19 @@ def test_likeness_equals_that_of_dictionaries() -> None:
         own = " ".join(pair[side] for pair in bitext("nso")).lower().split()
         assert likeness(words, counts) == pytest.approx(naive_likeness(own, rest))
         assert 0.3 < likeness(words, counts) < 0.99 if side == 0 else likeness(words, counts) < 0.1
+
+
+def test_the_report_warns_of_the_only_pair(tmp_path: Path) -> None:
+    for side, texts in enumerate((OTHERS["deu"], ENGLISH)):
+        lines = [f"{text} {number}\n" for number in range(40) for text in texts]
+        (tmp_path / f"text.{side}").write_text("".join(lines), encoding="utf-8")
+    manifest = prepare_spec(tmp_path, {
+        "output": "out", "pairs": [{"pair": "eng-deu", "train": {"src": "text.0", "tgt": "text.1"}, "test": []}],
+        "clean": {"near_duplicates": "keep"},
+        "sentencepiece": {"vocab_size": 400, "allow_smaller": True, "num_threads": 1},
+    }).manifest  # fmt: skip
+    warning = r"eng-deu train: swapped 100% \((\d+) of \1 pairs\): pairs whose sides look exchanged"
+    assert sum(bool(re.match(warning, text)) for text in manifest["warnings"]) == 1
 
 
 def test_the_report_warns_of_an_exchanged_pair(tmp_path: Path) -> None:

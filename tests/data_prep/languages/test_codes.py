@@ -90,7 +90,7 @@ def test_codes_of_one_language() -> None:
 def test_known_codes_are_not_odd_and_misspelt_ones_are() -> None:
     known = f"{M4_AND_M15} {OPUS_100} lug lg xh arb_Arab zho_Hant jpn_Jpan en_GB pt_BR sr_Cyrl tzm_Tfng sat_Olck"
     assert not [code for code in known.split() if misspelt(code)]
-    assert misspelt("qqq") == "no language qqq is known here; look whether the code is right"
+    assert misspelt("qqq") == "no language qqq is known here; check the code"
     assert misspelt("nso_Ltan") == "no script Ltan is known here; is it nso_Latn?"
     assert misspelt("NSO") == "no language NSO is known here; is it nso?"
     assert misspelt("engl_latn") == "no language engl_latn is known here; is it eng_Latn?"
@@ -107,6 +107,6 @@ def test_odd_codes_of_a_specification_are_warned_of() -> None:
     spec = Spec.model_validate({"output": "x", "pairs": pairs})
     assert list(code_warnings(spec)) == [
         "eng-NSO: no language NSO is known here; is it nso?",
-        "eng-qqq: no language qqq is known here; look whether the code is right",
+        "eng-qqq: no language qqq is known here; check the code",
         "NSO and nso are one language, but have a token and directions each; write one code",
     ]

@@ -62,9 +62,9 @@ def test_a_link_stays_and_its_target_is_written(folder: Path, there: str) -> Non
         ("/", "/: is the root of the file system; choose a folder in it"),
         ("x" * 300, "xxx...: the output's name has 300 bytes, at most 250 are possible"),
         ("é" * 126, "...: the output's name has 252 bytes"),
-        ("a\0b", "'a\\x00b': a name of a folder holds no NUL"),
+        ("a\0b", "'a\\x00b': a folder's name cannot have a NUL"),
         ("a\ud800b", "surrogates not allowed"),
-        ("loop", "'loop': no place for an output ("),
+        ("loop", "'loop': cannot be an output ("),
     ],
 )
 def test_what_is_no_place_is_one_line(

@@ -32,8 +32,8 @@ def error_of(capsys: pytest.CaptureFixture[str], *words: object) -> str:
 @pytest.mark.parametrize(
     ("output", "problem"),
     [
-        ("closed", "{}/closed: cannot be looked into: Permission denied; make the folders on its path readable, or"),
-        ("closed/corpus", "'{}/closed/corpus': no place for an output (Permission denied); choose another one"),
+        ("closed", "{}/closed: cannot be read: Permission denied; make the folders on its path readable, or"),
+        ("closed/corpus", "'{}/closed/corpus': cannot be an output (Permission denied); choose another one"),
     ],
 )
 def test_an_output_that_cannot_be_looked_into(
@@ -47,7 +47,7 @@ def test_an_output_that_cannot_be_looked_into(
 def test_a_folder_that_cannot_be_written(folder: Path, capsys: pytest.CaptureFixture[str], options: list[str]) -> None:
     (folder / "fixed").mkdir(mode=0o555)
     err = error_of(capsys, folder / "spec.yaml", "--output", folder / "fixed/corpus", *options)
-    assert f"{folder}/fixed/corpus.{'crew' if options else 'work'}" in err and "Permission denied; mend this" in err
+    assert f"{folder}/fixed/corpus.{'crew' if options else 'work'}" in err and "Permission denied; fix this" in err
 
 
 def test_a_lock_of_another_user(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,7 +62,7 @@ def test_a_manifest_that_cannot_be_read_is_not_called_damaged(folder: Path) -> N
     (corpus.path / "manifest.json").chmod(0)
     with unprivileged(), pytest.raises(DataError) as caught:
         read_manifest(corpus.path)
-    assert "manifest.json: cannot be read (Permission denied); mend its permissions" in str(caught.value)
+    assert "manifest.json: cannot be read (Permission denied); fix its permissions" in str(caught.value)
     assert "prepare" not in str(caught.value)
 
 

@@ -26,6 +26,9 @@ ENGLISH = {
 }
 MALAY = {"@metadata": {"authors": ["x"]}, "found": "$1 laman telah dijumpai"}
 
+SLV = ("other", "one", "two", "few")
+SLOVENIAN_FORMS = "Plural-Forms: nplurals=4; plural=(n%100==1 ? 1 : n%100==2 ? 2 : n%100==3 || n%100==4 ? 3 : 0);"
+
 
 def mediawiki_files() -> dict[str, bytes]:
     texts = {"en": ENGLISH, "ms": MALAY, "qqq": {"found": "documentation of the message"}}
@@ -39,8 +42,11 @@ def gettext_files() -> dict[str, bytes]:
         "Too short": "Pendek sangat",
         "Left in English here": "Left in English here",
     }
+    slovenian = {"%d file was copied\x00%d files were copied": "\x00".join(f"{n} %d datotek je kopiranih" for n in SLV)}
     return {
         "usr/share/locale/ms/LC_MESSAGES/caja.mo": compiled_catalog(messages),
+        "usr/share/locale/sl/LC_MESSAGES/caja.mo": compiled_catalog(slovenian, SLOVENIAN_FORMS),
+        "usr/share/locale/sl/LC_MESSAGES/other.mo": compiled_catalog(slovenian),
         "usr/share/locale/de/LC_MESSAGES/caja.mo": compiled_catalog({"Open the file": "Datei öffnen"}),
         "usr/share/doc/caja/readme.txt": b"no catalog",
     }
@@ -96,7 +102,21 @@ def test_from_packages_to_specification(repository: Path, tmp_path: Path, capfd:
     assert spec["pairs"] == [
         {"pair": "eng-msa", "train": [{"src": "text/eng-msa.eng", "tgt": "text/eng-msa.msa"}]},
     ]
-    assert "not in this release, done without: libgtk2.0-common" in capfd.readouterr().out
+    assert "not in this release, so left out: libgtk2.0-common" in capfd.readouterr().out
+
+
+def test_plural_forms_by_the_catalogs_header(
+    repository: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fetch_corpus_text(["slv"], tmp_path / "source", tmp_path / "text", "../prepared")
+    sides = [(tmp_path / "text/text" / f"eng-slv.{side}").read_text().splitlines() for side in ("eng", "slv")]
+    assert list(zip(*sides, strict=True)) == [
+        ("%d file was copied", "one %d datotek je kopiranih"),
+        ("%d files were copied", "other %d datotek je kopiranih"),
+    ]
+    said = capfd.readouterr().out
+    assert "eng-slv: other.mo: the header has no Plural-Forms; in plural messages of two forms" in said
+    assert "eng-slv: 1 plural messages left out" in said
 
 
 def test_packages_that_are_here_are_not_fetched_again(repository: Path, tmp_path: Path) -> None:
@@ -136,7 +156,7 @@ def test_nothing_on_offer_is_an_error_that_is_not_remembered(repository: Path, t
 
 def test_damaged_list_of_packages_is_named(tmp_path: Path) -> None:
     (tmp_path / "packages.json").write_text('{"packages": ')
-    with pytest.raises(DataError, match=r"packages\.json: not the list of packages"):
+    with pytest.raises(DataError, match=r"packages\.json: not a list of packages"):
         PackageStore(tmp_path).fetch(["mediawiki"])
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from data_prep.readers import read_source
 from data_prep.readers.notes import Notes
+from data_prep.readers.source import Reading, read_source
 from data_prep.spec.sections import Spec
 from smoe_ds.errors import DataError
 
@@ -19,7 +19,7 @@ PO = r"""# Translators
 msgid ""
 msgstr ""
 "Content-Type: text/plain; charset=UTF-8\n"
-"Plural-Forms: nplurals=3; plural=n%10;\n"
+"Plural-Forms: nplurals=3; plural=n==1 ? 0 : n==2 ? 1 : 2;\n"
 
 #: src/main.c:10
 msgctxt "menu"
@@ -70,8 +70,8 @@ def mo_file(messages: list[tuple[str, str]], order: str = "<", charset: str = "U
 def read(folder: Path, source: dict[str, Any], pair: str = "eng-msa", pivot: str = "eng") -> list[tuple[Any, Any]]:
     spec = Spec.model_validate({"output": "x", "pivot": pivot, "pairs": [{"pair": pair, "train": [source]}]})
     first = spec.pairs[0]
-    key_language = spec.key_language(first)
-    blocks = read_source(first.train[0], first, key_language, folder, Notes(), refuse_invalid=False)
+    reading = Reading(first.languages, spec.key_language(first), Notes(), refuse_invalid=False)
+    blocks = read_source(first.train[0], folder, reading)
     return [found for block in blocks for found in block.pairs()]
 
 
@@ -89,11 +89,22 @@ def test_po(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('msgid "a"\nmsgstr "b"\nrubbish\n', r"a.po: line 3 is no gettext statement: 'rubbish'"),
-        ('msgid ""\nmsgstr "Content-Type: text/plain; charset=EUC-JP\\n"\n', "header says charset=EUC-JP; convert"),
+        ('msgid "a"\nmsgstr "b"\nrubbish\n', r"a.po: line 3 is not a gettext statement: 'rubbish'"),
+        ('msgid ""\nmsgstr "Content-Type: text/plain; charset=EUC-JQ\\n"\n', "unknown encoding 'EUC-JQ'; convert"),
+        ('msgid "a"\n\nmsgid "b"\nmsgstr "c"\n', "line 1 begins a message without msgstr"),
+        ('msgctxt "a"\nmsgctxt "b"\n', "line 1 begins a message without msgid"),
+        ('msgid "a"\nmsgstr[0] "b"\n', "line 2 has msgstr.. where it cannot be"),
+        ('msgid "a"\nmsgstr "b"\nmsgstr "c"\n', "line 3 has msgstr where it cannot be"),
+        ('msgid "a"\nmsgid_plural "b"\nmsgstr[1] "c"\n', "line 1 begins a message with the forms 1, not 0, 1"),
+        ('msgid "a"\nmsgid_plural "b"\nmsgstr[0] "c"\nmsgstr[0] "c"\n', "line 4 has msgstr.. where it cannot be"),
+        ('msgid "a"\n#, fuzzy\nmsgstr "b"\n', "line 2 has flags inside a message"),
+        ('msgid\nmsgstr "b"\n', "line 2 is not text of the msgid above it: 'msgstr'"),
+        ('msgid "a\nmsgstr "b"\n', "line 1 is not a gettext statement"),
+        ('msgid "a"\rmsgstr "b"\r', "lone CR characters"),
+        ('msgidx "a"\n', "line 1 is not a gettext statement: 'msgidx"),
         (r'msgid "\351t\351"', "line 1 has escaped bytes that are not UTF-8"),
-        ('"stray"\n', "line 1 is no gettext statement"),
-        ('msgid "a"\nmsgstr "b"\n# c\n"stray"\n', "line 4 is no gettext statement"),
+        ('"stray"\n', "line 1 is not a gettext statement"),
+        ('msgid "a"\nmsgstr "b"\n# c\n"stray"\n', "line 4 is not a gettext statement"),
     ],
 )
 def test_damaged_po(tmp_path: Path, text: str, message: str) -> None:
@@ -135,7 +146,7 @@ def test_damaged_mo(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=f"a.mo: truncated: its tables lie beyond its {cut} bytes"):
             read(tmp_path, {"mo": "a.mo"})
     (tmp_path / "a.mo").write_bytes(b"PK\3\4 no catalog")
-    with pytest.raises(DataError, match=r"a.mo: is no compiled gettext catalog"):
+    with pytest.raises(DataError, match=r"a.mo: is not a compiled gettext catalog"):
         read(tmp_path, {"mo": "a.mo"})
     (tmp_path / "a.mo").write_bytes(data.replace(b"charset=UTF-8", b"charset=UTF-9"))
     with pytest.raises(DataError, match=r"unknown encoding 'UTF-9'"):
@@ -167,10 +178,10 @@ def test_mediawiki_joins_by_key(tmp_path: Path) -> None:
     files = {"mediawiki": {"src": "en.json", "tgt": "ms.json"}}
     assert read(tmp_path, files) == [("One", "Satu"), ("Two", "Dua")]
     (tmp_path / "ms.json").write_text('{\n"a": }')
-    with pytest.raises(DataError, match=r"ms.json: line 2: no JSON"):
+    with pytest.raises(DataError, match=r"ms.json: line 2: not JSON"):
         read(tmp_path, files)
     (tmp_path / "ms.json").write_text("[1]")
-    with pytest.raises(DataError, match=r"holds a JSON list, expected an object"):
+    with pytest.raises(DataError, match=r"is a JSON list, expected an object"):
         read(tmp_path, files)
     (tmp_path / "ms.json").write_bytes(b'{"a": "\xe9"}')
     with pytest.raises(DataError, match=r"ms.json: not UTF-8: byte offset 7"):

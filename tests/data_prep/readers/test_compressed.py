@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.readers.compressed import COMPRESSIONS, open_bytes
+from data_prep.readers.compressed import COMPRESSIONS, SUFFIXES, open_bytes
 from data_prep.readers.lines import LineReader
 from data_prep.readers.notes import Notes
-from data_prep.spec.file_name import COMPRESSED
 from smoe_ds.errors import DataError
 from tests.helpers.compressed import COMPRESS
 
@@ -26,7 +25,7 @@ def read(path: Path) -> bytes:
         return file.read()
 
 
-@pytest.mark.parametrize("suffix", COMPRESSED)
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_several_members_and_empty_ones_are_read_to_the_end(tmp_path: Path, suffix: str) -> None:
     compress, path = COMPRESS[suffix], tmp_path / f"a{suffix}"
     path.write_bytes(
@@ -45,7 +44,7 @@ def test_padding_between_and_after_members(tmp_path: Path, suffix: str) -> None:
     assert read(path) == b"one\ntwo\n"
 
 
-@pytest.mark.parametrize("suffix", COMPRESSED)
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_every_truncation_is_refused(tmp_path: Path, suffix: str) -> None:
     """Whether the file ends in the first or the second of two members; only between them it is a shorter whole file."""
     path = tmp_path / f"a{suffix}"
@@ -61,7 +60,7 @@ def test_every_truncation_is_refused(tmp_path: Path, suffix: str) -> None:
             read(path)
 
 
-@pytest.mark.parametrize("suffix", COMPRESSED)
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_flipped_byte_gives_an_error_and_never_other_text(tmp_path: Path, suffix: str) -> None:
     path, draw = tmp_path / f"a{suffix}", random.Random(suffix)
     half = COMPRESS[suffix](TEXT[:200_000])
@@ -79,7 +78,7 @@ def test_a_flipped_byte_gives_an_error_and_never_other_text(tmp_path: Path, suff
     assert refused > 50
 
 
-@pytest.mark.parametrize("suffix", COMPRESSED)
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_rubbish_after_the_last_member_is_refused(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     path.write_bytes(COMPRESS[suffix](TEXT) + b"more lines, not compressed\n")
@@ -87,7 +86,7 @@ def test_rubbish_after_the_last_member_is_refused(tmp_path: Path, suffix: str) -
         read(path)
 
 
-@pytest.mark.parametrize("suffix", COMPRESSED)
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_the_name_and_the_content_must_agree(tmp_path: Path, suffix: str) -> None:
     name = next(kind.name for kind in COMPRESSIONS if kind.suffix == suffix)
     plain, other = tmp_path / "a.txt", tmp_path / ("a.gz" if suffix != ".gz" else "a.xz")
@@ -99,7 +98,7 @@ def test_the_name_and_the_content_must_agree(tmp_path: Path, suffix: str) -> Non
         open_bytes(other)
     errors = {
         b"plain\n": rf"is named \{suffix}, but is not a {name} file; rename",
-        b"": f"is empty, which no {name} file is; copy",
+        b"": f"is empty, so it is not a {name} file; copy",
     }
     for content, error in errors.items():
         (tmp_path / f"b{suffix}").write_bytes(content)
@@ -116,7 +115,7 @@ def test_plain_text_that_begins_like_an_archive(tmp_path: Path) -> None:
         open_bytes(path)
 
 
-@pytest.mark.parametrize("suffix", COMPRESSED)
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_memory_does_not_grow_with_what_is_inside(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     path.write_bytes(COMPRESS[suffix](bytes(60_000_000)))

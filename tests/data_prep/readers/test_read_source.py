@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from data_prep.readers import read_source, source_files
+from data_prep.readers.compressed import SUFFIXES
 from data_prep.readers.notes import Notes
 from data_prep.readers.sides import SidePair, Unusable
-from data_prep.spec.file_name import COMPRESSED
+from data_prep.readers.source import Reading, read_source
 from data_prep.spec.sections import PairSpec
 from smoe_ds.errors import DataError
 from tests.helpers.catalogs import compiled_catalog
@@ -42,12 +42,12 @@ def reading(folder: Path, files: dict[str, bytes], source: dict[str, Any], pair:
     for name, content in files.items():
         (folder / name).write_bytes(content)
     spec = PairSpec.model_validate({"pair": pair, "train": [source]})
-    assert set(source_files(spec.train[0])) == set(files)
-    blocks = read_source(spec.train[0], spec, "eng", folder, Notes(), refuse_invalid=False)
+    assert set(spec.train[0].files()) == set(files)
+    blocks = read_source(spec.train[0], folder, Reading(spec.languages, "eng", Notes(), refuse_invalid=False))
     return (found for block in blocks for found in block.pairs())
 
 
-@pytest.mark.parametrize("suffix", ["", *COMPRESSED])
+@pytest.mark.parametrize("suffix", ["", *SUFFIXES])
 def test_compressible_kinds(tmp_path: Path, suffix: str) -> None:
     def files(**contents: bytes) -> dict[str, bytes]:
         return {f"{name}{suffix}": COMPRESS[suffix](data) for name, data in contents.items()}

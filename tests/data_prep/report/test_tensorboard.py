@@ -102,8 +102,8 @@ def test_also_for_a_corpus_that_is_there(
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("file", "is no folder"),
-        ("file/events", "{}/file is no folder"),
+        ("file", "is not a folder"),
+        ("file/events", "{}/file is not a folder"),
         ("read_only/events/more", "nothing can be written in {}/read_only"),
         ("x" * 300, "File name too long"),
     ],

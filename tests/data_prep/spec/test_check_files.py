@@ -44,7 +44,7 @@ def test_missing_files_are_named_together(tmp_path: Path) -> None:
         check_files(spec_of(("a", "b"), sentencepiece={"model": "t.model"}), tmp_path)
     assert str(caught.value) == (
         f"no such file: {tmp_path}/b (eng-nso), {tmp_path}/t.model (sentencepiece.model); "
-        f"relative paths are relative to {tmp_path}"
+        f"relative paths start from {tmp_path}"
     )
     with pytest.raises(DataError, match=r"/f9 \(eng-fur\) and 2 more; relative paths"):
         check_files(spec_of(*((f"f{number}", f"f{number + 1}") for number in range(0, 12, 2))), tmp_path)
@@ -57,10 +57,10 @@ def test_what_is_no_file_is_called_so(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         check_files(spec_of(("folder", "file"), ("pipe", "/dev/null"), ("file/x", "file")), tmp_path)
     assert str(caught.value).splitlines() == [
-        f"a folder and no file: {tmp_path}/folder (eng-nso); name the file in it",
-        f"a pipe or a device and no file: {tmp_path}/pipe (eng-cat), /dev/null (eng-cat); "
+        f"a folder, not a file: {tmp_path}/folder (eng-nso); name the file in it",
+        f"not a file but a pipe or a device: {tmp_path}/pipe (eng-cat), /dev/null (eng-cat); "
         "text is read more than once: write it to a file",
-        f"no such file: {tmp_path}/file/x (eng-msa); relative paths are relative to {tmp_path}",
+        f"no such file: {tmp_path}/file/x (eng-msa); relative paths start from {tmp_path}",
     ]
 
 
@@ -70,7 +70,7 @@ def test_unreadable_files_are_named_with_pair_and_remedy(tmp_path: Path) -> None
     for name in "ab":
         (tmp_path / name).touch()
     (tmp_path / "b").chmod(0)
-    with nobody(), pytest.raises(DataError, match=r"cannot be read \(Permission denied\): \S+/b \(eng-nso\); mend"):
+    with nobody(), pytest.raises(DataError, match=r"cannot be read \(Permission denied\): \S+/b \(eng-nso\); fix"):
         check_files(spec_of(("a", "b")), tmp_path)
 
 
@@ -81,5 +81,5 @@ def test_a_given_vocabulary_is_looked_at_first(tmp_path: Path) -> None:
     check_files(spec_of(("a", "b"), ("a", "b"), sentencepiece={"model": str(model)}), tmp_path)
     with pytest.raises(DataError, match=r"no token for language 'msa', 'tgl'; the vocabulary knows: cat, eng, nso; n"):
         check_files(spec_of(*[("a", "b")] * 4, sentencepiece={"model": str(model)}), tmp_path)
-    with pytest.raises(DataError, match=r"a: is no SentencePiece model"):
+    with pytest.raises(DataError, match=r"a: is not a SentencePiece model"):
         check_files(spec_of(("a", "b"), sentencepiece={"model": "a"}), tmp_path)

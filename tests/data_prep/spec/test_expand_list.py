@@ -73,7 +73,7 @@ def test_every_missing_file_is_named_with_its_place(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         load(tmp_path, "opus100")
     lines = str(caught.value).splitlines()
-    assert len(lines) == 4 and "3 missing of OPUS-100 v1.0" in lines[0] and "leave_out" in lines[0]
+    assert len(lines) == 4 and "3 files missing from OPUS-100 v1.0" in lines[0] and "leave_out" in lines[0]
     for name, archive in zip(gone, ("en-zu", "en-zu", "zeroshot"), strict=True):
         assert [line for line in lines if f"data/v1.0/{name}: https://" in line and f"corpus-{archive}-v1.0" in line]
     spec = load(tmp_path, "opus100", missing="leave_out")
@@ -88,7 +88,7 @@ def test_every_missing_file_is_named_with_its_place(tmp_path: Path) -> None:
 def test_nothing_there(tmp_path: Path, name: str, number: int) -> None:
     """Every file once, FLORES-200's English too; also where only complete pairs are asked for."""
     for missing in ("refuse", "leave_out"):
-        with pytest.raises(DataError, match=f"pair_list {name}: {number} missing of") as caught:
+        with pytest.raises(DataError, match=f"pair_list {name}: {number} files? missing from") as caught:
             load(tmp_path, name, missing=missing)
         lines = str(caught.value).splitlines()[1:]
         assert len(set(lines)) == number and all("https://" in line for line in lines)
@@ -119,7 +119,7 @@ def test_a_folder_nobody_knows_is_reported(tmp_path: Path) -> None:
     write_opus100(tmp_path / "data")
     (tmp_path / "data/v1.0/supervised/en-zuu").mkdir()
     spec = load(tmp_path, "opus100")
-    assert spec.left_out == ["en-zuu: data/v1.0/supervised/en-zuu is no pair of opus100; is it en-zu?"]
+    assert spec.left_out == ["en-zuu: data/v1.0/supervised/en-zuu is not a pair of opus100; is it en-zu?"]
 
 
 @pytest.mark.parametrize("name", ["m4", "m15"])
@@ -163,7 +163,7 @@ def test_corpora_may_name_languages_and_folders_in_other_ways(tmp_path: Path) ->
     assert len(files(spec, "eng-tgl", "train")) == 2 and len(files(spec, "eng-nso", "train")) == 1
     (data / "opus/Ubuntu.en-tl.tl").unlink()
     with pytest.raises(
-        DataError, match=r"1 missing of NLLB .*\n  \S+/data/opus/Ubuntu.en-tl.tgl: .*https://tico-19.github.io"
+        DataError, match=r"1 file missing from NLLB .*\n  \S+/data/opus/Ubuntu.en-tl.tgl: .*https://tico-19.github.io"
     ):
         load(tmp_path, "m4")
     write(data / "opus/Ubuntu.en-tl.tgl", ["x"])
@@ -182,7 +182,7 @@ def test_nllb_seed_as_released(tmp_path: Path) -> None:
     assert files(spec, "eng-fur", "train")[0] == (f"{seed}/eng_Latn", f"{seed}/fur_Latn.gz")
     assert len(files(spec, "eng-fur", "train")) == 2 and spec.left_out == []
     (tmp_path / seed / "fur_Latn.gz").rename(tmp_path / seed / "furlan.txt")
-    with pytest.raises(DataError, match=rf"1 missing of NLLB .*\n  {tmp_path}/{seed}/fur: NLLB's public .*nllb_seed\n"
+    with pytest.raises(DataError, match=rf"1 file missing .*\n  {tmp_path}/{seed}/fur: NLLB's public .*nllb_seed\n"
                        rf"  eng-fur: not read: {seed}/furlan.txt; a text is named CODE or NAME.CODE"):  # fmt: skip
         load(tmp_path, "m15", only=["fur"])
     (tmp_path / seed / "eng_Latn").rename(tmp_path / seed / "english.txt")
@@ -225,7 +225,7 @@ def test_the_shipped_specifications_by_name(tmp_path: Path, monkeypatch: pytest.
     copy.write_bytes(file.read_bytes())
     monkeypatch.chdir("/")
     assert find_spec(copy) == (copy, tmp_path) and load_spec(copy) == spec
-    with pytest.raises(DataError, match=f"pair_list {name}: .* missing of"):
+    with pytest.raises(DataError, match=f"pair_list {name}: .* missing from"):
         load_spec(copy, [f"pair_list.root={tmp_path}/nowhere"])
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from data_prep.readers import source_files
+from data_prep.readers import KINDS
 from data_prep.spec.load_spec import load_spec
 from data_prep.spec.sections import Spec
 from smoe_ds.errors import ConfigError
@@ -32,9 +32,7 @@ def test_the_example_spells_out_the_defaults() -> None:
     text = EXAMPLE.read_text(encoding="utf-8")
     for section in ("held_out", "clean", "sentencepiece", "shards"):
         assert all(f"{key}:" in text for key in type(getattr(spec, section)).model_fields), section
-    assert {type(source).__name__ for source in spec.pairs[0].train} == {
-        "TextPairSource", "TsvSource", "TmxSource", "JsonLinesSource", "MoSource", "PoSource", "MediaWikiSource",
-    }  # fmt: skip
+    assert {type(source) for source in spec.pairs[0].train} == set(KINDS.values())
 
 
 def test_languages_and_key_language(tmp_path: Path) -> None:
@@ -70,7 +68,7 @@ def test_languages_and_key_language(tmp_path: Path) -> None:
             MINIMAL.replace("src: a, tgt: b", "jsonl: a, kyes: [a, b]"),
             r"train\[0\].kyes: unknown key; did you mean keys",
         ),
-        (MINIMAL.replace("src: a, tgt: b", "mo: a, msgid: cat"), "msgid 'cat' is no language of the pair eng-nso"),
+        (MINIMAL.replace("src: a, tgt: b", "mo: a, msgid: cat"), "msgid 'cat' is not a language of the pair eng-nso"),
         (MINIMAL.replace("[{src: a, tgt: b}]", "[]"), r"pairs\[0\]: pair eng-nso has no text; give it train, or"),
         (MINIMAL.replace("[{src: a, tgt: b}]", "a.tsv"), r"pairs\[0\].train: .*found \"a.tsv\""),
         ("output: x\npairs: []\n", "no pairs; write them under 'pairs', or name a known corpus under 'pair_list'"),
@@ -96,11 +94,11 @@ def test_languages_and_key_language(tmp_path: Path) -> None:
         (MINIMAL + "clean: {copies: remove}\n", r"clean.copies: Input should be 'drop' or 'keep', found \"remove\""),
         (MINIMAL + "seed: '1'\n", r"seed: Input should be a valid integer, found \"1\" \(text\)"),
         (MINIMAL + "sentencepiece: {vocab_size: 10}\n", r"sentencepiece.vocab_size: .*greater than or equal to 270"),
-        (MINIMAL + "output: y\n", r"no YAML: key 'output' is written twice.*line 3"),
-        ("output: [", "spec.yaml: no YAML: "),
-        ("output: 2024-13-45", "spec.yaml: no YAML: month must be in 1..12"),
-        ("[" * 5000, "spec.yaml: no YAML that can be read: its brackets or lists are nested too deeply"),
-        (MINIMAL + "left_out: [a]\n", "spec.yaml: left_out: is filled in for pair_list and cannot be given; remove it"),
+        (MINIMAL + "output: y\n", r"not YAML: key 'output' is written twice.*line 3"),
+        ("output: [", "spec.yaml: not YAML: "),
+        ("output: 2024-13-45", "spec.yaml: not YAML: month must be in 1..12"),
+        ("[" * 5000, "spec.yaml: YAML that cannot be read: its brackets or lists are nested too deeply"),
+        (MINIMAL + "left_out: [a]\n", "spec.yaml: left_out: is filled in by the program; remove it"),
         (
             MINIMAL + "sentencepiece: {vocab_size: 3000000000}\n",
             "vocab_size: .* less than or equal to 1000000, found 3",
@@ -169,10 +167,10 @@ def test_overrides(tmp_path: Path) -> None:
     for override, message in (
         ("vocab_size", "expected KEY=VALUE"),
         ("=3", "expected KEY=VALUE"),
-        ("output.x=3", "output is no section; sections are held_out, clean, sentencepiece, shards, pair_list$"),
-        ("pairs.0.pair=x", "pairs is a list, whose entries --set does not reach; write them into the file"),
-        ("pairs[0].pair=x", "pairs is a list, whose entries"),
-        ("seed=[", "value is no YAML"),
+        ("output.x=3", "output is not a section; sections are held_out, clean, sentencepiece, shards, pair_list$"),
+        ("pairs.0.pair=x", "pairs is a list, and --set cannot change its entries; change them in the file"),
+        ("pairs[0].pair=x", "pairs is a list, and --set cannot"),
+        ("seed=[", "value is not YAML"),
         ("sentencepiece.vocabsize=3", r"sentencepiece.vocabsize: unknown key; did you mean vocab_size\?"),
     ):
         with pytest.raises(ConfigError, match=message):
@@ -192,7 +190,7 @@ pairs:
 """
     spec = load_spec(write(tmp_path, text))
     assert (spec.output, spec.sentencepiece.model) == ("/scratch/out", "/home/me/t.model")
-    assert [name for source in spec.pairs[0].sources for name in source_files(source)] == [
+    assert [name for source in spec.pairs[0].sources for name in source.files()] == [
         "/home/me/a", "/scratch/b", "/scratch/c", "/home/me/d", "/home/me/e", "/home/me/f", "/home/me/g", "/home/me/h",
         "/scratch/i", "a~/$UNSET/US$",
     ]  # fmt: skip

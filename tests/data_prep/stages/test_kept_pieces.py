@@ -54,9 +54,9 @@ def test_after_an_error_that_would_come_again_nobody_is_told_to_repeat_the_comma
     assert main([*command, f"sentencepiece.{setting}"]) == 2
     error, note = capsys.readouterr().err.splitlines()
     assert message in error
-    pattern = r"\d+ finished pieces are kept in \S+corpus.work; they are taken over once the error is mended, or remove"
+    pattern = r"\d+ finished pieces are kept in \S+corpus.work; they are used again once the error is fixed, or remove"
     assert re.match(pattern, note)
-    assert main([*command, "sentencepiece.vocab_size=340"]) == 0, "mended"
+    assert main([*command, "sentencepiece.vocab_size=340"]) == 0, "fixed"
 
 
 def test_another_specification_is_no_reason_to_speak_of_pieces(

@@ -15,7 +15,8 @@ from data_prep.languages.scripts import NUMBER_OF_CODE, script_of
 from data_prep.readers.side_lines import INNER_END, lines_of
 from data_prep.text.characters import characters
 from data_prep.text.features import Features, features_of
-from data_prep.text.normalise import digest, key, near_key, tidy
+from data_prep.text.sentence_key import digest, key, near_key
+from smoe_ds.data.tidy import compose, tidy
 
 # Characters in which normalisation, case folding, white space and removal meet, and some of every script.
 TRICKY = (
@@ -80,7 +81,7 @@ def test_scripts_and_widths_equal_a_count_by_character(sentences: list[str], lan
     own = usual_scripts(language)
     found = look_at(sentences, own, share)
     for row, text in enumerate(sentences):
-        numbers = [script_of(character) for character in text]
+        numbers = [script_of(character) for character in compose(text)]
         weights = [3 if number in DENSE else 1 for number in numbers if number]
         in_own = [3 if number in DENSE else 1 for number in numbers if number in own]
         assert found.foreign[row] == (sum(in_own) < share * sum(weights)), repr(text)

@@ -130,7 +130,7 @@ def test_a_call_that_kills_its_workers_is_given_up(tmp_path: Path) -> None:
         for _ in range(3):
             start_worker(meeting)
         workers.submit("x", _die)
-        with pytest.raises(DataError, match="3 workers died at the same piece"):
+        with pytest.raises(DataError, match="3 workers died while they worked on the same piece"):
             list(workers.results())
 
 
