@@ -33,7 +33,7 @@ def test_the_place_of_a_rank_whose_launcher_set_no_variables_for_it(tmp_path: Pa
     if not mpirun.exists():
         pytest.skip("needs MPICH (pip install mpich)")
     code = (
-        "import sys\nfrom pathlib import Path\nfrom smoe_ds.parallel.env import discover\nenv = discover()\n"
+        "import sys\nfrom pathlib import Path\nfrom smoe_ds.parallel.launchers import discover\nenv = discover()\n"
         "place = env.launcher, env.rank, env.world_size, env.local_rank, env.local_world_size\n"
         "Path(sys.argv[1], str(env.rank)).write_text(repr(place))\n"
     )

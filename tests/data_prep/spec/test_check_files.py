@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from data_prep.check_files import check_files
 from data_prep.spec.sections import Spec
 from smoe_ds.errors import DataError
 from tests.helpers.prepared import small_corpus
+from tests.helpers.unprivileged import open_folder, unprivileged
 
 
 def spec_of(*files: tuple[str, str], **sections: Any) -> Spec:
@@ -24,18 +23,6 @@ def spec_of(*files: tuple[str, str], **sections: Any) -> Spec:
         for code, (src, tgt) in zip(codes, files, strict=False)
     ]
     return Spec.model_validate({"output": "x", "pairs": pairs} | sections)
-
-
-@contextmanager
-def nobody() -> Iterator[None]:
-    """Without root's right to read everything."""
-    user = os.geteuid()
-    if user == 0:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(user)
 
 
 def test_missing_files_are_named_together(tmp_path: Path) -> None:
@@ -64,14 +51,14 @@ def test_what_is_no_file_is_called_so(tmp_path: Path) -> None:
     ]
 
 
-def test_unreadable_files_are_named_with_pair_and_remedy(tmp_path: Path) -> None:
-    for parent in (tmp_path, *tmp_path.parents[:2]):
-        parent.chmod(0o755)
-    for name in "ab":
-        (tmp_path / name).touch()
-    (tmp_path / "b").chmod(0)
-    with nobody(), pytest.raises(DataError, match=r"cannot be read \(Permission denied\): \S+/b \(eng-nso\); fix"):
-        check_files(spec_of(("a", "b")), tmp_path)
+def test_unreadable_files_are_named_with_pair_and_remedy() -> None:
+    message = r"cannot be read \(Permission denied\): \S+/b \(eng-nso\); fix"
+    with open_folder() as folder:
+        for name in "ab":
+            (folder / name).touch()
+        (folder / "b").chmod(0)
+        with unprivileged(), pytest.raises(DataError, match=message):
+            check_files(spec_of(("a", "b")), folder)
 
 
 def test_a_given_vocabulary_is_looked_at_first(tmp_path: Path) -> None:
