@@ -41,17 +41,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measures on all ranks at once; rank 0 writes the file and prints the constants."""
     from smoe_ds.config import check_device, load_run
-    from smoe_ds.parallel.device import device_of
     from smoe_ds.parallel.launchers import discover
-    from smoe_ds.parallel.process_group import init_distributed, shutdown
     from smoe_ds.parallel.threads import choose_threads
-    from smoe_ds.planning.vocabulary import planned_vocab_size
-    from smoe_ds.scaling.measure import measure_constants, place_of
 
     _check(args)
     config = load_run(args.run_file, args.overrides)
     env = discover()
     choose_threads(env.local_world_size)  # before PyTorch is imported
+
+    from smoe_ds.parallel.device import device_of
+    from smoe_ds.parallel.process_group import init_distributed, shutdown
+    from smoe_ds.planning.vocabulary import planned_vocab_size
+    from smoe_ds.scaling.measure import measure_constants, place_of
 
     place = place_of(env, device_of(env))
     check_device(config, place.device.type)

@@ -46,7 +46,7 @@ def _problem_of(value: Any, nul: bool) -> str | None:
     if isinstance(value, int) and abs(value) > _LARGEST_NUMBER:
         return "it has a whole number of more than 64 bits; write a smaller one"
     if isinstance(value, str) and not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
-        return "it has half of a surrogate pair, which is no character; remove it (\\ud800 to \\udfff)"
+        return "it has half of a surrogate pair, which is not a character; remove it (\\ud800 to \\udfff)"
     if isinstance(value, str) and not nul and "\0" in value:
         return "it has a NUL character, which no name or text can have; remove it"
     return None

@@ -155,7 +155,10 @@ def test_no_name_becomes_a_line_of_the_script(
         (run_file.parent / name).mkdir()
         monkeypatch.chdir(run_file.parent / name)
     message = refused(capsys, str(run_file), *arguments)
-    assert f"has the control character {character!r}, which a script cannot contain" in message.replace("\\\\", "\\")
+    expected = f"has the control character {character!r}, which a script cannot contain"
+    if character == "\udc80" and place in ("run folder", "override"):
+        expected = "has half of a surrogate pair, which is not a character"  # --set is read first
+    assert expected in message.replace("\\\\", "\\")
     assert character not in message.rstrip("\n")
 
 
