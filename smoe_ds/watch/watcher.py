@@ -184,6 +184,9 @@ class Watcher:
         self._verdict = self._verdict or first_failure(
             self._failures, [one for one in self._peers.silent(marks) if one.rank not in self._failures]
         )
+        decided_here = task.rank == 0 or not told
+        if decided_here and self._verdict.kind != "refused":
+            self._write(self._verdict)  # first: SLURM ends this process with the last rank, which dies once others hear
         self._publish()
         # a rank that raised may still say so; the others stand in collectives that nobody will join
         grace = task.deadline / (4 if own is not None and own.kind in ("exception", "refused") else 16)
@@ -191,7 +194,7 @@ class Watcher:
         if task.world_size > 1:
             self._kill_rank()
         if self._verdict.kind != "refused":
-            self._tell(self._verdict, decided_here=task.rank == 0 or not told)
+            self._tell(self._verdict, decided_here=decided_here)
         if task.rank == 0:
             self._wait(task.deadline / 8, until=self._peers.all_over)
 
@@ -232,20 +235,23 @@ class Watcher:
                 os.kill(self.task.pid, signal.SIGKILL)
             time.sleep(0.02)
 
-    def _tell(self, verdict: Failure, *, decided_here: bool) -> None:
-        """Writes ``crash.json`` where no other watcher does, and the log's last lines.
-
-        Rank 0's says them for all; of a lost host also one watcher on every other host, and on that one, if it runs.
-        """
+    def _write(self, verdict: Failure) -> None:
+        """Writes ``crash.json`` where no other watcher does."""
         task = self.task
         beats = self._peers.beats(all_heard=True)
         others = {rank: str(beat["doing"]) for rank, beat in beats.items()} | {task.rank: str(self._said["doing"])}
         others.pop(verdict.rank, None)
         zero = beats.get(0, {"pid": task.pid, "host": task.host} if task.rank == 0 else None)
         signed = signature(int(zero["pid"]), str(zero["host"])) if zero else None
-        if decided_here:
-            with contextlib.suppress(OSError):
-                self._crash.write(verdict, world_size=task.world_size, others=others, resume=task.resume, signed=signed)
+        with contextlib.suppress(OSError):
+            self._crash.write(verdict, world_size=task.world_size, others=others, resume=task.resume, signed=signed)
+
+    def _tell(self, verdict: Failure, *, decided_here: bool) -> None:
+        """Writes the log's last lines.
+
+        Rank 0's says them for all; of a lost host also one watcher on every other host, and on that one, if it runs.
+        """
+        task = self.task
         if task.rank == 0 or (task.speaks and (decided_here or verdict.kind == "lost")):
             sys.stderr.write(crash_text(self._folder, verdict, task.world_size, task.resume))
             sys.stderr.flush()
