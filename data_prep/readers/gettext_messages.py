@@ -27,7 +27,8 @@ def charset_of(header: str, path: Path) -> str:
         return "utf-8"
     try:
         "".encode(match[1])
-    except LookupError as error:
+        b"-\xff".decode(match[1], "replace")  # some of Python's encodings are not of text, or take no replacement
+    except (LookupError, UnicodeError) as error:
         raise DataError(
             f"{path}: header names an unknown encoding {match[1]!r}; convert the catalog to UTF-8"
         ) from error

@@ -29,6 +29,16 @@ def check_apart(source: BinaryIO, sink: Path | BinaryIO, name: str) -> None:
         raise DataError(f"{name}: is the output too, and would be lost; write to another file")
 
 
+def check_outside(output: Path | None, folder: Path) -> None:
+    """Refuses to replace a file of a model's folder: its configuration, vocabulary or weights.
+
+    Raises:
+        DataError: ``output`` is such a file.
+    """
+    if output is not None and output.is_file() and output.resolve().is_relative_to(folder.resolve()):
+        raise DataError(f"--output {output}: is a file in the folder of the model, {folder}; write to another file")
+
+
 def _regular_file(place: Path | BinaryIO) -> os.stat_result | None:
     """The status of a file on disk; None for terminals, pipes, /dev/null, and what is not there."""
     try:

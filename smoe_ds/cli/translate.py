@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from smoe_ds.cli.arguments import add_model_arguments
-from smoe_ds.cli.files import check_apart
+from smoe_ds.cli.files import check_apart, check_outside
 from smoe_ds.cli.messages import note
 from smoe_ds.cli.open_model import open_run
 from smoe_ds.cli.values import positive
@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
     name = str(args.input or "stdin")
     with _opened(args.input, "rb", sys.stdin.buffer) as source:
         check_apart(source, args.output or sys.stdout.buffer, name)
+        check_outside(args.output, folder.folder)
         translator = folder.translator(folder.checkpoint(args.checkpoint))
         chunks = _chunks(source, name, args.chunk)
         first = list(islice(chunks, 1))  # a refused input leaves an older output as it is

@@ -96,6 +96,14 @@ def test_compressed_input_is_named(run_dir: Path, tmp_path: Path, capsys: pytest
     assert (tmp_path / "out").read_text(encoding="utf-8") == "of an earlier day\n"
 
 
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.model", "checkpoints/latest"])
+def test_a_file_of_the_run_is_never_written(run_dir: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (run_dir / name).read_bytes()
+    assert main(["translate", str(run_dir), "--to", "nso", "--device", "cpu", "--output", str(run_dir / name)]) == 2
+    assert "is a file in the folder of the model" in capsys.readouterr().err
+    assert (run_dir / name).read_bytes() == before
+
+
 @pytest.mark.parametrize(("source", "warned"), [("eng", False), ("cat", True)])
 def test_a_direction_without_training_text_is_said(
     run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], source: str, warned: bool

@@ -91,6 +91,12 @@ def test_po(tmp_path: Path) -> None:
     [
         ('msgid "a"\nmsgstr "b"\nrubbish\n', r"a.po: line 3 is not a gettext statement: 'rubbish'"),
         ('msgid ""\nmsgstr "Content-Type: text/plain; charset=EUC-JQ\\n"\n', "unknown encoding 'EUC-JQ'; convert"),
+        ('msgid ""\nmsgstr "Content-Type: text/plain; charset=idna\\n"\n', "unknown encoding 'idna'; convert"),
+        (
+            'msgid ""\nmsgstr "Content-Type: text/plain; charset=undefined\\n"\n',
+            "unknown encoding 'undefined'; convert",
+        ),
+        ('msgid ""\nmsgstr "Content-Type: text/plain; charset=rot13\\n"\n', "unknown encoding 'rot13'; convert"),
         ('msgid "a"\n\nmsgid "b"\nmsgstr "c"\n', "line 1 begins a message without msgstr"),
         ('msgctxt "a"\nmsgctxt "b"\n', "line 1 begins a message without msgid"),
         ('msgid "a"\nmsgstr[0] "b"\n', "line 2 has msgstr.. where it cannot be"),

@@ -111,3 +111,9 @@ def test_scripts() -> None:
 def test_unusual_is_what_most_are_not() -> None:
     assert unusual([1, 1, 2, 0, 1, 3]).tolist() == [False, False, True, False, False, True]
     assert unusual(np.zeros(3, int)).tolist() == [False] * 3 and unusual([]).shape == (0,)
+
+
+@pytest.mark.parametrize("code", [0xAD, 0x61C, 0x115F, 0x180B, 0x200B, 0x2060, 0x2800, 0x3164, 0xFFA0, 0xFFFA, 0xE0001])
+def test_what_nobody_sees_is_no_text(code: int) -> None:
+    assert tidy(f" {chr(code)}{chr(code)} ")[0] == ""
+    assert tidy(f"a{chr(code)}")[0] == f"a{chr(code)}"
