@@ -220,7 +220,8 @@ def test_every_problem_at_once_with_the_file_that_wrote_it(tmp_path: Path) -> No
         f"{top}: smoe.model.num_heads: 7 does not divide d_model 512; choose one of [1, 2, 4, 8, 16, 32, 64]",
         "--set: smoe.moe.norm: expected 'paper' or 'released', found \"post\" (text)",
         f"{top}: smoe.data: missing; The prepared corpus: at least its path.",
-        f"{top}: smoe.train.output_dir: missing; Run folder: configuration, TensorBoard log, checkpoints.",
+        f"{top}: smoe.train.output_dir: missing; Run folder: configuration, TensorBoard log, checkpoints. "
+        "A relative path starts in the folder you are in.",
         f"{top}: smoe.train.max_step: unknown key; did you mean smoe.train.max_steps?",
     ]
 
