@@ -57,8 +57,17 @@ def _expert_problems(engine: DeepSpeedSections, smoe: SmoeConfig) -> Iterator[Pr
     if zero.reduce_scatter is False and zero.stage in (1, 2):
         yield Problem(("zero_optimization", "reduce_scatter"), "false is not supported with experts; set it to true")
     moe = smoe.moe
-    uneven = [n for n in moe.strata if n % moe.ep_size]
-    if moe.stacked and uneven and (zero.stage == 2 or (zero.stage == 1 and zero.overlap_comm)):
+    unlike = [block for block in moe.blocks(smoe.model).values() if not block.ranks_are_alike(moe.ep_size)]
+    if unlike and zero.stage:
+        yield Problem(
+            ("smoe", "moe", "expert_widths"),
+            f"{unlike[0].expert_widths} gives the {moe.ep_size} ranks of an expert-parallel group experts of different "
+            f"widths, so ZeRO's buckets would fill at different moments on each; make every {moe.ep_size} ratios in a "
+            "row equal, or set ep_size to 1 or zero_optimization.stage to 0",
+        )
+    stacked = [block for block in moe.blocks(smoe.model).values() if block.stacked]
+    uneven = [n for block in stacked for n in block.strata if n % moe.ep_size]
+    if uneven and (zero.stage == 2 or (zero.stage == 1 and zero.overlap_comm)):
         yield Problem(
             ("smoe", "moe", "ep_size"),
             f"{moe.ep_size} does not divide the stacked stratum of {uneven[0]} experts, so ranks would reduce "
@@ -89,13 +98,33 @@ def check_world(run: RunConfig, world_size: int) -> None:
             f"set it to {choices}, or start {' or '.join(map(str, near))} ranks"
         )
     if not run.smoe.moe.is_dense and world_size % ep_size:
-        sizes = [n for n in range(1, world_size + 1) if world_size % n == 0 and sum(run.smoe.moe.strata) % n == 0]
+        experts = {sum(block.strata) for block in run.smoe.moe.blocks(run.smoe.model).values()}
+        sizes = [n for n in range(1, world_size + 1) if not any(number % n for number in (world_size, *experts))]
         problems.append(
             f"smoe.moe.ep_size: {ep_size} does not divide the {world_size} ranks; "
             f"set it to {' or '.join(map(str, sizes))}, or start a multiple of {ep_size} ranks"
         )
     if problems:
         raise ConfigError([f"{run.source}: {problem}" for problem in problems])
+
+
+def check_languages(run: RunConfig, highest_id: int) -> None:
+    """Refuses a vocabulary with language tokens that a router has no place for.
+
+    Args:
+        run: the run.
+        highest_id: of the vocabulary's language tokens.
+
+    Raises:
+        ConfigError: every problem, with the remedy.
+    """
+    problems = [
+        f"{run.source}: smoe.moe.router: {name}: {problem}"
+        for name, block in run.smoe.moe.blocks(run.smoe.model).items()
+        if (problem := block.router.problem_with_languages(highest_id))
+    ]
+    if problems:
+        raise ConfigError(problems)
 
 
 def check_device(run: RunConfig, device: str, compute_capability: tuple[int, int] | None = None) -> None:

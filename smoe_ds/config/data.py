@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from smoe_ds.config.section import Section
@@ -43,10 +45,15 @@ class DataConfig(Section):
     prefetch_steps: int = Field(
         default=2, ge=0, description="Steps for which a background thread prepares batches in advance. 0: no thread."
     )
-    source_language_token: bool = Field(
-        default=True, description="Put the token of the target language before the source sentence."
-    )
-    target_language_token: bool = Field(
+    source_language_token: Literal[True, False, "source", "source_at_end"] = Field(
         default=True,
-        description="Start the target with the token of its language instead of the begin-of-sentence token.",
+        description="Token before the source sentence. true: that of the target language (SMaLL-100 too); source: that "
+        "of its own language (M2M100, NLLB), so translating needs to know it; source_at_end: that one, but behind the "
+        "end of sentence (NLLB as it was trained, legacy_behaviour in transformers); false: none.",
+    )
+    target_language_token: Literal[True, False, "after_end", "end"] = Field(
+        default=True,
+        description="What the decoder starts with. true: the token of the target language; false: the "
+        "begin-of-sentence token; after_end: the end-of-sentence token and then that of the target language, which "
+        "training also predicts (M2M100, NLLB); end: the end-of-sentence token alone (SMaLL-100).",
     )

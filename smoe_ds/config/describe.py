@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pydantic_core import PydanticUndefined
 
 from smoe_ds.config.load import RunFile
-from smoe_ds.config.problems import all_keys, section_of
+from smoe_ds.config.problems import all_keys, kinds_at, section_of, without_kinds
 
 
 @dataclass(frozen=True)
@@ -28,17 +28,25 @@ class KeyDescription:
 
 
 def describe_keys() -> Iterator[KeyDescription]:
-    """All keys in the order of the sections; a section itself is left out, its keys follow."""
+    """All keys in the order of the sections; a section itself is left out, its keys follow.
+
+    Of a key that may hold sections of several kinds, those of each kind follow in turn.
+    """
     for path in all_keys(RunFile):
-        if section_of(RunFile, path) is not None:
+        kinds = kinds_at(RunFile, path)
+        if section_of(RunFile, path) is not None or kinds:
             continue
         owner = section_of(RunFile, path[:-1])
         assert owner is not None
         info = owner.model_fields[path[-1]]
+        written = without_kinds(RunFile, path)
         if info.default is PydanticUndefined:
             default = "required"
         elif info.default is None:
             default = "null" if path[0] == "smoe" else "-"
         else:
             default = json.dumps(info.default)
-        yield KeyDescription(".".join(path), default, info.description or "")
+        text = info.description or ""
+        if len(written) < len(path) and path[-1] != "kind":
+            text = f"{path[-2]}: {text}"
+        yield KeyDescription(".".join(map(str, written)), default, text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,11 +46,8 @@ def load_run(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """
     source = str(path)
     parsed, broken = _parse(overrides)
-    extends = [value for key, value in parsed if key == ("extends",)]
-    layers = read_layers(source, extends[-1] if extends else None)
-    for key, value in parsed:
-        if key != ("extends",):
-            _override(layers, key, value, broken)
+    layers = read_layers(source, _extends(parsed))
+    _lay(layers, parsed, broken)
     try:
         run = resolve(layers, source)
     except ConfigError as error:
@@ -68,6 +65,37 @@ def _parse(overrides: Sequence[str]) -> tuple[list[tuple[tuple[str, ...], Any]],
         except ConfigError as error:
             broken += error.problems
     return parsed, broken
+
+
+def load_changed_run(
+    path: str | None, overrides: Sequence[str], change: Callable[[Layers], None], source: str
+) -> RunConfig:
+    """`load_run` with something changed between the file and the overrides.
+
+    Args:
+        path: a run file; None: nothing is read.
+        overrides: as of `load_run`.
+        change: changes the tree that was read.
+        source: what to call the run in messages where there is no file.
+    """
+    parsed, broken = _parse(overrides)
+    layers = Layers() if path is None else read_layers(path, _extends(parsed))
+    change(layers)
+    _lay(layers, parsed, broken)
+    if broken:
+        raise ConfigError(broken)
+    return resolve(layers, path or source)
+
+
+def _extends(parsed: Sequence[tuple[tuple[str, ...], Any]]) -> Any:
+    """The last override of ``extends``; None without."""
+    return next((value for key, value in reversed(parsed) if key == ("extends",)), None)
+
+
+def _lay(layers: Layers, parsed: Sequence[tuple[tuple[str, ...], Any]], broken: list[str]) -> None:
+    for key, value in parsed:
+        if key != ("extends",):
+            _override(layers, key, value, broken)
 
 
 def _override(layers: Layers, key: tuple[str, ...], value: Any, broken: list[str]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from smoe_ds.config.nearest import nearest
 
@@ -49,40 +50,71 @@ def dotted(path: Iterable[str | int]) -> str:
     return text
 
 
+def sections_of(field: FieldInfo) -> dict[str, type[BaseModel]]:
+    """The section classes that a field may hold, by their ``kind``; of a field with one class the name is empty."""
+    options = [field.annotation, *get_args(field.annotation)]
+    found = [kind for kind in options if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    if field.discriminator is None:
+        return {"": found[0]} if found else {}
+    return {kind.model_fields["kind"].default: kind for kind in found}
+
+
 def section_of(model: type[BaseModel], path: ItemPath) -> type[BaseModel] | None:
-    """The section class at ``path`` below ``model``, or None when there is none."""
+    """The section class at ``path`` below ``model``, or None when there is none.
+
+    Where a key may hold sections of several kinds, the kind is the next name of the path.
+    """
+    kinds: dict[str, type[BaseModel]] = {}
     for name in path:
+        if kinds:
+            if str(name) not in kinds:
+                return None
+            model, kinds = kinds[str(name)], {}
+            continue
         field = model.model_fields.get(str(name))
-        if field is None:
-            return None
-        options = [field.annotation, *get_args(field.annotation)]
-        found = [kind for kind in options if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        found = {} if field is None else sections_of(field)
         if not found:
             return None
-        model = found[0]
-    return model
+        if "" in found:
+            model = found[""]
+        else:
+            kinds = found
+    return None if kinds else model
+
+
+def kinds_at(root: type[BaseModel], path: ItemPath) -> dict[str, type[BaseModel]]:
+    """The section classes by kind that the key at ``path`` may hold; empty if it is no such key."""
+    owner = section_of(root, path[:-1]) if path else None
+    field = owner.model_fields.get(str(path[-1])) if owner else None
+    found = {} if field is None else sections_of(field)
+    return {} if "" in found else found
+
+
+def without_kinds(root: type[BaseModel], path: ItemPath) -> ItemPath:
+    """A path as it is written in a run file: without the kinds that section classes are told apart by."""
+    return tuple(name for n, name in enumerate(path) if not kinds_at(root, path[:n]))
 
 
 def all_keys(model: type[BaseModel], prefix: Path = ()) -> Iterator[Path]:
-    """Paths of every field below ``model``, sections included, outer ones first."""
-    for name in model.model_fields:
+    """Paths of every field below ``model``, sections included, outer ones first; for kinds see :func:`section_of`."""
+    for name, field in model.model_fields.items():
         yield (*prefix, name)
-        section = section_of(model, (name,))
-        if section is not None:
-            yield from all_keys(section, (*prefix, name))
+        for kind, section in sections_of(field).items():
+            yield from all_keys(section, (*prefix, name, kind) if kind else (*prefix, name))
 
 
 def unknown_key(root: type[BaseModel], path: ItemPath, refused: Mapping[str, str]) -> str:
     """Message for a key nobody knows, with the nearest known one."""
     section = section_of(root, path[:-1])
-    prefix = dotted(path[:-1])
+    prefix = dotted(without_kinds(root, path[:-1]))
     siblings = {*(section.model_fields if section else ())}
     siblings |= {key.rpartition(".")[2] for key in refused if key.rpartition(".")[0] == prefix}
-    elsewhere = [dotted(key) for key in all_keys(root) if key[-1] == path[-1]]
+    elsewhere = [dotted(without_kinds(root, key)) for key in all_keys(root) if key[-1] == path[-1]]
     near = nearest(str(path[-1]), siblings)
     if near is None and not elsewhere:
         return f"unknown key; known here: {', '.join(sorted(section.model_fields)) if section else 'nothing'}"
-    return f"unknown key; did you mean {elsewhere[0] if near is None else dotted((*path[:-1], near))}?"
+    meant = elsewhere[0] if near is None else dotted((*without_kinds(root, path[:-1]), near))
+    return f"unknown key; did you mean {meant}?"
 
 
 def found(value: Any) -> str:
@@ -123,24 +155,31 @@ def rephrase(error: ValidationError, root: type[BaseModel], at: Path, refused: M
         path = (*at, *entry["loc"])
         if entry["type"] == "broken_rules":
             for field, message in entry["ctx"]["broken"]:
-                yield Problem((*path, *field.split(".")), message)
+                yield Problem((*without_kinds(root, path), *field.split(".")), message)
         else:
-            yield Problem(path, _message(entry, root, path, refused), missing=entry["type"] == "missing")
+            yield Problem(
+                without_kinds(root, path), _message(entry, root, path, refused), missing=entry["type"] == "missing"
+            )
 
 
 def _message(entry: Any, root: type[BaseModel], path: ItemPath, refused: Mapping[str, str]) -> str:
     kind, value, context = entry["type"], entry["input"], entry.get("ctx", {})
     if kind == "extra_forbidden":
         return unknown_key(root, path, refused)
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        kinds = list(kinds_at(root, path))
+        given = value.get("kind") if isinstance(value, Mapping) else None
+        near = nearest(str(given), kinds) if given else None
+        hint = f"; did you mean {json.dumps(near)}?" if near else ""
+        return f"expected a section whose kind is one of {', '.join(kinds)}, {found(given or value)}{hint}"
     if kind == "missing":
         section = section_of(root, path[:-1])
         return f"missing; {section.model_fields[str(path[-1])].description if section else 'write it'}"
     if kind == "literal_error":
-        near = nearest(
-            str(value), [option.strip("'") for option in context["expected"].replace(" or ", ", ").split(", ")]
-        )
+        expected = context["expected"].replace("True", "true").replace("False", "false")  # as JSON spells them
+        near = nearest(str(value), [option.strip("'") for option in expected.replace(" or ", ", ").split(", ")])
         hint = f"; did you mean {json.dumps(near)}?" if isinstance(value, str) and near else ""
-        return f"expected {context['expected']}, {found(value)}{hint}"
+        return f"expected {expected}, {found(value)}{hint}"
     if kind in _BOUNDS:
         name, sign = _BOUNDS[kind]
         return f"expected a value {sign} {context[name]:g}, {found(value)}"

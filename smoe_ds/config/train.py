@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Annotated
+
 from pydantic import Field
 
 from smoe_ds.config.section import Section
@@ -18,7 +21,14 @@ class TrainConfig(Section):
     init_from: str | None = Field(
         default=None,
         description="Start with the weights of this run folder (its best checkpoint), checkpoint or exported model. "
+        "It must be a model of the same settings; those of MoE blocks may be others, of which the run warns. "
         "Optimizer, schedule and data start fresh. A run that has checkpoints of its own continues from those.",
+    )
+    freeze: list[Annotated[str, Field(min_length=1)]] = Field(
+        default=[],
+        description="Parameters that stay as they are: names, modules or patterns, e.g. embedding, encoder.*, "
+        "*attention*. They get no gradient and no optimizer state. In half precision the model computes with them "
+        "rounded, and checkpoints have them as they were loaded, for which each rank keeps them in fp32 on the host.",
     )
     max_steps: int = Field(default=100_000, gt=0, description="Optimizer steps after which the run ends.")
     max_minutes: float | None = Field(
@@ -30,6 +40,12 @@ class TrainConfig(Section):
         default=8000, ge=0, description="Steps of linear warm-up. Then the learning rate decays as 1/sqrt(step)."
     )
     warmup_init_lr: float = Field(default=1e-7, ge=0, description="Learning rate at step 0 of the warm-up.")
+    cooldown_steps: int = Field(
+        default=0,
+        ge=0,
+        description="The last steps before max_steps: over them the learning rate goes down to 0 in a straight line, "
+        "on top of its decay, so that weights settle. A run that is prolonged afterwards has its former rate again.",
+    )
     label_smoothing: float = Field(
         default=0.1,
         ge=0,
@@ -56,6 +72,12 @@ class TrainConfig(Section):
     )
     validate_batches: int = Field(
         default=20, gt=0, description="Micro-batches per direction in one validation, at most."
+    )
+    validate_bleu: int = Field(
+        default=0,
+        ge=0,
+        description="Above 0: each validation also translates this many sentences per direction, at most those of one "
+        "micro-batch, greedily. Their BLEU and chrF++ are logged, and TensorBoard shows some of the translations.",
     )
     checkpoint_every: int = Field(
         default=2000, gt=0, description="Steps between checkpoints. There is one more at the end."
@@ -90,3 +112,7 @@ class TrainConfig(Section):
         description="Longest time without progress: a rank at one piece of work, or ranks that wait for each other, "
         "the start included. Then the run stops and names the rank [s].",
     )
+
+    def rules(self) -> Iterator[tuple[str, str]]:
+        if self.cooldown_steps > self.max_steps:
+            yield "cooldown_steps", f"{self.cooldown_steps} is above max_steps, {self.max_steps}; lower it"

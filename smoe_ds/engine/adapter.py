@@ -22,13 +22,12 @@ def build_model(
         check_finite: see :class:`smoe_ds.moe.layer.StratifiedMoE`.
     """
     if moe.is_dense or moe.ep_size == 1:
-        make = moe_factory(model, moe, seed, check_finite=check_finite)
+        make = moe_factory(model, seed, check_finite=check_finite)
     else:
         from smoe_ds.moe.deepspeed_layer import ExpertParallelMoE
 
         make = moe_factory(
             model,
-            moe,
             seed,
             ep_rank=rank % moe.ep_size,
             ep_size=moe.ep_size,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smoe_ds.engine.expert_groups import expert_group
+from smoe_ds.engine.fragments import keep_exact
 from smoe_ds.engine.gradients import GradientNormHook
 from smoe_ds.engine.native_adam import load_native_adam, uses_native_adam
 from smoe_ds.engine.protocol import Engine, Halved, ScalesLoss, Stepped, TrainingState
@@ -32,15 +33,16 @@ def build_engine(model: nn.Module, ds_config: dict[str, Any]) -> Engine:
     out or average them there.
 
     Args:
-        model: module whose parameters are all trained; its experts carry `allreduce = False` and `group_name`.
+        model: module; its experts carry `allreduce = False` and `group_name`. Parameters that need no gradient are
+            frozen: the engine holds them without optimizer state, and in half precision an fp32 copy on the host.
         ds_config: DeepSpeed's configuration, complete (batch sizes included). Not modified.
 
     Returns:
         deepspeed.DeepSpeedEngine, as far as it is used.
 
     Raises:
-        ConfigError: the optimizer is not Adam or AdamW, a parameter is frozen, or the model has persistent buffers of
-            floating point, which half precision would round. On all ranks if DeepSpeed's Adam for the host cannot be
+        ConfigError: the optimizer is not Adam or AdamW, all parameters are frozen, or the model has persistent buffers
+            of floating point, which half precision would round. On all ranks if DeepSpeed's Adam for the host cannot be
             compiled on one. On the ranks that it befalls if a package of a monitor is missing, or the place for a
             monitor's or the profiler's file cannot be written.
     """
@@ -55,6 +57,8 @@ def build_engine(model: nn.Module, ds_config: dict[str, Any]) -> Engine:
     clip = float(config.get("gradient_clipping", 1.0))  # DeepSpeed's default
     if stage == 0:
         config["gradient_clipping"] = 0.0  # done by the hook
+    if any(config.get(precision, {}).get("enabled") for precision in ("fp16", "bf16")):
+        keep_exact(model)
     with _errors_of_a_user():
         _make_profile_folder(config)
         engine, *_ = deepspeed.initialize(
@@ -68,12 +72,15 @@ def build_engine(model: nn.Module, ds_config: dict[str, Any]) -> Engine:
 
 
 def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
-    """Optimizer groups in an order that every run and rank has: dense parameters, then each expert group.
+    """Optimizer groups in an order that every run and rank has: dense parameters, then each expert group. Without
+    frozen parameters.
 
     DeepSpeed's own grouping iterates a set of strings, so its order changes from run to run.
     """
     members: dict[str, list[nn.Parameter]] = {}
     for parameter in model.parameters():
+        if not parameter.requires_grad:
+            continue
         members.setdefault(expert_group(parameter), []).append(parameter)
     dense = members.pop("", [])
     groups: list[dict[str, Any]] = [{"name": "dense", "params": dense}] if dense else []
@@ -116,13 +123,10 @@ def _natural(name: str) -> list[Any]:
 
 
 def _check_model(model: nn.Module) -> None:
-    frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
     buffers = sorted(name for name, buffer in persistent_buffers(model).items() if buffer.is_floating_point())
     problems = []
-    if frozen:
-        problems.append(
-            f"model: {len(frozen)} parameters are frozen, the first is {frozen[0]}; train them or drop them"
-        )
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        problems.append("model: all parameters are frozen, so there is nothing to train")
     if buffers:
         problems.append(
             f"model: state beside the parameters that half precision would round ({buffers[0]}); "

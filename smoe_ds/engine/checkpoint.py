@@ -32,6 +32,7 @@ from smoe_ds.engine.state import (
     persistent_buffers,
     restore_counters,
     restore_state,
+    without_moments,
 )
 from smoe_ds.engine.write_parts import write_parts
 from smoe_ds.errors import CheckpointError
@@ -212,6 +213,13 @@ def _load(engine: Engine, folder: Path) -> dict[str, Any]:
             f"{folder}: {len(nowhere)} parameters are not in this model, the first is {nowhere[0]}; "
             "the checkpoint belongs to another model configuration"
         )
+    lacking = without_moments(engine.module, reader.steps)
+    problem = f"{len(lacking)} parameters were frozen when it was saved, the first is {lacking[0]}" if lacking else None
+    agree(
+        problem and f"{problem}; freeze them again (smoe.train.freeze), or start a new run with smoe.train.init_from",
+        CheckpointError,
+        f"loading {folder}",
+    )
     restore_state(engine, reader.tensor, reader.steps)
     for name, buffer in persistent_buffers(engine.module).items():
         buffer.copy_(reader.tensor(name, MASTER))

@@ -2,11 +2,13 @@
 
 ZeRO 1 and 2 flatten a parameter group and give each data-parallel rank one piece of it, so a rank holds a fragment of
 a parameter, all of it, or nothing. The 16-bit wrappers without ZeRO keep fp32 copies; plain fp32 is the model itself.
+No optimizer knows a frozen parameter: where the model is in 16 bits, `keep_exact` keeps its fp32 weight on the host, so
+that checkpoints have the weight that was loaded, and not what it is rounded to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,6 +27,12 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from smoe_ds.moe.adaptive import Rewrite
+
+
+_EXACT = "exact_weight"
+"""Attribute of a frozen parameter with its fp32 weight."""
+
 
 @dataclass(frozen=True)
 class Fragment:
@@ -35,12 +43,14 @@ class Fragment:
         offset: first element in the flattened `owner`.
         start: first element in the flattened parameter.
         numel: number of elements; 0 where this rank updates nothing of the parameter.
+        frozen: nobody updates the parameter: `owner` is its exact copy or, in fp32, itself, and there are no moments.
     """
 
     owner: Tensor
     offset: int
     start: int
     numel: int
+    frozen: bool = False
 
     def view(self, optimizer: torch.optim.Optimizer, key: str) -> Tensor:
         """The fragment of the fp32 weight ("master") or of a moment, flat, sharing memory with the optimizer."""
@@ -55,7 +65,23 @@ def fragments(engine: TrainingState) -> dict[str, Fragment]:
         engine: a DeepSpeed engine at ZeRO stage 0, 1 or 2.
     """
     found = {id(parameter): fragment for parameter, fragment in _by_parameter(engine)}
-    return {name: found[id(parameter)] for name, parameter in engine.module.named_parameters()}
+    return {
+        name: found[id(parameter)] if parameter.requires_grad else _of_frozen(parameter)
+        for name, parameter in engine.module.named_parameters()
+    }
+
+
+def keep_exact(model: nn.Module) -> None:
+    """Keeps the weights of a model's frozen parameters in fp32 on the host, before the model goes to 16 bits."""
+    import torch
+
+    for parameter in model.parameters():
+        if not parameter.requires_grad:
+            setattr(parameter, _EXACT, parameter.detach().to("cpu", torch.float32, copy=True))
+
+
+def _of_frozen(parameter: nn.Parameter) -> Fragment:
+    return Fragment(getattr(parameter, _EXACT, parameter), 0, 0, parameter.numel(), True)
 
 
 def is_partitioned(engine: TrainingState) -> bool:
@@ -116,12 +142,36 @@ def replay_steps(optimizer: torch.optim.Optimizer) -> None:
 def publish_masters(engine: TrainingState) -> None:
     """Copies the fp32 weights into the model's own (16-bit or flattened) parameters. With ZeRO a collective."""
     optimizer = engine.optimizer
+    for parameter in engine.module.parameters():
+        if (exact := getattr(parameter, _EXACT, None)) is not None:
+            parameter.data.copy_(exact)
     if isinstance(optimizer, Partitioned):
         optimizer.update_lp_params()
     elif optimizer is not engine.basic_optimizer:
         found = fragments(engine)
         for name, parameter in engine.module.named_parameters():
-            parameter.data.view(-1).copy_(found[name].view(engine.basic_optimizer, MASTER))
+            if parameter.requires_grad:
+                parameter.data.view(-1).copy_(found[name].view(engine.basic_optimizer, MASTER))
+
+
+def rewrite_parameters(engine: TrainingState, rewrites: Sequence[Rewrite]) -> None:
+    """Writes numbers into parameters and the fp32 weights behind them. With ZeRO a collective.
+
+    Args:
+        engine: between steps.
+        rewrites: what is written where, the same on all ranks.
+    """
+    by_name = fragments(engine)
+    found = {id(parameter): by_name[name] for name, parameter in engine.module.named_parameters()}
+    for rewrite in rewrites:
+        fragment = found[id(rewrite.parameter)]
+        first = max(rewrite.first, fragment.start)
+        number = min(rewrite.first + rewrite.values.numel(), fragment.start + fragment.numel) - first
+        if number > 0:
+            values = rewrite.values.narrow(0, first - rewrite.first, number)
+            master = fragment.view(engine.basic_optimizer, MASTER)
+            master.narrow(0, first - fragment.start, number).copy_(values)
+    publish_masters(engine)
 
 
 def _by_parameter(engine: TrainingState) -> Iterator[tuple[nn.Parameter, Fragment]]:

@@ -40,11 +40,11 @@ Reader = Callable[[str, str], "Tensor"]  # (name, key) -> the whole fp32 tensor
 
 @dataclass(frozen=True)
 class Owned:
-    """A parameter that this rank writes."""
+    """A parameter that this rank writes; `step` counts Adam's, None for a frozen one, which has no moments."""
 
     name: str
     shape: tuple[int, ...]
-    step: int
+    step: int | None
 
 
 @dataclass(frozen=True)
@@ -75,14 +75,15 @@ def owned_parameters(engine: TrainingState) -> list[Owned]:
     ensure_moments(engine)
     optimizer = engine.basic_optimizer
     return [
-        Owned(entry.name, entry.shape, get_step(optimizer, entry.fragment.owner))
+        Owned(entry.name, entry.shape, None if entry.fragment.frozen else get_step(optimizer, entry.fragment.owner))
         for entry in _entries(engine)
         if entry.owner == dist.get_rank()
     ]
 
 
 def gather_state(engine: TrainingState) -> Iterator[tuple[str, str, Tensor]]:
-    """Yields (name, key, flat fp32 piece on the CPU) for what this rank writes; keys "master", then each moment.
+    """Yields (name, key, flat fp32 piece on the CPU) for what this rank writes; keys "master", then each moment unless
+    the parameter is frozen.
 
     Every parameter of the job is yielded by exactly one rank, from its first element to its last in pieces of at most
     `PIECE`. A piece may share memory with the optimizer: it holds until the next step. Under ZeRO 1 and 2 a rank
@@ -94,7 +95,7 @@ def gather_state(engine: TrainingState) -> Iterator[tuple[str, str, Tensor]]:
     ensure_moments(engine)
     for entry in _entries(engine):
         numel = math.prod(entry.shape)
-        for key in KEYS:
+        for key in _keys(entry.fragment):
             for begin in range(0, max(numel, 1), PIECE):
                 piece = _piece(engine, entry, key, begin, min(begin + PIECE, numel))
                 if entry.owner == dist.get_rank():
@@ -107,7 +108,7 @@ def restore_state(engine: TrainingState, reader: Reader, steps: Mapping[str, int
     Args:
         engine: before or after its first step.
         reader: gives the whole tensor of a name and key; only pages of the fragment held here are touched.
-        steps: Adam steps by name.
+        steps: Adam steps by name; those of frozen parameters do not matter.
 
     Raises:
         CheckpointError: step counts differ between parameters that the engine keeps in one flat tensor.
@@ -116,19 +117,30 @@ def restore_state(engine: TrainingState, reader: Reader, steps: Mapping[str, int
     optimizer = engine.basic_optimizer
     step_of: dict[int, tuple[int, str]] = {}
     for name, fragment in fragments(engine).items():
-        first = step_of.setdefault(id(fragment.owner), (steps[name], name))
-        if first[0] != steps[name]:
-            raise CheckpointError(
-                f"{name} has taken {steps[name]} Adam steps, {first[1]} has taken {first[0]}; ZeRO keeps one count for "
-                "both: load this checkpoint at zero_optimization.stage 0"
-            )
-        set_step(optimizer, fragment.owner, steps[name])
+        if not fragment.frozen:
+            first = step_of.setdefault(id(fragment.owner), (steps[name], name))
+            if first[0] != steps[name]:
+                raise CheckpointError(
+                    f"{name} has taken {steps[name]} Adam steps, {first[1]} has taken {first[0]}; ZeRO keeps one count "
+                    "for both: load this checkpoint at zero_optimization.stage 0"
+                )
+            set_step(optimizer, fragment.owner, steps[name])
         if fragment.numel:
-            for key in KEYS:
+            for key in _keys(fragment):
                 whole = reader(name, key).reshape(-1)
                 fragment.view(optimizer, key).copy_(whole.narrow(0, fragment.start, fragment.numel))
     replay_steps(optimizer)
     publish_masters(engine)
+
+
+def without_moments(module: nn.Module, steps: Container[str]) -> list[str]:
+    """Parameters of this rank that are trained and have no Adam steps in a checkpoint."""
+    return [name for name, parameter in module.named_parameters() if parameter.requires_grad and name not in steps]
+
+
+def _keys(fragment: Fragment) -> tuple[str, ...]:
+    """What is kept of a parameter."""
+    return (MASTER,) if fragment.frozen else KEYS
 
 
 def persistent_buffers(module: nn.Module) -> dict[str, Tensor]:

@@ -29,8 +29,9 @@ def write_parts(engine: TrainingState, folder: Path) -> tuple[list[FileEntry], s
     owned = owned_parameters(engine)
     buffers = persistent_buffers(engine.module) if rank == 0 else {}
     weights = [(item.name, item.shape) for item in owned] + [(name, tuple(b.shape)) for name, b in buffers.items()]
-    moments = [(f"{key}/{item.name}", item.shape) for item in owned for key in MOMENTS]
-    steps = {"steps": json.dumps({item.name: item.step for item in owned})}
+    trained = [item for item in owned if item.step is not None]
+    moments = [(f"{key}/{item.name}", item.shape) for item in trained for key in MOMENTS]
+    steps = {"steps": json.dumps({item.name: item.step for item in trained})}
     files = _Files()
     if weights:
         files.open("model", folder / fmt.part_name("model", rank), weights, {})

@@ -3,36 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from smoe_ds.config.block import BlockSettings
 from smoe_ds.config.model import ModelConfig
-from smoe_ds.config.moe import MoeConfig
 from smoe_ds.moe.experts import ExpertFFN
 from smoe_ds.moe.layer import StratifiedMoE
 from smoe_ds.moe.stats import BlockStats
 
-LAYER_SETTINGS = {
-    "norm",
-    "combine_weights",
-    "second_expert",
-    "capacity_factor",
-    "capacity_order",
-    "stacked",
-    "expert_output_masking",
-    "shared_expert",
-    "cmr_gate_dropout",
-    "jitter",
-    "gating_dropout",
-    "gating_dropout_mode",
-    "bias_balancing",
-    "expert_backend",
-    "exchange_chunks",
-}
-"""Settings of ``smoe.moe`` that are arguments of the layer, under the same name."""
+MoeFactory = Callable[[str, BlockSettings], StratifiedMoE]
+"""Builds the block of a name."""
 
-MoeFactory = Callable[[str], StratifiedMoE]
+
+class Positions(NamedTuple):
+    """What a sub-layer is told of the positions of a batch.
+
+    Attributes:
+        padding_mask: True where a position is padding [B, S]; None if none is.
+        num_tokens: positions that are no padding; None if nobody counted them.
+        token_ids: vocabulary ids of the input [B, S].
+        language: id of the first token of each sentence [B]: the target language's, where the run puts it there.
+        pair: ids of the first tokens of source and decoder input [B, 2]: their languages', where the run puts them
+            there; None if the decoder's is not known.
+    """
+
+    padding_mask: Tensor | None = None
+    num_tokens: int | None = None
+    token_ids: Tensor | None = None
+    language: Tensor | None = None
+    pair: Tensor | None = None
 
 
 class DenseFeedForward(nn.Module):
@@ -40,20 +42,17 @@ class DenseFeedForward(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(config.d_model)
+        self.norm = nn.LayerNorm(config.d_model, config.norm_epsilon)
         self.ffn = ExpertFFN(config.d_model, config.d_ffn, config.activation)
         self.dropout = config.dropout
 
-    def forward(
-        self, x: Tensor, padding_mask: Tensor | None = None, num_tokens: int | None = None
-    ) -> tuple[Tensor, BlockStats | None]:
-        """[B, T, D] -> [B, T, D] and no statistics."""
+    def forward(self, x: Tensor, *_: object) -> tuple[Tensor, BlockStats | None]:
+        """[B, T, D] -> [B, T, D] and no statistics; what a block would want to know of the positions is ignored."""
         return x + F.dropout(self.ffn(self.norm(x)), self.dropout, self.training), None
 
 
 def moe_factory(
     model: ModelConfig,
-    moe: MoeConfig,
     seed: int,
     *,
     ep_rank: int = 0,
@@ -61,11 +60,10 @@ def moe_factory(
     cls: type[StratifiedMoE] | None = None,
     check_finite: bool = False,
 ) -> MoeFactory:
-    """Builder of the run's stratified blocks, by name.
+    """Builder of the run's blocks, by name and settings.
 
     Args:
         model: widths and dropout.
-        moe: the blocks' settings; its ``ep_size`` is not used here.
         seed: seed of the initial weights.
         ep_rank: this rank's number in its expert-parallel group.
         ep_size: size of that group; 1 where one process holds all experts, as in decoding.
@@ -73,20 +71,19 @@ def moe_factory(
         check_finite: see :class:`smoe_ds.moe.layer.StratifiedMoE`.
     """
 
-    def make(name: str) -> StratifiedMoE:
+    def make(name: str, block: BlockSettings) -> StratifiedMoE:
         return (cls or StratifiedMoE)(
             model.d_model,
             model.d_ffn,
-            moe.strata,
-            moe.top_k,
             activation=model.activation,
             dropout=model.dropout,
+            norm_epsilon=model.norm_epsilon,
             check_finite=check_finite,
-            **moe.model_dump(include=LAYER_SETTINGS),
             ep_size=ep_size,
             ep_rank=ep_rank,
             seed=seed,
             name=name,
+            **{key: getattr(block, key) for key in BlockSettings.model_fields},
         )
 
     return make

@@ -15,11 +15,12 @@ from smoe_ds.config.model import ModelConfig
 from smoe_ds.config.moe import MoeConfig
 from smoe_ds.model.attention import Attention, attention_mask
 from smoe_ds.model.embedding import SharedEmbedding
-from smoe_ds.model.feed_forward import DenseFeedForward, MoeFactory, moe_factory
+from smoe_ds.model.feed_forward import DenseFeedForward, MoeFactory, Positions, moe_factory
+from smoe_ds.model.language_capacity import LanguageGate, LanguageProjections, Languages
 from smoe_ds.model.layers import DecoderLayer, EncoderLayer, LayerCache
 from smoe_ds.moe.experts import ExpertFFN
 from smoe_ds.moe.layer import StratifiedMoE
-from smoe_ds.moe.stats import BlockStats
+from smoe_ds.moe.stats import BlockStats, ModelStats
 
 PAD_ID = 0
 
@@ -31,50 +32,69 @@ class Encoded:
     Attributes:
         memory: [B, S, D].
         padding_mask: [B, S], True = padding.
+        first: first token of each source [B].
         stats: one entry per stratified block of the encoder.
     """
 
     memory: Tensor
     padding_mask: Tensor
-    stats: list[BlockStats]
+    first: Tensor
+    stats: ModelStats
 
     def select(self, index: Tensor) -> Encoded:
         """Rows ``index`` of the batch; an index may repeat."""
-        return Encoded(self.memory.index_select(0, index), self.padding_mask.index_select(0, index), self.stats)
+        memory, mask, first = (part.index_select(0, index) for part in (self.memory, self.padding_mask, self.first))
+        return Encoded(memory, mask, first, self.stats)
 
 
 @dataclass
 class DecoderCache:
     """State of step-by-step decoding.
 
+    The rows of a step may be more than the sources: the same number for each source, neighbours.
+
     Attributes:
         layers: keys and values per decoder layer.
-        memory_mask: attention mask of the source [B, 1, 1, S].
+        memory_mask: attention mask of the sources [B, 1, 1, S].
+        first: first token of each source [B].
+        pair: first tokens of the source and of each hypothesis [R, 2]; None before the first step.
         position: tokens decoded so far.
     """
 
     layers: list[LayerCache]
     memory_mask: Tensor
+    first: Tensor
+    pair: Tensor | None = None
     position: int = 0
 
-    def reorder(self, index: Tensor) -> None:
-        """Keep rows ``index`` [B'] of the batch, in that order; an index may repeat or be left out."""
-        self.layers = [layer.select(index) for layer in self.layers]
-        self.memory_mask = self.memory_mask.index_select(0, index)
+    def reorder(self, rows: Tensor, sources: Tensor | None) -> None:
+        """Goes on with other rows.
+
+        Args:
+            rows: row of the last step that each continues [R'], so many neighbours for each source; an index may repeat
+                or be left out.
+            sources: those that stay [B'], likewise; None: all.
+        """
+        for layer in self.layers:
+            layer.reorder(rows, sources)
+        if sources is not None:
+            self.memory_mask = self.memory_mask.index_select(0, sources)
+        self.pair = None if self.pair is None else self.pair.index_select(0, rows)
 
 
 class Transformer(nn.Module):
-    """Pre-norm encoder-decoder; every ``moe.every``-th layer's feed-forward network is a stratified block.
+    """Pre-norm encoder-decoder; the feed-forward networks of some layers are blocks with experts.
 
     Args:
         config: sizes and regularisation.
-        moe: the stratified blocks; ``strata: []`` makes a dense model.
+        moe: which layers have blocks, and their settings; ``strata: []`` makes a dense model.
         vocab_size: V.
         seed: the initial weights are a function of (seed, parameter name) alone.
-        make_moe: builds the block of a given name; default: all experts on this device.
+        make_moe: builds a block of a given name and settings; default: all experts on this device.
 
     Attributes:
         activation_checkpointing: keep only each layer's inputs for the backward pass; may be set at any time.
+        progress: share of the training that is done; the noise on the gates of languages grows with it.
     """
 
     def __init__(
@@ -83,14 +103,14 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.activation_checkpointing = False
-        make = make_moe or moe_factory(config, moe, seed)
+        self.progress = 0.0
+        make, blocks = make_moe or moe_factory(config, seed), moe.blocks(config)
 
         def ffn(side: str, layer: int) -> nn.Module:
-            if moe.is_dense or (layer + 1) % moe.every:
-                return DenseFeedForward(config)
-            return make(f"{side}.layers.{layer}.ffn")
+            block = blocks.get(name := f"{side}.layers.{layer}.ffn")
+            return DenseFeedForward(config) if block is None else make(name, block)
 
-        self.embedding = SharedEmbedding(vocab_size, config.d_model, config.max_positions, PAD_ID)
+        self.embedding = SharedEmbedding(vocab_size, config, PAD_ID)
         self.encoder = _Stack(config, EncoderLayer, [ffn("encoder", i) for i in range(config.encoder_layers)])
         self.decoder = _Stack(config, DecoderLayer, [ffn("decoder", i) for i in range(config.decoder_layers)])
         self._initialize(seed)
@@ -99,12 +119,16 @@ class Transformer(nn.Module):
         blocks = {name for name, module in self.named_modules() if isinstance(module, StratifiedMoE)}
         for name, module in self.named_modules():
             inside_block = any(name.startswith(f"{block}.") for block in blocks)
-            if isinstance(module, SharedEmbedding | Attention | ExpertFFN) and not inside_block:
+            if inside_block:
+                continue
+            if isinstance(module, SharedEmbedding | Attention | LanguageProjections | LanguageGate):
                 module.initialize(seed, name)
+            elif isinstance(module, ExpertFFN):
+                module.initialize(seed, name, how=self.config.ffn_init)
 
     def forward(
         self, src: Tensor, tgt_in: Tensor, num_src_tokens: int | None = None, num_tgt_tokens: int | None = None
-    ) -> tuple[Tensor, list[BlockStats]]:
+    ) -> tuple[Tensor, ModelStats]:
         """Logits of every target position.
 
         Args:
@@ -117,52 +141,81 @@ class Transformer(nn.Module):
         Returns:
             Logits [B, T, V] and the statistics of each stratified block, encoder first.
         """
-        encoded = self.encode(src, num_src_tokens)
-        padding_mask = tgt_in == PAD_ID
+        encoded = self.encode(src, num_src_tokens, tgt_in[:, 0])
+        pair = torch.stack([src[:, 0], tgt_in[:, 0]], dim=1)
+        positions = Positions(tgt_in == PAD_ID, num_tgt_tokens, tgt_in, tgt_in[:, 0], pair)
         memory_mask = attention_mask(encoded.padding_mask)
         x = self._embed(tgt_in)
-        stats = list(encoded.stats)
+        stats = ModelStats(encoded.stats)
+        languages = self._languages(self.decoder, positions)
         for layer in self.decoder.layers:
-            x, block = self._through(layer, x, encoded.memory, memory_mask, padding_mask, num_tgt_tokens)
+            x, block = self._through(layer, x, encoded.memory, memory_mask, positions, languages)
             if block is not None:
                 stats.append(block)
+        if languages is not None and encoded.stats.language_gates is not None:
+            stats.language_gates = encoded.stats.language_gates + languages.close()
         return self.embedding.project(self.decoder.norm(x)), stats
 
-    def encode(self, src: Tensor, num_tokens: int | None = None) -> Encoded:
-        """Encode source token ids [B, S], ``num_tokens`` of them no padding if that is known."""
+    def encode(self, src: Tensor, num_tokens: int | None = None, start: Tensor | None = None) -> Encoded:
+        """Encode source token ids [B, S].
+
+        Args:
+            src: padded on the right with 0.
+            num_tokens: those that are no padding, if that is known.
+            start: first token of each decoder input [B], for routers that go by both languages.
+        """
         padding_mask = src == PAD_ID
         mask = attention_mask(padding_mask)
-        x, stats = self._embed(src), []
+        pair = None if start is None else torch.stack([src[:, 0], start], dim=1)
+        positions = Positions(padding_mask, num_tokens, src, src[:, 0], pair)
+        x, stats = self._embed(src), ModelStats()
+        languages = self._languages(self.encoder, positions)
         for layer in self.encoder.layers:
-            x, block = self._through(layer, x, mask, padding_mask, num_tokens)
+            x, block = self._through(layer, x, mask, positions, languages)
             if block is not None:
                 stats.append(block)
-        return Encoded(self.encoder.norm(x), padding_mask, stats)
+        if languages is not None:
+            stats.language_gates = languages.close()
+        return Encoded(self.encoder.norm(x), padding_mask, src[:, 0], stats)
 
     def start_decoding(self, encoded: Encoded) -> DecoderCache:
         """Cache for ``decode_step``: the source's keys and values of every layer, computed once."""
-        layers = [
-            LayerCache(None, layer.cross_attention.keys_and_values(encoded.memory)) for layer in self._decoder_layers
-        ]
-        return DecoderCache(layers, attention_mask(encoded.padding_mask))
+        layers = [LayerCache(layer.cross_attention.keys_and_values(encoded.memory)) for layer in self._decoder_layers]
+        return DecoderCache(layers, attention_mask(encoded.padding_mask), encoded.first)
 
     def decode_step(self, tokens: Tensor, cache: DecoderCache) -> Tensor:
         """Logits of the next token.
 
         Args:
-            tokens: the last token of every hypothesis [B] (the start token at first).
+            tokens: the last token of every hypothesis [R] (the start token at first).
             cache: extended by this step.
 
         Returns:
-            [B, V].
+            [R, V].
         """
+        if cache.pair is None:
+            source = cache.first.repeat_interleave(len(tokens) // len(cache.first))
+            cache.pair = torch.stack([source, tokens], dim=1)
+        positions = Positions(token_ids=tokens.unsqueeze(1), language=cache.pair[:, 1], pair=cache.pair)
         x = self._embed(tokens.unsqueeze(1), cache.position)
+        languages = self._languages(self.decoder, positions)
         for layer, layer_cache in zip(self._decoder_layers, cache.layers, strict=True):
-            x = layer.step(x, layer_cache, cache.memory_mask)
+            x = layer.step(x, layer_cache, cache.memory_mask, positions, languages)
         cache.position += 1
         return self.embedding.project(self.decoder.norm(x)).squeeze(1)
 
-    def _through(self, layer: nn.Module, *inputs: Tensor | int | None) -> tuple[Tensor, BlockStats | None]:
+    def _languages(self, stack: _Stack, positions: Positions) -> Languages | None:
+        """The matrices of a batch's languages; None where they have none."""
+        if stack.languages is None or positions.language is None:
+            return None
+        weight_BDD = stack.languages(positions.language)
+        mask = positions.padding_mask
+        real_BT1 = None if mask is None else (~mask).unsqueeze(2).to(weight_BDD.dtype)
+        return Languages(weight_BDD, real_BT1, self.progress * self.config.language_capacity.noise)
+
+    def _through(
+        self, layer: nn.Module, *inputs: Tensor | Positions | Languages | None
+    ) -> tuple[Tensor, BlockStats | None]:
         """One layer; with activation checkpointing only its inputs are kept, and the backward pass computes it again
         with the same random numbers, hence the same routing."""
         if self.activation_checkpointing and self.training and torch.is_grad_enabled():
@@ -180,11 +233,13 @@ class Transformer(nn.Module):
 
 
 class _Stack(nn.Module):
-    """Layers and the final LayerNorm of a pre-norm stack."""
+    """Layers, the final LayerNorm of a pre-norm stack, and the languages' matrices if they have any."""
 
     def __init__(
         self, config: ModelConfig, layer: Callable[[ModelConfig, nn.Module], nn.Module], ffns: list[nn.Module]
     ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layer(config, ffn) for ffn in ffns)
-        self.norm = nn.LayerNorm(config.d_model)
+        self.norm = nn.LayerNorm(config.d_model, config.norm_epsilon)
+        number = config.language_capacity.languages
+        self.languages = LanguageProjections(number, config.d_model) if number else None

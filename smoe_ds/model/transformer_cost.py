@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from smoe_ds.config.block import BlockSettings
 from smoe_ds.config.model import ModelConfig
 from smoe_ds.config.moe import MoeConfig
 from smoe_ds.moe.block_cost import BlockSizes, stratified_block
 from smoe_ds.moe.cost import FP32, Cost, Storage, feed_forward, layer_norm, total
-from smoe_ds.moe.loads import stratum_loads
-from smoe_ds.moe.placement import Placement
+
+_SENTENCE = 32
+"""Tokens of a sentence, where nobody says."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,37 @@ def dense_feed_forward(model: ModelConfig, batch: MicroBatch) -> Cost:
     return norm + wide(model.d_model, batch) + network
 
 
+def language_gate(model: ModelConfig, batch: MicroBatch, *, own: bool) -> Cost:
+    """:class:`smoe_ds.model.language_capacity.LanguageGate`, and each token's product with its language's matrix.
+
+    Kept are the gate's input and inner values, and both projections; with a shared projection of its own, which is
+    counted here, also what that works on.
+
+    Args:
+        model: widths.
+        batch: what passes.
+        own: whether it has a shared projection of its own.
+    """
+    if not model.language_capacity.languages:
+        return Cost()
+    d_model, width = model.d_model, model.language_capacity.gate_width
+    tokens, itemsize, square = batch.tokens, batch.storage.itemsize, model.d_model**2
+    return Cost(
+        parameters={"gates": (d_model + 1) * width + width + 1, "feed_forward": square * own},
+        matrices=square * own,
+        flops={"gates": 2 * (d_model + 1) * width * tokens, "feed_forward": 2 * square * (1 + own) * tokens},
+        saved_bytes=tokens * ((3 + own) * d_model + width) * itemsize,
+    )
+
+
+def language_projections(model: ModelConfig, batch: MicroBatch) -> Cost:
+    """:class:`smoe_ds.model.language_capacity.LanguageProjections` of one stack, and a matrix for each sentence."""
+    matrices = model.language_capacity.languages * model.d_model**2
+    sentences = batch.tokens / (batch.length or _SENTENCE) if matrices else 0
+    saved = sentences * model.d_model**2 * batch.storage.itemsize
+    return Cost(parameters={"feed_forward": matrices}, matrices=matrices, saved_bytes=saved)
+
+
 def embedding(model: ModelConfig, vocab_size: int, batch: MicroBatch) -> Cost:
     """The shared embedding of both sides, its projection to logits [T, V], and the loss.
 
@@ -94,19 +127,9 @@ def embedding(model: ModelConfig, vocab_size: int, batch: MicroBatch) -> Cost:
     return both_masks + wide(model.d_model, batch) + projection
 
 
-def block_sizes(model: ModelConfig, moe: MoeConfig, backend: str = "lean") -> BlockSizes:
-    """The sizes of a run's stratified blocks; ``backend``: how their experts are computed."""
-    return BlockSizes(
-        model.d_model,
-        model.d_ffn,
-        Placement(tuple(moe.strata), moe.ep_size, moe.stacked),
-        moe.top_k,
-        model.activation,
-        moe.shared_expert,
-        output_norm=moe.norm == "released",
-        jitter=moe.jitter > 0,
-        backend=backend,
-    )
+def block_sizes(model: ModelConfig, block: BlockSettings, ep_size: int = 1, backend: str = "lean") -> BlockSizes:
+    """The sizes of a run's block; ``backend``: how its experts are computed."""
+    return BlockSizes(model.d_model, block.inner_width(model.d_ffn), block, ep_size, model.activation, backend)
 
 
 @dataclass(frozen=True)
@@ -115,7 +138,7 @@ class TransformerCost:
 
     Attributes:
         embedding: on both sides, with logits and loss.
-        norms: LayerNorms behind encoder and decoder, and the encoder's output.
+        norms: LayerNorms behind encoder and decoder, the encoder's output, and the languages' matrices.
         layers: encoder first.
         layer_input: what activation checkpointing keeps of a layer.
     """
@@ -161,20 +184,28 @@ def transformer(
         forwards: forward passes per backward pass, for the exchange: 2 with activation checkpointing.
         requested_capacity: mean strata per token where it was measured.
     """
-    dense, block = dense_feed_forward(model, batch), Cost()
-    if not moe.is_dense:
-        sizes = block_sizes(model, moe, backend)
-        loads = stratum_loads(sizes.placement, batch.tokens, moe.top_k, requested_capacity)
-        block = stratified_block(sizes, loads, batch.storage, forwards)
+    dense, after = dense_feed_forward(model, batch), language_gate(model, batch, own=True)
+    blocks = {
+        name: _block(block_sizes(model, block, moe.ep_size, backend), batch, forwards, requested_capacity)
+        for name, block in moe.blocks(model).items()
+    }
 
-    def stack(number: int, attentions: Cost) -> list[Cost]:
-        return [attentions + (dense if moe.is_dense or (i + 1) % moe.every else block) for i in range(number)]
+    def stack(side: str, number: int, attentions: Cost) -> list[Cost]:
+        return [attentions + blocks.get(f"{side}.layers.{i}.ffn", dense) + after for i in range(number)]
 
-    attended = attention(model.d_model, batch)
+    attended = attention(model.d_model, batch) + language_gate(model, batch, own=False)
+    languages = language_projections(model, batch)
     norm = layer_norm(model.d_model, batch.tokens, batch.storage)
     return TransformerCost(
         embedding(model, vocab_size, batch),
-        norm + norm + wide(model.d_model, batch),
-        (*stack(model.encoder_layers, attended), *stack(model.decoder_layers, attended + attended)),
+        norm + norm + wide(model.d_model, batch) + languages + languages,
+        (
+            *stack("encoder", model.encoder_layers, attended),
+            *stack("decoder", model.decoder_layers, attended + attended),
+        ),
         wide(model.d_model, batch),
     )
+
+
+def _block(sizes: BlockSizes, batch: MicroBatch, forwards: int, requested_capacity: float | None) -> Cost:
+    return stratified_block(sizes, sizes.loads(batch.tokens, requested_capacity), batch.storage, forwards)

@@ -18,7 +18,7 @@ def stratified_moe(
 
     Args:
         d_model: width D.
-        d_ffn: inner width F of the built-in experts.
+        d_ffn: inner width F of the built-in experts, unless ``expert_ffn`` is set.
         strata: experts per stratum, first stratum first.
         top_k: experts per token and stratum, K.
         ep_size: ranks that share one copy of the experts.

@@ -30,11 +30,12 @@ class RowOrder:
     """All T * K (token, choice) pairs, sorted by exchange slot of their expert.
 
     A pair has the number ``choice * T + token``. Within an expert first choices come before second ones, each in the
-    order of priority, and those that find no room are the last ones.
+    order of priority, and those that find no room are the last ones. Choices that a token does not take are at the end.
 
     Attributes:
         pairs: pair numbers [T * K], sorted by slot.
-        kept: True where the pair is within its expert's capacity [T * K], in the order of ``pairs``; None: all are.
+        kept: True where the pair is taken and within its expert's capacity [T * K], in the order of ``pairs``; None:
+            all are.
         counts: kept rows per slot [E].
         requested_KE: rows wanted per choice and visible expert [K, E], before capacity.
     """
@@ -44,8 +45,13 @@ class RowOrder:
     counts: Tensor
     requested_KE: Tensor
 
-    def row_index(self, num_rows: int) -> RowIndex:
-        """Rows by pair and pairs by row, once the number of kept rows has reached the host."""
+    def row_index(self, num_rows: int, most: int | None = None) -> RowIndex:
+        """Rows by pair and pairs by row, once the number of kept rows has reached the host.
+
+        Args:
+            num_rows: kept rows.
+            most: choices that a token takes at most; None: K.
+        """
         num_choices, num_pairs = self.requested_KE.shape[0], self.pairs.numel()
         num_tokens = num_pairs // num_choices
         row = torch.empty_like(self.pairs)
@@ -58,7 +64,8 @@ class RowOrder:
             missing = torch.empty_like(self.kept)
             missing[self.pairs] = ~self.kept
             missing = missing.view(num_choices, num_tokens)
-        return RowIndex(pair_R, pair_R % max(num_tokens, 1), row.view(num_choices, num_tokens), missing)
+        index = RowIndex(pair_R, pair_R % max(num_tokens, 1), row.view(num_choices, num_tokens), missing)
+        return index if most is None else index.first(most)
 
 
 def count_values(values: Tensor, size: int) -> Tensor:
@@ -67,7 +74,11 @@ def count_values(values: Tensor, size: int) -> Tensor:
 
 
 def order_rows(
-    expert_TK: Tensor, slot_of_expert: Tensor, capacity: int | None, priority_T: Tensor | None = None
+    expert_TK: Tensor,
+    slot_of_expert: Tensor,
+    capacity: int | None,
+    priority_T: Tensor | None = None,
+    chosen_TK: Tensor | None = None,
 ) -> RowOrder:
     """Sorts (token, choice) pairs by the exchange slot of their expert and marks those beyond the capacity.
 
@@ -76,24 +87,44 @@ def order_rows(
         slot_of_expert: position of each visible expert in the exchange order [E].
         capacity: rows per expert; None for no limit.
         priority_T: higher goes first where an expert is full, ties in position order; None: position order.
+        chosen_TK: True where a choice is taken [T, K]; None: all are.
     """
     num_tokens, num_choices = expert_TK.shape
     num_experts = slot_of_expert.numel()
     device = expert_TK.device
     expert_KT = expert_TK.t()
+    slot_KT = slot_of_expert[expert_KT]
     choice_K1 = torch.arange(num_choices, device=device).unsqueeze(1)
-    requested_KE = count_values((choice_K1 * num_experts + expert_KT).flatten(), num_choices * num_experts)
-    requested_KE = requested_KE.view(num_choices, num_experts)
+    requested_KE = _requested(choice_K1, expert_KT, num_experts, chosen_TK)
+    if chosen_TK is not None:
+        slot_KT = slot_KT.masked_fill(~chosen_TK.t(), num_experts)
     if priority_T is None:
-        sorted_slots, pairs = torch.sort(slot_of_expert[expert_KT].flatten(), stable=True)
+        sorted_slots, pairs = torch.sort(slot_KT.flatten(), stable=True)
     else:
         token_T = priority_T.sort(descending=True, stable=True).indices
-        sorted_slots, order = torch.sort(slot_of_expert[expert_KT[:, token_T]].flatten(), stable=True)
+        sorted_slots, order = torch.sort(slot_KT[:, token_T].flatten(), stable=True)
         pairs = (choice_K1 * num_tokens + token_T).flatten()[order]
     wanted = torch.zeros(num_experts, dtype=torch.long, device=device)
     wanted[slot_of_expert] = requested_KE.sum(0)
     if capacity is None:
-        return RowOrder(pairs, None, wanted, requested_KE)
-    starts = wanted.cumsum(0) - wanted
+        kept = None if chosen_TK is None else sorted_slots < num_experts
+        return RowOrder(pairs, kept, wanted, requested_KE)
+    ends = wanted.cumsum(0)
+    starts = ends - wanted if chosen_TK is None else torch.cat([ends - wanted, ends[-1:]])
     rank_in_expert = torch.arange(pairs.numel(), device=device) - starts[sorted_slots]
-    return RowOrder(pairs, rank_in_expert < capacity, wanted.clamp(max=capacity), requested_KE)
+    kept = rank_in_expert < capacity
+    if chosen_TK is not None:
+        kept &= sorted_slots < num_experts
+    return RowOrder(pairs, kept, wanted.clamp(max=capacity), requested_KE)
+
+
+def _requested(choice_K1: Tensor, expert_KT: Tensor, num_experts: int, chosen_TK: Tensor | None) -> Tensor:
+    """Rows wanted per choice and expert [K, E]."""
+    num_choices = expert_KT.shape[0]
+    cell_KT = choice_K1 * num_experts + expert_KT
+    if chosen_TK is None:
+        counts = count_values(cell_KT.flatten(), num_choices * num_experts)
+    else:
+        cell_KT = cell_KT.masked_fill(~chosen_TK.t(), num_choices * num_experts)
+        counts = count_values(cell_KT.flatten(), num_choices * num_experts + 1)[:-1]
+    return counts.view(num_choices, num_experts)

@@ -2,77 +2,88 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
-from smoe_ds.moe.expert_backends import BACKENDS
+from smoe_ds.config.block import BlockSettings
+from smoe_ds.config.heads import head_problems
+from smoe_ds.config.nearest import nearest
+from smoe_ds.config.problems import dotted, rephrase
 from smoe_ds.moe.experts import ACTIVATIONS
 
-CHOICES = {
-    "activation": ACTIVATIONS,
-    "norm": ("paper", "released"),
-    "combine_weights": ("after_drop", "before_drop", "raw"),
-    "second_expert": ("sample", "argmax"),
-    "capacity_order": ("position", "probability"),
-    "shared_expert": ("none", "add", "cmr"),
-    "gating_dropout_mode": ("skip", "local"),
-    "expert_backend": BACKENDS,
-}
-SHARES = ("dropout", "expert_output_masking", "cmr_gate_dropout", "jitter", "gating_dropout")
+
+def block_settings(strata: Sequence[int], top_k: int, settings: Mapping[str, Any]) -> BlockSettings:
+    """The settings of a block, checked.
+
+    Args:
+        strata: experts per stratum.
+        top_k: experts per token and stratum.
+        settings: the others by name, see :class:`smoe_ds.config.block.BlockSettings`; ``router`` may be a mapping.
+
+    Raises:
+        TypeError: a name is no setting.
+        ValueError: says which setting, what it is and what it could be.
+    """
+    if not isinstance(strata, Sequence) or not strata or any(not isinstance(n, int) or n < 1 for n in strata):
+        raise ValueError(f"strata {strata!r}: expected at least one expert for every stratum, e.g. [4, 12]")
+    for name in settings:
+        if name not in BlockSettings.model_fields:
+            near = nearest(name, BlockSettings.model_fields)
+            raise TypeError(f"{name} is no setting of a block" + (f"; did you mean {near}?" if near else ""))
+    try:
+        return BlockSettings(strata=list(strata), top_k=top_k, **settings)
+    except ValidationError as error:
+        problems = rephrase(error, BlockSettings, (), {})
+        raise ValueError("; ".join(f"{dotted(one.path)}: {one.message}" for one in problems)) from None
 
 
 def check_sizes(
-    d_model: int, d_ffn: int, strata: Sequence[int], top_k: int, ep_size: int, exchange_chunks: int, stacked: bool
+    d_model: int,
+    d_ffn: int,
+    block: BlockSettings,
+    ep_size: int,
+    activation: str,
+    dropout: float,
+    norm_epsilon: float,
 ) -> None:
     """Refuses sizes that no layer can have.
 
     Raises:
         ValueError: says which argument, what it is and what it could be.
     """
-    sizes = {"d_model": d_model, "d_ffn": d_ffn, "top_k": top_k, "ep_size": ep_size, "exchange_chunks": exchange_chunks}
-    for name, value in sizes.items():
+    for name, value in {"d_model": d_model, "d_ffn": d_ffn, "ep_size": ep_size}.items():
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} is {value!r}; expected a whole number of 1 or more")
-    if not isinstance(strata, Sequence) or not strata or any(not isinstance(n, int) or n < 1 for n in strata):
-        raise ValueError(f"strata {strata!r}: expected at least one expert for every stratum, e.g. [4, 12]")
-    fewest = min(strata) if stacked else strata[-1]
-    if top_k > fewest:
-        raise ValueError(
-            f"top_k {top_k} is above the {fewest} experts that a gate of strata {list(strata)} sees; "
-            f"set top_k to {fewest} or less, or give that stratum more experts"
-        )
-    num_experts = sum(strata)
+    num_experts = sum(block.strata)
     if num_experts % ep_size:
         divisors = [n for n in range(1, num_experts + 1) if num_experts % n == 0]
         raise ValueError(f"ep_size {ep_size} does not divide the {num_experts} experts; choose one of {divisors}")
+    if ep_size > 1 and block.experts.one_rank:
+        raise ValueError(f"ep_size is {ep_size}, but {block.experts.one_rank}; set it to 1")
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation is {activation!r}; expected one of {', '.join(ACTIVATIONS)}")
+    for key, problem in head_problems(block, d_model, d_ffn, activation):
+        raise ValueError(f"{key}: {problem}")
+    if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+        raise ValueError(f"dropout is {dropout!r}; expected a number from 0 to below 1")
+    if not isinstance(norm_epsilon, float) or not 0 < norm_epsilon < 1:
+        raise ValueError(f"norm_epsilon is {norm_epsilon!r}; expected a number between 0 and 1")
 
 
-def check_settings(settings: Mapping[str, object]) -> None:
-    """Refuses unknown names of choices and shares outside [0, 1).
-
-    Args:
-        settings: the layer's keyword arguments by name.
+def check_custom_expert(expert: Callable[[], nn.Module] | None, block: BlockSettings) -> None:
+    """Refuses experts of the caller's beside a kind that makes its own, or widths.
 
     Raises:
-        ValueError: says which argument, what it is and what it could be.
+        ValueError: says which of the two to leave out.
     """
-    for name, allowed in CHOICES.items():
-        if settings[name] not in allowed:
-            raise ValueError(f"{name} is {settings[name]!r}; expected one of {', '.join(allowed)}")
-    for name in SHARES:
-        share = settings[name]
-        if not isinstance(share, int | float) or not 0 <= share < 1:
-            raise ValueError(f"{name} is {share!r}; expected a number from 0 to below 1")
-    capacity_factor, rate = settings["capacity_factor"], settings["bias_balancing"]
-    if capacity_factor is not None and not (
-        isinstance(capacity_factor, int | float) and 0 < capacity_factor < math.inf
-    ):
-        raise ValueError(f"capacity_factor is {capacity_factor!r}; expected a number above 0, or None for no limit")
-    if not isinstance(rate, int | float) or not 0 <= rate < math.inf:
-        raise ValueError(f"bias_balancing is {rate!r}; expected a number of 0 (off) or more, e.g. 0.001")
+    if expert is not None and block.uneven:
+        raise ValueError("expert_widths: experts of your own have their own width; leave it out")
+    if expert is not None and block.experts.module is not None:
+        raise ValueError(f"experts of the kind {block.experts.kind} are built in; leave out expert or experts")
 
 
 def check_ep_rank(ep_rank: int, ep_size: int) -> None:
@@ -108,8 +119,17 @@ def make_experts(make: Callable[[], nn.Module], number: int) -> list[nn.Module]:
     return made
 
 
-def check_input(x: Tensor, padding_mask: Tensor | None, num_tokens: int | None, d_model: int) -> None:
-    """Refuses an input of another width or kind, a mask of another shape or kind, and a number that cannot be.
+def check_input(
+    x: Tensor,
+    padding_mask: Tensor | None,
+    num_tokens: int | None,
+    d_model: int,
+    token_ids: Tensor | None,
+    pair: Tensor | None,
+    block: BlockSettings,
+) -> None:
+    """Refuses an input of another width or kind, a mask of another shape or kind, a number that cannot be, and token
+    ids that do not belong to it or are missing.
 
     Raises:
         ValueError: says what was expected.
@@ -122,6 +142,21 @@ def check_input(x: Tensor, padding_mask: Tensor | None, num_tokens: int | None, 
         raise ValueError(f"padding_mask has shape {list(padding_mask.shape)}; expected {list(x.shape[:-1])}")
     if padding_mask is not None and padding_mask.dtype != torch.bool:
         raise ValueError(f"padding_mask is {padding_mask.dtype}; expected torch.bool, True where a position is padding")
+    if block.heads > 1 and x.dim() < 2:
+        raise ValueError(f"x has shape {list(x.shape)}; a block with heads expects [..., S, {d_model}]")
     positions = x.shape[:-1].numel()
     if num_tokens is not None and not (0 if padding_mask is not None else positions) <= num_tokens <= positions:
         raise ValueError(f"num_tokens is {num_tokens}, but x has {positions} positions; leave it out without padding")
+    if token_ids is None and block.router.needs:
+        needs = " and ".join(sorted(block.router.needs))
+        raise ValueError(
+            f"the router {block.router.kind} looks at the {needs} of a token; call the layer with token_ids"
+        )
+    if pair is None and block.router.reads_pair():
+        raise ValueError(f"the router {block.router.kind} goes by the pair of languages; call the layer with pair")
+    if pair is not None and (token_ids is None or pair.shape != (len(token_ids), 2)):
+        raise ValueError(f"pair has shape {list(pair.shape)}; expected [B, 2], with token_ids [B, S]")
+    if token_ids is not None and (token_ids.shape != x.shape[:-1] or x.dim() != 3):
+        raise ValueError(
+            f"token_ids has shape {list(token_ids.shape)} and x {list(x.shape)}; expected [B, S], [B, S, D]"
+        )

@@ -65,7 +65,7 @@ class ExpertParallelMoE(StratifiedMoE, MoE):
                 self.ep_size, use_data_before_expert_parallel_=use_data_before_expert_parallel_
             )
         dispatcher = ExpertParallelDispatcher(
-            groups._get_expert_parallel_group(self.expert_group_name), self.exchange_chunks
+            groups._get_expert_parallel_group(self.expert_group_name), self.block.exchange_chunks
         )
         if dispatcher.rank != self.ep_rank:
             raise LaunchError(

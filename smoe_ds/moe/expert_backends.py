@@ -43,6 +43,7 @@ def choose_backend(
     *,
     ep_size: int,
     widths: tuple[int, int],
+    uneven: bool = False,
     unusual: str | None = None,
     grouped_problem: Callable[[], str | None] = no_problem,
 ) -> str:
@@ -60,6 +61,7 @@ def choose_backend(
         dtype: of the rows, e.g. ``bfloat16``.
         ep_size: ranks that share the experts.
         widths: D and F.
+        uneven: whether experts differ in width.
         unusual: why the experts, or what is around them, are not what lean and grouped products know; None if they are.
         grouped_problem: says why grouped products do not work here, None if they do; asked only where it matters.
 
@@ -72,6 +74,8 @@ def choose_backend(
     def problem_of(backend: str) -> str | None:
         if unusual or backend == "lean":
             return unusual or ("the experts are spread over ranks" if ep_size > 1 else None)
+        if uneven:
+            return "the experts differ in width"
         if any(width * _ITEMSIZE[dtype] % ROW_BYTES for width in widths):
             return f"d_model and d_ffn must be multiples of {ROW_BYTES // _ITEMSIZE[dtype]}"
         return grouped_problem()

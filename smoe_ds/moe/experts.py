@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from smoe_ds.moe.seeding import uniform_, xavier_bound
+from smoe_ds.moe.initial import initialize
 
 ACTIVATIONS = ("relu", "gelu", "swiglu")
 
@@ -36,30 +37,67 @@ class ExpertFFN(nn.Module):
         self.w2 = nn.Parameter(torch.empty(d_model, d_ffn))
         self.b2 = nn.Parameter(torch.zeros(d_model))
 
-    def initialize(self, *name: object) -> None:
-        """Draws the weights from a generator seeded by ``name``; biases are zero."""
-        bound = xavier_bound(self.w1.shape[1], self.w1.shape[0])
-        for key in ("w1", "w3", "w2") if self.activation == "swiglu" else ("w1", "w2"):
-            uniform_(getattr(self, key), bound, *name, key)
+    def initialize(self, *name: object, how: str = "xavier") -> None:
+        """Draws the weights from a generator seeded by ``name``.
+
+        Args:
+            name: of the network.
+            how: see :func:`smoe_ds.moe.initial.initialize`; or ``zero``: ``w1`` and ``w3`` as ``linear``, ``w2`` and
+                all biases 0, so that the output is 0 at first (as in BASE layers, arXiv 2103.16716).
+        """
+        for number in (1, 3, 2) if self.activation == "swiglu" else (1, 2):
+            weight, bias = getattr(self, f"w{number}"), getattr(self, f"b{number}")
+            initialize(weight, bias, "linear" if how == "zero" else how, *name, f"w{number}")
+            if how == "zero" and not weight.is_meta:
+                nn.init.zeros_(bias)
+                if number == 2:
+                    nn.init.zeros_(weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """[R, D] -> [R, D]."""
-        hidden = F.linear(x, self.w1, self.b1)
-        if self.activation == "swiglu":
-            hidden = F.silu(hidden) * F.linear(x, self.w3, self.b3)
-        else:
-            hidden = F.relu_(hidden) if self.activation == "relu" else F.gelu(hidden)
-        return F.linear(hidden, self.w2, self.b2)
+        return _through(self, x)
 
 
-def apply_experts(experts: Sequence[nn.Module], rows_RD: Tensor, counts: Sequence[int]) -> Tensor:
+@dataclass(frozen=True)
+class ReadyFFN:
+    """The weights of an expert as :class:`ExpertFFN` has them, where they are made of other parameters."""
+
+    activation: str
+    w1: Tensor
+    b1: Tensor
+    w2: Tensor
+    b2: Tensor
+    w3: Tensor | None = None
+    b3: Tensor | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[R, D] -> [R, D]."""
+        return _through(self, x)
+
+
+def _through(weights: ExpertFFN | ReadyFFN, x: Tensor) -> Tensor:
+    hidden, gate = F.linear(x, weights.w1, weights.b1), None
+    if weights.activation == "swiglu":
+        assert weights.w3 is not None
+        gate = F.linear(x, weights.w3, weights.b3)
+    return F.linear(activated(weights.activation, hidden, gate), weights.w2, weights.b2)
+
+
+def activated(activation: str, hidden: Tensor, gate: Tensor | None) -> Tensor:
+    """The activation of the first product, which may be written over; for SwiGLU with that of ``w3``."""
+    if gate is not None:
+        return F.silu(hidden) * gate
+    return F.relu_(hidden) if activation == "relu" else F.gelu(hidden)
+
+
+def apply_experts(experts: Sequence[Callable[[Tensor], Tensor]], rows_RD: Tensor, counts: Sequence[int]) -> Tensor:
     """Applies each expert to its rows, one after the other; any expert, any dtype.
 
-    An expert without rows is applied to an empty tensor, so that its parameters get a (zero) gradient on every rank and
-    the engine's gradient reduction sees the same parameters everywhere.
+    Where there are gradients, an expert without rows is applied to an empty tensor, so that its parameters get a (zero)
+    gradient on every rank and the engine's gradient reduction sees the same parameters everywhere.
 
     Args:
-        experts: one module [n, D] -> [n, D] per entry of ``counts``.
+        experts: one module or function [n, D] -> [n, D] per entry of ``counts``.
         rows_RD: rows grouped by expert, in the order of ``experts``.
         counts: rows per expert; sums to R. May be empty: a rank need not hold an expert of every stratum.
 
@@ -73,6 +111,8 @@ def apply_experts(experts: Sequence[nn.Module], rows_RD: Tensor, counts: Sequenc
         return rows_RD
     outputs = []
     for expert, rows in zip(experts, rows_RD.split(list(counts)), strict=True):
+        if not rows.shape[0] and not torch.is_grad_enabled():
+            continue
         output = expert(rows)
         if not isinstance(output, Tensor) or output.shape != rows.shape:
             made = list(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
@@ -81,4 +121,4 @@ def apply_experts(experts: Sequence[nn.Module], rows_RD: Tensor, counts: Sequenc
                 "it must keep the number of rows and the width"
             )
         outputs.append(output)
-    return torch.cat(outputs)
+    return torch.cat(outputs) if outputs else rows_RD

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from smoe_ds.moe.experts import ExpertFFN
+from smoe_ds.moe.experts import ExpertFFN, ReadyFFN
 from smoe_ds.text_line import first_line
 
 
@@ -43,7 +43,7 @@ def _trial(device: torch.device, dtype: torch.dtype) -> list[Tensor]:
     return [out, rows_grad, *weights_grad.unbind()]
 
 
-def apply_experts_grouped(experts: Sequence[ExpertFFN], rows_RD: Tensor, counts: Sequence[int]) -> Tensor:
+def apply_experts_grouped(experts: Sequence[ExpertFFN | ReadyFFN], rows_RD: Tensor, counts: Sequence[int]) -> Tensor:
     """What :func:`smoe_ds.moe.experts.apply_experts` does, with two (SwiGLU: three) grouped matrix products.
 
     Args:

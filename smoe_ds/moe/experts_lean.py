@@ -20,14 +20,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from smoe_ds.moe.experts import ExpertFFN
+from smoe_ds.moe.experts import ExpertFFN, ReadyFFN
 from smoe_ds.moe.rows import RowIndex
 
 _ROWS_AT_ONCE = {"cpu": 1024, "cuda": 8192}  # of a product that is only summed up
 
 
 def mix_experts(
-    experts: Sequence[ExpertFFN],
+    experts: Sequence[ExpertFFN | ReadyFFN],
     h_TD: Tensor,
     weights_TK: Tensor,
     index: RowIndex,

@@ -64,14 +64,21 @@ def normalised_weights(probs_TK: Tensor, kept_TK: Tensor | None, mode: str) -> T
         probs_TK: probabilities of the choices [T, K].
         kept_TK: True where the choice found room in its expert; None if all did.
         mode: ``after_drop``: renormalised over the kept choices (the authors' code); ``before_drop``: over all choices;
-            ``raw``: the softmax values (Eq. 6). With K = 1 always ``raw``: a renormalised single weight would be the
-            constant 1 and the gate would learn nothing from the task loss.
+            ``raw``: the softmax values (Eq. 6); ``ones``: 1 each. With K = 1 the first two are as ``raw``: a
+            renormalised single weight would be the constant 1 and the gate would learn nothing from the task loss.
 
     Returns:
         [T, K], zero where not kept.
     """
+    return rescaled_weights(probs_TK, kept_TK, "raw" if probs_TK.shape[1] == 1 and mode != "ones" else mode)
+
+
+def rescaled_weights(probs_TK: Tensor, kept_TK: Tensor | None, mode: str) -> Tensor:
+    """The same for any K, 1 included, where K is only the most that a token of the batch takes."""
+    if mode == "ones":
+        return torch.ones_like(probs_TK) if kept_TK is None else kept_TK.to(probs_TK.dtype)
     kept_probs_TK = probs_TK if kept_TK is None else probs_TK * kept_TK
-    if mode == "raw" or probs_TK.shape[1] == 1:
+    if mode == "raw":
         return kept_probs_TK
     total_T1 = (kept_probs_TK if mode == "after_drop" else probs_TK).sum(dim=1, keepdim=True)
     return kept_probs_TK / torch.where(total_T1 > 0, total_T1, torch.ones_like(total_T1))

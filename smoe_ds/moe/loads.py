@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from smoe_ds.config.block import BlockSettings
 from smoe_ds.moe.placement import Placement
 
 IMBALANCE_LIMIT = 1.05
@@ -21,7 +22,7 @@ class StratumLoad:
 
     Attributes:
         tokens: tokens of the rank that enter.
-        rows: rows for experts that they make, tokens times top_k.
+        rows: rows for experts that they make.
         busiest_rows: rows that the busiest rank computes; the others wait for it.
         busiest_experts: experts that it computes them with.
         sent_rows: rows that a rank sends to others, mean of the ranks; as many come.
@@ -85,15 +86,38 @@ def expected_strata(strata: Sequence[int], *, stacked: bool = False) -> float:
     return sum(stratum_shares(strata, stacked=stacked))
 
 
+def block_loads(
+    block: BlockSettings, ep_size: int = 1, tokens: float = 1.0, requested_capacity: float | None = None
+) -> tuple[StratumLoad, ...]:
+    """What each stratum of a block gets; arguments as of :func:`stratum_loads`, rows as its router expects them.
+
+    In a block with heads the loads count slices of tokens.
+    """
+    placement = Placement(tuple(block.strata), ep_size, block.stacked)
+    visible = [len(placement.visible_experts(i)) for i in range(len(block.strata))]
+    choices = [block.router.mean_choices(block, number) for number in visible]
+    return stratum_loads(placement, tokens * block.heads, choices, requested_capacity)
+
+
+def ffns_per_token(block: BlockSettings) -> float:
+    """Feed-forward networks that a token visits in a block, the shared one included, uniform routing; those that its
+    slices visit, in a block with heads."""
+    visits = (load.rows if block.experts.per_row else load.tokens for load in block_loads(block))
+    return sum(visits) + block.heads * (block.shared_expert != "none")
+
+
 def stratum_loads(
-    placement: Placement, tokens: float = 1.0, top_k: int = 1, requested_capacity: float | None = None
+    placement: Placement,
+    tokens: float = 1.0,
+    choices: float | Sequence[float] = 1,
+    requested_capacity: float | None = None,
 ) -> tuple[StratumLoad, ...]:
     """What each stratum of a block gets.
 
     Args:
         placement: strata, and the ranks that share their experts.
         tokens: tokens of one rank that enter the block, T.
-        top_k: experts per token and stratum, K.
+        choices: rows that a token makes in a stratum, K; one number, or one for each stratum.
         requested_capacity: mean strata per token where it was measured; None: as expected of uniform routing. The
             strata after the first are then entered by as many tokens more or less.
     """
@@ -101,13 +125,14 @@ def stratum_loads(
     if requested_capacity is not None and len(shares) > 1:
         later = (requested_capacity - 1) / (sum(shares) - 1)
         shares = [1.0, *(share * later for share in shares[1:])]
-    return tuple(_load(placement, i, tokens * share, top_k) for i, share in enumerate(shares))
+    rows = [choices] * len(shares) if isinstance(choices, int | float) else choices
+    return tuple(_load(placement, i, tokens * share, rows[i]) for i, share in enumerate(shares))
 
 
-def _load(placement: Placement, stratum: int, tokens: float, top_k: int) -> StratumLoad:
+def _load(placement: Placement, stratum: int, tokens: float, choices: float) -> StratumLoad:
     visible, ranks = len(placement.visible_experts(stratum)), range(placement.ep_size)
     local = [len(placement.local_experts(rank, stratum)) for rank in ranks]
-    rows = tokens * top_k
+    rows = tokens * choices
     others = placement.ep_size - 1
     sent = [rows * (visible - own) / visible for own in local]
     received = [others * rows * own / visible for own in local]

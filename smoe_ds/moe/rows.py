@@ -30,6 +30,18 @@ class RowIndex:
     row_KT: Tensor
     missing_KT: Tensor | None
 
+    @property
+    def num_choices(self) -> int:
+        """K."""
+        return self.row_KT.shape[0]
+
+    def first(self, num_choices: int) -> RowIndex:
+        """The same for the first choices only; no other has a row. Pair numbers stay as they are."""
+        if num_choices == self.num_choices:
+            return self
+        missing_KT = None if self.missing_KT is None else self.missing_KT[:num_choices]
+        return RowIndex(self.pair_R, self.token_R, self.row_KT[:num_choices], missing_KT)
+
     def rows_of_choice(self, rows_RD: Tensor, choice: int) -> Tensor:
         """The row of each token's ``choice`` as a new tensor [T, D], zero where it has none."""
         rows_TD = rows_RD.index_select(0, self.row_KT[choice])

@@ -11,6 +11,7 @@ from smoe_ds.errors import SmoeError
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import NDArray
 
 
 def gather_json(value: Any) -> list[Any]:
@@ -35,6 +36,47 @@ def gather_json(value: Any) -> list[Any]:
     dist.all_gather(rows, padded)
     texts = [row[: int(size.item())].cpu().numpy().tobytes() for row, size in zip(rows, sizes, strict=True)]
     return [json.loads(text) for text in texts]
+
+
+def gather_array(mine: NDArray[Any]) -> list[NDArray[Any]] | None:
+    """One-dimensional arrays of all ranks, in rank order, on rank 0; None on the others. A collective.
+
+    Args:
+        mine: of any length, and of the same type on all ranks.
+    """
+    import torch
+    import torch.distributed as dist
+
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return [mine]
+    device, first = collective_device(), dist.get_rank() == 0
+    lengths = [int(length) for length in gather_json(len(mine))]
+    padded = torch.zeros(max(lengths) * mine.itemsize, dtype=torch.uint8)
+    padded[: mine.nbytes] = (
+        torch.frombuffer(bytearray(mine.tobytes()), dtype=torch.uint8) if mine.nbytes else padded[:0]
+    )
+    rows = [torch.zeros_like(padded, device=device) for _ in lengths] if first else None
+    if max(lengths):
+        dist.gather(padded.to(device), rows)
+    if rows is None:
+        return None
+    return [row.cpu().numpy().view(mine.dtype)[:length] for row, length in zip(rows, lengths, strict=True)]
+
+
+def sum_array(mine: NDArray[Any]) -> NDArray[Any]:
+    """The sum of an array over all ranks, on every rank. A collective.
+
+    Args:
+        mine: of the same shape and type on all ranks.
+    """
+    import torch
+    import torch.distributed as dist
+
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return mine
+    total = torch.tensor(mine, device=collective_device())
+    dist.all_reduce(total)
+    return total.cpu().numpy()
 
 
 @contextmanager

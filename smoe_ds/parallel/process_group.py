@@ -41,6 +41,7 @@ def init_distributed(
     Raises:
         LaunchError: the ranks cannot meet, or another number of them came than promised.
     """
+    alone = env.world_size == 1 and env.master_port is None
     env = with_meeting_point(env)
     _set_variables(env, device)
     choose_interface(env, cuda=device.type == "cuda")
@@ -54,13 +55,11 @@ def init_distributed(
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     else:
         torch.cuda.set_device(device)
+    backend, limit = "gloo" if device.type == "cpu" else "nccl", datetime.timedelta(seconds=timeout)
     try:
-        deepspeed.init_distributed(
-            dist_backend="gloo" if device.type == "cpu" else "nccl",
-            auto_mpi_discovery=False,
-            verbose=False,
-            timeout=datetime.timedelta(seconds=timeout),
-        )
+        if alone:  # meets nobody, so that no port has to be free; DeepSpeed takes the group that it finds
+            dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=limit)
+        deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False, timeout=limit)
     except (RuntimeError, ValueError) as error:
         raise LaunchError(_no_meeting(env, error, who_came)) from error
     found = (dist.get_rank(), dist.get_world_size())

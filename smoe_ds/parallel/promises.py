@@ -1,4 +1,4 @@
-"""The ranks found are held against what the launchers around them promised, so that no run is N silent small ones."""
+"""Compares the ranks found with what the launchers promised, so that no run falls apart into N small ones unnoticed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from smoe_ds.parallel.env import Env
 _AGENTS = ("GROUP_WORLD_SIZE", "CROSS_SIZE")
 """How many torchrun, or deepspeed, of how many work together."""
 _MPI = (("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"), ("PMI_RANK", "PMI_SIZE"))
-"""Rank and number of ranks in the words of Open MPI, and of MPICH, Intel MPI and SLURM."""
+"""Variables that give rank and number of ranks: Open MPI's, then those of MPICH, Intel MPI and SLURM."""
 
 
 def check_promises(env: Env, environ: Mapping[str, str]) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from smoe_ds.config.run import RunConfig
 from smoe_ds.model.transformer_cost import TransformerCost
-from smoe_ds.planning.work import ITEMSIZE
+from smoe_ds.planning.work import ITEMSIZE, tokens_per_side, training_passes
 
+CONSISTENCY_TENSORS = 6
+"""Tensors [T, V] in float32 that the consistency loss keeps: of both passes log-probabilities and probabilities, and
+their differences."""
 DEFAULT_BUCKET = 500_000_000
 """DeepSpeed's ``reduce_bucket_size`` where the run names none [elements]."""
 
 
 def planned_memory(
-    run: RunConfig, cost: TransformerCost, dense: int, experts: int, ranks: int
+    run: RunConfig, cost: TransformerCost, dense: int, experts: int, ranks: int, frozen: int = 0
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Bytes on one device and on the host by kind.
 
@@ -25,9 +28,11 @@ def planned_memory(
     Args:
         run: checked configuration.
         cost: of its model in a full micro-batch, see :func:`smoe_ds.planning.work.cost_of`.
-        dense: parameters that all ranks hold.
-        experts: parameters of the experts on one rank.
+        dense: trained parameters that all ranks hold.
+        experts: trained parameters of the experts on one rank.
         ranks: of the run.
+        frozen: parameters on one rank that are not trained: neither gradients nor moments; their fp32 copy on the host
+            in half precision is not counted.
     """
     itemsize, stage, whole = ITEMSIZE[run.precision], run.zero_stage, dense + experts
     share = dense / ranks + experts / max(ranks // run.smoe.moe.ep_size, 1) if stage else whole
@@ -36,14 +41,16 @@ def planned_memory(
     offload = run.deepspeed["zero_optimization"].get("offload_optimizer") or {}
     offloaded = offload.get("device", "none") != "none"
     model = run.smoe.model
-    copies = itemsize * max(cost.embedding.matrices, model.d_ffn * model.d_model)
+    blocks = run.smoe.moe.blocks(model).values()
+    widest = max([model.d_ffn, *(width for block in blocks for width in block.widths(model.d_ffn))])
+    copies = itemsize * max(cost.embedding.matrices, widest * model.d_model)
     held = {
-        "weights": itemsize * whole,
+        "weights": itemsize * (whole + frozen),
         "gradients": 0 if offloaded and stage == 2 else round(itemsize * (share if stage == 2 else whole)),
         **({"copies": copies} if offloaded else states),
     }
     backward = {
-        "activations": round(cost.saved_bytes(checkpointing=run.smoe.train.activation_checkpointing)),
+        "activations": round(_activations(run, cost)),
         "exchange_buffers": round(max(layer.temporary_bytes for layer in cost.layers)),
         "reduction": round(cost.embedding.temporary_bytes) + _reduction_buckets(run, whole),
     }
@@ -51,6 +58,15 @@ def planned_memory(
     device = {**held, **backward, "update": update}
     device["total"] = sum(held.values()) + max(sum(backward.values()), update)
     return device, _on_host(run, states, share, copies, ranks) if offloaded else {}
+
+
+def _activations(run: RunConfig, cost: TransformerCost) -> float:
+    """What the backward pass finds: of one pass, or of two and of the loss between them."""
+    once = cost.saved_bytes(checkpointing=run.smoe.train.activation_checkpointing)
+    if training_passes(run) == 1:
+        return once
+    vocab_size = cost.embedding.matrices / run.smoe.model.d_model
+    return 2 * once + CONSISTENCY_TENSORS * 4 * tokens_per_side(run) * vocab_size
 
 
 def _on_host(run: RunConfig, states: dict[str, int], share: float, copies: int, ranks: int) -> dict[str, int]:

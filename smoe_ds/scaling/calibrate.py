@@ -7,25 +7,27 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from smoe_ds.config.experts import Ffn
+from smoe_ds.config.number_formats import torch_dtype
 from smoe_ds.config.run import RunConfig
 from smoe_ds.model.feed_forward import moe_factory
 from smoe_ds.model.loss import translation_loss
 from smoe_ds.model.transformer import Transformer
+from smoe_ds.moe.cost import feed_forward
 from smoe_ds.moe.experts import ExpertFFN, apply_experts
 from smoe_ds.planning.work import (
     ITEMSIZE,
     PASSES,
     ROW_TOUCHES,
+    block_of,
     dense_flops_per_token,
     dense_twin,
     tokens_per_side,
-    work_of,
 )
 from smoe_ds.scaling.constants import Constant, measured
 from smoe_ds.scaling.line import Line
 from smoe_ds.scaling.stopwatch import Stopwatch
 
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 SENTENCE = 32
 """Tokens of a sentence where no corpus says how long they are."""
 _NARROW = 8  # inner width of experts that cost next to nothing
@@ -48,7 +50,7 @@ class Calibration:
         self, run: RunConfig, vocab_size: int, device: torch.device, *, repeats: int = 5, sentence: int = SENTENCE
     ) -> None:
         self.run, self.vocab_size, self.device, self.sentence = run, vocab_size, device, sentence
-        self.dtype = DTYPES[run.precision]
+        self.dtype = torch_dtype(run.precision)
         self.watch = Stopwatch(device, repeats)
 
     def measure(self, parameters: int) -> dict[str, Constant]:
@@ -91,11 +93,12 @@ class Calibration:
 
     def expert(self) -> Constant:
         """Forward and backward of one expert, over FLOPs: from a few rows to all of a micro-batch."""
-        model = self.run.smoe.model
-        module = ExpertFFN(model.d_model, model.d_ffn, model.activation).to(self.device, self.dtype)
+        model, block = self.run.smoe.model, block_of(self.run)
+        inner = model.d_ffn if block is None else block.inner_width(model.d_ffn)
+        module = ExpertFFN(model.d_model, inner, model.activation).to(self.device, self.dtype)
         module.initialize("calibration")
-        flops = PASSES * work_of(self.run, self.vocab_size).flops_per_row
-        most = round(tokens_per_side(self.run)) * self.run.smoe.moe.top_k
+        flops = PASSES * feed_forward(model.d_model, inner, model.activation, 1).flops_of()
+        most = round(tokens_per_side(self.run) * max(self._choices(), 1))
         counts = sorted({max(1, most // 4**power) for power in range(6)})
         return measured(
             (rows * flops, self._forward_backward(module, rows, lambda x: apply_experts([module], x, [x.shape[0]])))
@@ -109,17 +112,25 @@ class Calibration:
             expert: cost of an expert; its fixed part is taken off.
         """
         smoe = self.run.smoe
-        experts = sum(smoe.moe.strata)
+        block = block_of(self.run)
+        assert block is not None
+        experts, choices = sum(block.strata), self._choices()
         narrow = smoe.model.model_copy(update={"d_ffn": _NARROW})
-        changes = {"strata": [experts], "ep_size": 1, "stacked": False, "shared_expert": "none", "gating_dropout": 0.0}
-        plain = smoe.moe.model_copy(update=changes)
-        layer = moe_factory(narrow, plain, 1)("calibration").to(self.device, self.dtype).train()
-        touched = ROW_TOUCHES * plain.top_k * narrow.d_model * ITEMSIZE[self.run.precision]
+        changes = {"strata": [experts], "stacked": False, "shared_expert": "none", "gating_dropout": 0.0}
+        changes |= {"expert_ffn": None, "heads": 1, "experts": Ffn()}
+        plain = block.model_copy(update=changes)
+        layer = moe_factory(narrow, 1)("calibration", plain).to(self.device, self.dtype).train()
+        touched = ROW_TOUCHES * choices * narrow.d_model * ITEMSIZE[self.run.precision]
         points = []
         for tokens in self._token_counts():
             seconds = self._forward_backward(layer, tokens, lambda x: layer(x)[0])
             points.append((touched * tokens, max(seconds - experts * expert.fixed, seconds / 10)))
         return measured(points)
+
+    def _choices(self) -> float:
+        """Rows that a token makes in a block of one stratum; 0 in a dense model."""
+        block = block_of(self.run)
+        return 0.0 if block is None else block.router.mean_choices(block, sum(block.strata))
 
     def update(self, parameters: int, device: torch.device) -> Constant:
         """What ZeRO does with a share of the parameters: flat gradient to fp32, norm, scale, Adam, weights back."""

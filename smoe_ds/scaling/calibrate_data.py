@@ -77,17 +77,14 @@ def measure_sentences(
         padded_share=padded / batches / data.max_tokens,
         real_share=tokens / padded,
         sentence=max(1, round(padded / 2 / len(window.direction))),
-        constants={"draw": measured([(float(drawn), seconds)]), "read": measured([_read(directions, window, run)])},
+        constants={"draw": measured([(float(drawn), seconds)]), "read": measured([_read(directions, window)])},
     )
 
 
-def _read(directions: Directions, window: Window, run: RunConfig) -> tuple[float, float]:
+def _read(directions: Directions, window: Window) -> tuple[float, float]:
     """Tokens of some micro-batches, and the seconds it takes to read and collate them."""
     numbers = list(range(min(_MOST_READ, len(window.packing))))
     began = time.perf_counter()
     reading = directions.read(window, numbers)
-    batches = [
-        directions.batch(reading, i, target_language_token=run.smoe.data.target_language_token, index=i)
-        for i in numbers
-    ]
+    batches = [directions.batch(reading, i, index=i) for i in numbers]
     return float(sum(b.num_src_tokens + b.num_tgt_tokens for b in batches)), time.perf_counter() - began

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from smoe_ds.config.run import RunConfig
 from smoe_ds.data.corpus import Corpus
 from smoe_ds.data.manifest import TOKENIZER
 from smoe_ds.errors import LaunchError
+from smoe_ds.parallel.cores import cores_here
 from smoe_ds.parallel.env import Env
 from smoe_ds.planning.plan import make_plan
 from smoe_ds.scaling.calibrate import SENTENCE, Calibration
@@ -34,7 +34,7 @@ class Place:
     Attributes:
         device: of this rank.
         topology: hosts, and ranks of each.
-        cores: processor cores that this rank may use.
+        cores: processor cores that the ranks of its host may use.
         threads: threads that PyTorch computes with.
     """
 
@@ -62,7 +62,7 @@ def place_of(env: Env, device: torch.device) -> Place:
             "have no constants in common; start the same number on each"
         )
     topology = Topology(env.world_size // env.local_world_size, env.local_world_size)
-    return Place(device, topology, len(os.sched_getaffinity(0)), torch.get_num_threads())
+    return Place(device, topology, cores_here().together, torch.get_num_threads())
 
 
 def measure_constants(

@@ -105,21 +105,22 @@ def step_time(run: RunConfig, work: Work, constants: Constants, topology: Topolo
         ConfigError: a constant that is needed is not known.
     """
     accumulation = work.micro_batches / topology.ranks
+    computed = accumulation * work.passes
     again = 1 + FORWARD * (work.forwards - 1)  # the layers' forward passes are computed a second time
     dense = again * constants.line("dense").seconds(PASSES * work.dense_flops, work.sublayers)
     experts = [again * work.blocks * _expert_seconds(work, stratum, constants) for stratum in work.strata]
     routing = [again * work.blocks * _routing_seconds(work, stratum, constants) for stratum in work.strata]
     exchange = [
-        _stratum_exchange(run, work, stratum, constants, topology, seconds, accumulation)
+        _stratum_exchange(run, work, stratum, constants, topology, seconds, computed)
         for stratum, seconds in zip(work.strata, experts, strict=True)
     ]
-    computing = dense + sum(experts) + sum(routing)
+    computing = work.passes * (dense + sum(experts) + sum(routing))
     backward = computing * (1 - FORWARD) + sum(one.backward for one in exchange) / accumulation
     reductions, hidden = _reductions(run, work, constants, topology, backward, accumulation)
     parts = {
-        "dense": accumulation * dense,
-        "experts": accumulation * sum(experts),
-        "routing": accumulation * sum(routing),
+        "dense": computed * dense,
+        "experts": computed * sum(experts),
+        "routing": computed * sum(routing),
         "exchange": sum(one.forward + one.backward for one in exchange),
         **reductions,
         **_update(run, work, constants, topology, accumulation),
@@ -163,10 +164,10 @@ def _stratum_exchange(
     constants: Constants,
     topology: Topology,
     experts: float,
-    accumulation: float,
+    times: float,
 ) -> StratumExchange:
-    """All blocks, a whole step. In chunks, experts work on one while others travel: only the longer of both shows,
-    but for the first chunk, which nothing can hide, and the last."""
+    """All blocks, a whole step, in which each exchange takes place so many times. In chunks, experts work on one while
+    others travel: only the longer of both shows, but for the first chunk, which nothing can hide, and the last."""
     exchange = exchange_of(topology, run.smoe.moe.ep_size)
     chunks = run.smoe.moe.exchange_chunks
     size = 2 * stratum.busiest_sent_rows * work.row_bytes
@@ -177,9 +178,9 @@ def _stratum_exchange(
         return travel / chunks + (1 - 1 / chunks) * max(travel - computing, 0.0)
 
     return StratumExchange(
-        forward=accumulation * work.forwards * (counts + shown(experts * FORWARD)),
-        backward=accumulation * shown(experts * (1 - FORWARD)),
-        sent_bytes=accumulation * work.blocks * stratum.exchanged_bytes(work.row_bytes, work.forwards),
+        forward=times * work.forwards * (counts + shown(experts * FORWARD)),
+        backward=times * shown(experts * (1 - FORWARD)),
+        sent_bytes=times * work.blocks * stratum.exchanged_bytes(work.row_bytes, work.forwards),
     )
 
 

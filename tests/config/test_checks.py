@@ -99,6 +99,7 @@ EXPERTS_OFF = "smoe.moe.strata=[]"
             "optimizer.params.adam_w_mode",
             "ignores false",
         ),
+        (["smoe.train.max_steps=5", "smoe.train.cooldown_steps=6"], "smoe.train.cooldown_steps", "above max_steps, 5"),
         (["smoe.train.warmup_init_lr=0.1"], "smoe.train.warmup_init_lr", "above the peak"),
         (["smoe.moe.every=7"], "smoe.moe.every", "choose 6 or less"),
         (["smoe.moe.num_experts=16"], "smoe.moe.strata", "sums to 8 experts, but num_experts is 16"),

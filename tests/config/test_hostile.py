@@ -235,3 +235,14 @@ def _any_override(source: random.Random) -> str:
     text = value if isinstance(value, str) and source.random() < 0.5 else json.dumps(value)
     whole = f"{source.choice(keys)}={text}"
     return whole if source.random() < 0.7 else changed_text(whole, source)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["smoe.model.encoder_layers=1000000000", "smoe.model.decoder_layers=1001", "smoe.moe.strata=[1000000000,2]"],
+)
+def test_models_of_absurd_size_are_refused_at_once(setting: str) -> None:
+    """Before anything as long as the number is made."""
+    key = setting.split("=", maxsplit=1)[0].replace(".", r"\.")
+    with pytest.raises(ConfigError, match=f"{key}: "):
+        load_run(ROOT / "ds_configs/small_cpu.json", [setting])

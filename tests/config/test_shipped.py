@@ -21,7 +21,7 @@ ENGINES = sorted((CONFIGS / "engine").glob("*.json"))
 
 
 def test_what_is_shipped() -> None:
-    assert [path.stem for path in RUNS] == ["m15", "m4", "opus100", "quickstart", "small_cpu"]
+    assert [path.stem for path in RUNS] == ["m15", "m4", "nllb_finetune", "opus100", "quickstart", "small_cpu"]
     assert [path.stem for path in ENGINES] == [
         "cpu_fp32",
         "cpu_fp32_zero2_offload",
@@ -107,6 +107,22 @@ def test_recipes_are_the_papers(
     assert smoe.data.temperature == temperature
     assert (smoe.decode.beam_size, smoe.decode.length_penalty) == (5, 1.0)
     assert run.precision == "fp16"
+
+
+def test_fine_tuning_is_nllbs_and_takes_its_sizes_from_the_model(tmp_path: Path) -> None:
+    model = load_run(CONFIGS / "m15.json", ["smoe.moe.strata=[]", "smoe.model.encoder_layers=12"])
+    (tmp_path / "config.json").write_text(json.dumps(model.to_dict()))
+    mine = {"extends": ["config.json", str(CONFIGS / "nllb_finetune.json")], "smoe": {"data": {"path": "data/new"}}}
+    (tmp_path / "run.json").write_text(json.dumps(mine))
+    run = load_run(tmp_path / "run.json")
+    smoe, params = run.smoe, run.deepspeed["optimizer"]["params"]
+    assert (smoe.model.d_model, smoe.model.encoder_layers, smoe.moe.strata) == (1024, 12, [])
+    assert (params["lr"], params["betas"], params["eps"], params["weight_decay"]) == (5e-5, [0.9, 0.98], 1e-6, 0.0)
+    assert (smoe.train.warmup_steps, smoe.train.warmup_init_lr, smoe.train.max_steps) == (10, 1e-7, 50)
+    assert (smoe.model.dropout, smoe.model.attention_dropout, smoe.train.label_smoothing) == (0.1, 0.1, 0.1)
+    assert run.train_batch_size * smoe.data.max_tokens == 2 * 64 * 250
+    assert (run.deepspeed["gradient_clipping"], smoe.data.temperature, run.precision) == (0.0, 1.0, "fp16")
+    assert (smoe.data.path, smoe.train.init_from) == ("data/new", "runs/nllb")
 
 
 def test_quickstart_runs_on_two_cpu_ranks() -> None:

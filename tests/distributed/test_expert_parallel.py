@@ -126,6 +126,8 @@ OPTIONS = [
     {"capacity_order": "probability", "capacity_factor": 0.6},
     {"shared_expert": "cmr", "cmr_gate_dropout": 0.3},
     {"shared_expert": "add", "stacked": True},
+    {"heads": 2, "shared_expert": "cmr", "dropout": 0.1},
+    {"shared_expert": "residual", "final_output_masking": 0.3},
     {"top_k": 1, "bias_balancing": 0.05},
     {"expert_output_masking": 0.2, "jitter": 0.1, "dropout": 0.1, "second_expert": "sample"},
     {"activation": "swiglu", "gating_dropout": 0.5},

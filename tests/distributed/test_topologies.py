@@ -11,6 +11,7 @@ from torch import Tensor
 
 from smoe_ds.config.model import ModelConfig
 from smoe_ds.config.moe import MoeConfig
+from smoe_ds.config.routers.random import Random
 from smoe_ds.data.batch import Batch, empty_batch
 from smoe_ds.model.transformer import Transformer
 from smoe_ds.moe.losses import auxiliary_losses
@@ -24,6 +25,7 @@ MICRO_BATCHES, STEPS, VOCAB, LR = 4, 5, 29, 1e-3
 LOSS_TOLERANCE, WEIGHT_TOLERANCE = 2e-6, 2e-5
 PER_MICRO_BATCH = MoeConfig(strata=[2, 2, 2, 2], capacity_factor=1.0, load_balancing_batch="local")
 WHOLE_BATCH = MoeConfig(strata=[3, 5], capacity_factor=None, second_expert="argmax", load_balancing_batch="global")
+TWO_PASSES = MoeConfig(strata=[2, 2], router=Random(consistency=2.0))
 CPU = torch.device("cpu")
 
 
@@ -79,7 +81,7 @@ def one_process(moe: MoeConfig, dropout: float, steps_of: str) -> tuple[list[flo
     """The reference: plain PyTorch, Adam, gradients added up over the micro-batches of a step or one big batch."""
     model = Transformer(sizes(dropout), moe, VOCAB, seed=3)
     optimizer = torch.optim.Adam(model.parameters(), lr=LR, betas=(0.9, 0.98), eps=1e-6)
-    settings = LossSettings(0.1, auxiliary_losses(moe))
+    settings = LossSettings(0.1, auxiliary_losses(moe, sizes(0.0)), consistency=moe.consistency_weight(sizes(0.0)))
     losses = []
     for step in range(STEPS):
         batches = [whole(step)]
@@ -125,7 +127,11 @@ def on_ranks(rank: int, world_size: int, runs: list) -> list[tuple]:
         engine = build_engine(model, engine_config(stage, world_size))
         over_ranks = moe.load_balancing_batch == "global" and world_size > 1
         settings = LossSettings(
-            0.1, auxiliary_losses(moe), sum_over_ranks if over_ranks else None, world_size if over_ranks else 1
+            0.1,
+            auxiliary_losses(moe, sizes(0.0)),
+            sum_over_ranks if over_ranks else None,
+            world_size if over_ranks else 1,
+            moe.consistency_weight(sizes(0.0)),
         )
         accumulation = MICRO_BATCHES // world_size
         losses, empty_here_only = [], False
@@ -166,12 +172,14 @@ def test_equal_losses_and_parameters(world_size: int) -> None:
     references = {
         "local": one_process(PER_MICRO_BATCH, 0.1, "micro-batches"),
         "global": one_process(WHOLE_BATCH, 0.0, "whole batches"),
+        "two passes": one_process(TWO_PASSES, 0.1, "micro-batches"),
     }
     sizes_that_divide = [n for n in (1, 2, 4) if world_size % n == 0]
     plans = []
     for ep_size, stage in itertools.product(sizes_that_divide, (0, 1, 2)):
         spread = {"ep_size": ep_size, "exchange_chunks": 1 + stage}
         plans.append(("local", ep_size, (PER_MICRO_BATCH.model_copy(update=spread), 0.1, stage)))
+        plans.append(("two passes", ep_size, (TWO_PASSES.model_copy(update=spread), 0.1, stage)))
         if world_size == MICRO_BATCHES:  # one micro-batch per rank: the balance loss sees the whole batch at once
             plans.append(("global", ep_size, (WHOLE_BATCH.model_copy(update={"ep_size": ep_size}), 0.0, stage)))
     per_rank = run_ranks(on_ranks, world_size, [run for _, _, run in plans], timeout=300)

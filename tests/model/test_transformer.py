@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -62,6 +64,27 @@ def test_known_numbers_of_tokens_change_nothing(moe: MoeConfig) -> None:
     assert torch.equal(*outputs)
 
 
+def test_positions_and_scale_are_settings() -> None:
+    plain = Transformer(CONFIG, DENSE, V, seed=7).embedding
+    changed = CONFIG.model_copy(update={"position_offset": 2, "scale_embedding": False})
+    other = Transformer(changed, DENSE, V, seed=7).embedding
+    assert torch.equal(other.weight, plain.weight)
+    torch.testing.assert_close(other.positions[:-2], plain.positions[2:])
+    torch.testing.assert_close(other(SRC) - other.positions[:5], plain.weight[SRC])
+    torch.testing.assert_close(plain(SRC) - plain.positions[:5], 4 * plain.weight[SRC])
+
+
+@pytest.mark.parametrize("block", [{"norm": "released"}, {"heads": 2}, {"stacked": True}, {}])
+def test_epsilon_is_that_of_every_norm(block: dict[str, Any]) -> None:
+    config = CONFIG.model_copy(update={"norm_epsilon": 0.25})
+    model = Transformer(config, MoeConfig(strata=[2, 2], every=1, **block), V)
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.LayerNorm)]
+    assert {norm.eps for norm in norms} == {0.25}
+    assert len(norms) >= 12
+    dense = Transformer(config, DENSE, V)
+    assert {module.eps for module in dense.modules() if isinstance(module, torch.nn.LayerNorm)} == {0.25}
+
+
 def test_a_position_does_not_see_later_ones() -> None:
     model = make_model().eval()
     changed = TGT.clone()
@@ -81,13 +104,14 @@ def test_cached_decoding_equals_the_whole_pass(moe: MoeConfig) -> None:
     torch.testing.assert_close(steps[real], logits[real], rtol=1e-11, atol=1e-11)
 
 
+@torch.no_grad()
 def test_reordered_cache_continues_the_chosen_hypotheses() -> None:
     model = make_model().eval()
     order = torch.tensor([2, 0, 0])
     cache = model.start_decoding(model.encode(SRC))
     for t in range(2):
         model.decode_step(TGT[:, t], cache)
-    cache.reorder(order)
+    cache.reorder(order, order)
     got = model.decode_step(TGT[order, 2], cache)
     logits, _ = model(SRC[order], torch.cat([TGT[order, :2], TGT[order, 2:3]], dim=1))
     torch.testing.assert_close(got, logits[:, 2], rtol=1e-11, atol=1e-11)
@@ -110,7 +134,7 @@ def test_initial_weights_do_not_depend_on_the_expert_parallel_size() -> None:
     torch.manual_seed(123)  # the global generator has no say
     seen = set()
     for ep_rank in range(2):
-        make = moe_factory(CONFIG, MOE, 7, ep_rank=ep_rank, ep_size=2)
+        make = moe_factory(CONFIG, 7, ep_rank=ep_rank, ep_size=2)
         part = dict(Transformer(CONFIG, MOE, V, seed=7, make_moe=make).named_parameters())
         for name, p in part.items():
             torch.testing.assert_close(p, whole[name], rtol=0, atol=0)

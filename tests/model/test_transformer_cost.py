@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from smoe_ds.config.language_capacity import LanguageCapacity
 from smoe_ds.config.model import ModelConfig
 from smoe_ds.config.moe import MoeConfig
 from smoe_ds.model import transformer_cost
 from smoe_ds.model.embedding import SharedEmbedding
-from smoe_ds.model.feed_forward import DenseFeedForward
+from smoe_ds.model.feed_forward import DenseFeedForward, Positions
 from smoe_ds.model.layers import DecoderLayer, EncoderLayer
 from smoe_ds.model.loss import translation_loss
 from smoe_ds.model.transformer import PAD_ID, Transformer
@@ -35,9 +36,16 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "smoe": {"strata": [2, 2]},
     "add": {"strata": [2, 2], "shared_expert": "add"},
     "cmr": {"strata": [4], "shared_expert": "cmr"},
+    "residual": {"strata": [2, 2], "shared_expert": "residual"},
+    "heads": {"strata": [4], "heads": 4},
+    "languages": {"strata": [2, 2]},
+    "languages, dense": {"strata": []},
     "every": {"strata": [2, 2], "every": 1},
     "released": {"strata": [2, 2], "norm": "released"},
 }
+
+
+LANGUAGES = LanguageCapacity(languages=5, gate_width=16)
 
 
 def config(activation: str = "relu", **more: Any) -> ModelConfig:
@@ -62,13 +70,13 @@ def without_block() -> nn.Module:
 def encoder_attention(x: Tensor) -> tuple[nn.Module, Callable[[], Tensor]]:
     layer = EncoderLayer(config(), without_block()).to(x.dtype)
     mask = torch.zeros(SENTENCES, LENGTH, dtype=torch.bool)
-    return layer, lambda: layer(x * 1, ~mask[:, None, None, :], mask, None)[0]
+    return layer, lambda: layer(x * 1, ~mask[:, None, None, :], Positions(mask))[0]
 
 
 def decoder_attention(x: Tensor) -> tuple[nn.Module, Callable[[], Tensor]]:
     layer = DecoderLayer(config(), without_block()).to(x.dtype)
     mask = torch.zeros(SENTENCES, LENGTH, dtype=torch.bool)
-    return layer, lambda: layer(x * 1, x, ~mask[:, None, None, :], mask, None)[0]
+    return layer, lambda: layer(x * 1, x, ~mask[:, None, None, :], Positions(mask))[0]
 
 
 def dense_network(activation: str) -> Callable[[Tensor], tuple[nn.Module, Callable[[], Tensor]]]:
@@ -124,7 +132,7 @@ def test_a_module_costs_what_it_says(kind: str, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", STORAGES, ids=str)
 def test_embedding_projection_and_loss_cost_what_they_say(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    table = SharedEmbedding(VOCAB, D, LENGTH, PAD_ID).to(dtype)
+    table = SharedEmbedding(VOCAB, ModelConfig(d_model=D, max_positions=LENGTH), PAD_ID).to(dtype)
     tokens = torch.randint(4, VOCAB, (SENTENCES, LENGTH))
 
     def both_sides() -> tuple[Tensor, Tensor]:
@@ -144,8 +152,9 @@ def test_embedding_projection_and_loss_cost_what_they_say(dtype: torch.dtype) ->
 def test_the_sum_of_the_modules_is_the_transformer(system: str, activation: str) -> None:
     """Exact in parameters and, with the tokens and rows that the blocks count, in FLOPs; near in what is kept."""
     torch.manual_seed(0)
+    sizes = config(activation, language_capacity=LANGUAGES if system.startswith("languages") else LanguageCapacity())
     moe = MoeConfig(**SYSTEMS[system], capacity_factor=None)
-    model = Transformer(config(activation), moe, VOCAB)
+    model = Transformer(sizes, moe, VOCAB)
     tokens = torch.randint(4, VOCAB, (SENTENCES, LENGTH))
 
     def loss() -> tuple[Tensor, Tensor, Any]:
@@ -153,7 +162,7 @@ def test_the_sum_of_the_modules_is_the_transformer(system: str, activation: str)
         return logits, translation_loss(logits, tokens, 0.1).smoothed, stats
 
     kept, (logits, _, _) = counted_bytes(model, loss)
-    uniform = transformer_cost.transformer(config(activation), moe, VOCAB, batch_of())
+    uniform = transformer_cost.transformer(sizes, moe, VOCAB, batch_of())
     assert uniform.total.saved_bytes == pytest.approx(kept + logits.nbytes, rel=0.1)
     assert sum(uniform.total.parameters.values()) == sum(p.numel() for p in model.parameters())
     found: list[Any] = []
@@ -163,11 +172,11 @@ def test_the_sum_of_the_modules_is_the_transformer(system: str, activation: str)
     counted = iter([counted_loads(stats, moe.top_k) for stats in found[0]])
     exact = everything
     if not moe.is_dense:
-        sizes = transformer_cost.block_sizes(config(activation), moe)
-        expected: list[StratumLoad] = list(transformer_cost.stratum_loads(sizes.placement, TOKENS, moe.top_k))
+        block = transformer_cost.block_sizes(sizes, moe.blocks(config())["encoder.layers.1.ffn"])
+        expected: list[StratumLoad] = list(block.loads(TOKENS))
         for _ in found[0]:
-            exact += transformer_cost.stratified_block(sizes, next(counted)).flops_of()
-            exact -= transformer_cost.stratified_block(sizes, expected).flops_of()
+            exact += transformer_cost.stratified_block(block, next(counted)).flops_of()
+            exact -= transformer_cost.stratified_block(block, expected).flops_of()
     assert exact == pytest.approx(flops, rel=1e-12)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from smoe_ds.moe import StratifiedMoE
 from smoe_ds.moe.experts_grouped import grouped_mm_problem
+from tests.helpers.layers import change_settings
 from tests.moe.test_options import OPTIONS, assert_equals_naive, make_input, make_layer
 
 pytestmark = [
@@ -65,7 +66,8 @@ def test_half_precision_is_near_float64(backend: str, dtype: torch.dtype, activa
     layer.gates = firm.gates
     layer = layer.to("cuda", dtype)
     exact = copy.deepcopy(layer).double()
-    layer.expert_backend, exact.expert_backend = backend, "loop"
+    change_settings(layer, expert_backend=backend)
+    change_settings(exact, expert_backend="loop")
     x, grad = x.to(dtype), torch.randn(600, 128).to(dtype).cuda()
     got = passed(layer, on_gpu(x), grad)
     expected = passed(exact, on_gpu(x.double()), grad)

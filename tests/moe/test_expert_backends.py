@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from smoe_ds.config import load_run
+from smoe_ds.config.block import BlockSettings
 from smoe_ds.errors import ConfigError
 from smoe_ds.moe import StratifiedMoE
 from smoe_ds.moe.expert_backend_here import accelerator_of, backend_here
@@ -23,7 +24,7 @@ def experts(width: int = 16) -> list[ExpertFFN]:
 
 
 def choose(setting: str, made: list, dtype: torch.dtype = torch.float32, *, ep_size: int = 1) -> str:
-    return backend_here(setting, made, CPU, dtype, ep_size=ep_size)
+    return backend_here(BlockSettings(expert_backend=setting), made, CPU, dtype, ep_size=ep_size)
 
 
 def test_what_cannot_work_is_refused_with_the_reason() -> None:
@@ -41,12 +42,15 @@ def test_what_cannot_work_is_refused_with_the_reason() -> None:
     for made, reason in (
         ([Derived(16, 32)], "not the built-in ones"),
         (hooked, "hooks on experts"),
-        ([ExpertFFN(16, 32), ExpertFFN(16, 64)], "differ in activation or width"),
-        ([ExpertFFN(16, 32), ExpertFFN(16, 32, "gelu")], "differ in activation or width"),
+        ([ExpertFFN(16, 32), ExpertFFN(16, 32, "gelu")], "differ in activation"),
     ):
         assert choose("auto", made) == "loop"
         with pytest.raises(ValueError, match=reason):
             choose("lean", made)
+    uneven = [ExpertFFN(16, 32), ExpertFFN(16, 64)]
+    assert (choose("auto", uneven), choose("lean", uneven)) == ("lean", "lean")
+    with pytest.raises(ValueError, match=r"'grouped' does not work .* differ in width; use 'loop'"):
+        choose("grouped", uneven)
     with pytest.raises(ValueError, match=r"float64"):
         choose("grouped", experts(), torch.float64)
     with pytest.raises(ValueError, match="multiples of 4"):
@@ -100,6 +104,9 @@ def test_what_stands_against_grouped_products_leads_to_the_next_way() -> None:
     assert choose_backend("auto", H200, "bfloat16", ep_size=2, widths=(60, 128)) == "loop"
     trial = {"widths": (64, 128), "grouped_problem": lambda: "old torch"}
     assert choose_backend("auto", H200, "bfloat16", ep_size=1, **trial) == "lean"
+    for ep_size, expected in ((1, "lean"), (2, "loop")):
+        found = choose_backend("auto", H200, "bfloat16", ep_size=ep_size, widths=(64, 128), uneven=True)
+        assert found == expected
     with pytest.raises(ValueError, match="'grouped' does not work for bfloat16 on cuda: old torch"):
         choose_backend("grouped", H200, "bfloat16", ep_size=1, **trial)
 
@@ -131,5 +138,5 @@ def test_automatic_choice_on_hopper_is_grouped() -> None:
     device = torch.device("cuda")
     if torch.cuda.get_device_capability() < (9, 0):
         pytest.skip("no fast kernel on this GPU")
-    assert backend_here("auto", experts(), device, torch.bfloat16, ep_size=1) == "grouped"
-    assert backend_here("auto", experts(), device, torch.float16, ep_size=1) == "lean"
+    assert backend_here(BlockSettings(), experts(), device, torch.bfloat16, ep_size=1) == "grouped"
+    assert backend_here(BlockSettings(), experts(), device, torch.float16, ep_size=1) == "lean"

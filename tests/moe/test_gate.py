@@ -46,6 +46,7 @@ def test_gate_runs_in_float32_for_half_precision_models() -> None:
         ("after_drop", [[0.75, 0.25], [1.0, 0], [0, 0]]),
         ("before_drop", [[0.75, 0.25], [0.75, 0], [0, 0]]),
         ("raw", [[0.6, 0.2], [0.6, 0], [0, 0]]),
+        ("ones", [[1.0, 1.0], [1.0, 0], [0, 0]]),
     ],
 )
 def test_weights(mode: str, expected: list[list[float]]) -> None:

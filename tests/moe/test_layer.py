@@ -61,7 +61,7 @@ def test_equals_per_token_loop(strata: list[int], top_k: int, capacity_factor: f
 
 
 @pytest.mark.parametrize(
-    ("norm", "weights"), list(itertools.product(["paper", "released"], ["after_drop", "before_drop", "raw"]))
+    ("norm", "weights"), list(itertools.product(["paper", "released"], ["after_drop", "before_drop", "raw", "ones"]))
 )
 @pytest.mark.parametrize("top_k", [1, 2])
 def test_settings_equal_per_token_loop(norm: str, weights: str, top_k: int) -> None:

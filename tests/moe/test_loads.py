@@ -48,7 +48,7 @@ def test_a_layer_with_orthogonal_gates_has_these_loads() -> None:
         stats = layer(torch.randn(40_000, 32))[1]
     rc = stats.requested_capacity.float().mean().item()
     assert rc == pytest.approx(loads.expected_strata(strata), rel=0.02)
-    expected = loads.stratum_loads(Placement(strata), 40_000, top_k=1)
+    expected = loads.stratum_loads(Placement(strata), 40_000, 1)
     for counted, one in zip(counted_loads(stats, 1), expected, strict=True):
         assert (counted.tokens, counted.rows) == pytest.approx((one.tokens, one.rows), rel=0.05)
         assert counted.busiest_experts == one.busiest_experts

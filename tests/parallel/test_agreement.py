@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch.distributed as dist
 
 from smoe_ds.errors import CheckpointError, DataError, SmoeError
 from smoe_ds.parallel import agreement
-from smoe_ds.parallel.agreement import agree, gather_json, together
+from smoe_ds.parallel.agreement import agree, gather_array, gather_json, sum_array, together
 from tests.helpers.ranks import run_ranks
 
 pytestmark = pytest.mark.multirank
@@ -119,3 +120,20 @@ def _defect(rank: int, world_size: int) -> str:
 def test_a_defect_ends_its_own_rank_and_by_that_the_others() -> None:
     waiting, defective = run_ranks(_defect, 2, timeout=60)
     assert waiting.startswith("gone: ") and defective == "a defect"
+
+
+def _arrays(rank: int, world_size: int) -> tuple[list[list[float]] | None, list[list[int]], bool]:
+    mine = np.array([0.1, -2.5, 1e300], np.float64)[: 2 * rank]
+    gathered, nothing = gather_array(mine), gather_array(np.zeros(0, np.int32))
+    total = sum_array(np.array([[rank, 2**40], [1, 2]]))
+    assert total.dtype == np.int64
+    kept = gathered is None or {of.dtype for of in gathered} == {mine.dtype}
+    return gathered and [of.tolist() for of in gathered], total.tolist(), kept and (nothing is None) == (rank > 0)
+
+
+def test_arrays_come_over_exactly_whatever_their_lengths() -> None:
+    total = [[3, 3 * 2**40], [3, 6]]
+    first, *others = run_ranks(_arrays, 3)
+    assert first == ([[], [0.1, -2.5], [0.1, -2.5, 1e300]], total, True)
+    assert others == [(None, total, True)] * 2
+    assert run_ranks(_arrays, 1) == [([[]], [[0, 2**40], [1, 2]], True)]

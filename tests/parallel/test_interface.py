@@ -13,9 +13,9 @@ import pytest
 from smoe_ds.errors import LaunchError
 from smoe_ds.parallel.env import Env
 from smoe_ds.parallel.interface import choose_interface, interface_towards
+from smoe_ds.parallel.ports import free_port
 from tests.helpers.environment import own_environment
 from tests.helpers.hosts import Host, two_hosts, why_not
-from tests.helpers.ranks import free_port
 
 SCRIPT = """
 import os

@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 
 from smoe_ds.errors import LaunchError
+from smoe_ds.parallel import process_group
 from smoe_ds.parallel.agreement import gather_json
 from smoe_ds.parallel.launchers import discover
 from smoe_ds.parallel.process_group import init_distributed, shutdown
@@ -53,6 +54,21 @@ def test_a_single_process_chooses_its_own_port() -> None:
     results = run_ranks(_alone, 2, init=False)  # two runs on one host at the same time
     assert [size for size, _ in results] == [1, 1]
     assert results[0][1] != results[1][1]
+
+
+def _alone_beside_another(rank: int, world_size: int) -> int:
+    with socket.socket() as other:
+        other.bind(("", 0))
+        other.listen()
+        process_group.free_port = lambda: other.getsockname()[1]  # taken since it was looked for
+        init_distributed(discover({}), torch.device("cpu"))
+        size = dist.get_world_size()
+        shutdown()
+    return size
+
+
+def test_a_single_process_needs_no_port() -> None:
+    assert run_ranks(_alone_beside_another, 1, init=False) == [1]
 
 
 def _promise_more(rank: int, world_size: int) -> str:

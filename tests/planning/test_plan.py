@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from smoe_ds.config import load_run
+from smoe_ds.config.run import RunConfig
+from smoe_ds.model.loss import consistency_loss, translation_loss
 from smoe_ds.model.transformer import Transformer
 from smoe_ds.moe.cost import KINDS
 from smoe_ds.moe.expert_backends import Accelerator
@@ -101,6 +103,33 @@ def test_saved_activations_are_near_what_autograd_keeps(strata: str, backend: st
     logits = 4 * tokens.numel() * 500
     plan = make_plan(run, vocab_size=500, accelerator=Accelerator("cpu"))
     assert plan.memory["activations"] == pytest.approx(kept + logits, rel=0.1)
+
+
+def test_two_passes_and_the_loss_between_them() -> None:
+    def run(consistency: float, *settings: str) -> RunConfig:
+        router = f'smoe.moe.router={{"kind":"random","consistency":{consistency}}}'
+        return load_run(CONFIGS / "m4.json", [*SMALL, "smoe.moe.strata=[4]", router, *settings])
+
+    spread = [make_plan(run(alpha, "smoe.moe.ep_size=2"), vocab_size=500) for alpha in (0.0, 5.0)]
+    assert [plan.training_passes for plan in spread] == [1, 2]
+    assert spread[1].exchange_bytes_per_step == 2 * spread[0].exchange_bytes_per_step > 0
+    assert spread[1].flops_per_token == spread[0].flops_per_token
+    assert work_of(run(5.0, "smoe.moe.ep_size=2"), 500).exchanged_bytes == pytest.approx(
+        2 * work_of(run(0.0, "smoe.moe.ep_size=2"), 500).exchanged_bytes
+    )
+    thor = run(5.0, "smoe.moe.expert_backend=lean", "smoe.model.attention_dropout=0.0")
+    model, tokens = Transformer(thor.smoe.model, thor.smoe.moe, 500), torch.randint(4, 500, (16, 32))
+
+    def loss() -> torch.Tensor:
+        (one, _), (other, _) = model(tokens, tokens), model(tokens, tokens)
+        return sum((translation_loss(logits, tokens, 0.1).smoothed for logits in (one, other)), torch.zeros(())) + (
+            consistency_loss(one, other, tokens)
+        )
+
+    kept, _ = counted_bytes(model, loss)
+    assert make_plan(thor, vocab_size=500, accelerator=Accelerator("cpu")).memory["activations"] == pytest.approx(
+        kept, rel=0.1
+    )
 
 
 SYSTEMS = [

@@ -47,7 +47,8 @@ def exchange_once(rank: int, world_size: int, settings: list[str]) -> dict[str, 
 
     smoe = run_of(*settings).smoe
     torch.manual_seed(rank)
-    layer = moe_factory(smoe.model, smoe.moe, 1, ep_rank=rank, ep_size=world_size)("block")
+    (block, *_) = smoe.moe.blocks(smoe.model).values()
+    layer = moe_factory(smoe.model, 1, ep_rank=rank, ep_size=world_size)("block", block)
     layer.dispatcher = ExpertParallelDispatcher(dist.group.WORLD)
     x = torch.randn(512, smoe.model.d_model, requires_grad=True)
     with Counter() as counter:

@@ -242,6 +242,17 @@ def test_activation_checkpointing_computes_and_exchanges_forward_twice() -> None
     assert twice.exchange[0].sent_bytes == pytest.approx(once.exchange[0].sent_bytes * 1.5)
 
 
+def test_two_passes_compute_and_exchange_all_twice() -> None:
+    run, topology = run_of("smoe.moe.ep_size=2", "zero_optimization.stage=2"), Topology(2, 2)
+    work = work_of(run, VOCAB)
+    once, twice = (step_time(run, replace(work, passes=n), constants_of(), topology) for n in (1, 2))
+    doubled = {"dense", "experts", "routing", "exchange"}
+    for part, seconds in once.parts.items():
+        assert twice.parts[part] == pytest.approx((2 if part in doubled else 1) * seconds), part
+    assert all(once.parts[part] > 0 for part in doubled)
+    assert twice.exchange[0].sent_bytes == 2 * once.exchange[0].sent_bytes
+
+
 def test_data_hides_behind_the_step_only_with_a_thread_and_a_core() -> None:
     slow = constants_of(draw=Line(0.0, 1e2))
     waits = []

@@ -1,0 +1,120 @@
+"""What a router is told and what it answers: the pairs of tokens and experts of one stratum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What is known of tokens beside their vectors.
+
+    Attributes:
+        ids: vocabulary ids of the input at their positions [T], int64.
+        language: id of the first token of their sentence [T], int64: the token of the target language where a run puts
+            one there.
+        sentence: number of their sentence in the batch [T], int64.
+        num_sentences: sentences of the batch, those without a token here too.
+        pair_B2: ids of the source's and of the target's language token of each sentence of the batch [B, 2], int64;
+            None if nobody told.
+    """
+
+    ids: Tensor
+    language: Tensor
+    sentence: Tensor
+    num_sentences: int
+    pair_B2: Tensor | None = None
+
+    @staticmethod
+    def of(token_ids: Tensor, language: Tensor | None = None, pair_B2: Tensor | None = None) -> Tokens:
+        """Those of a batch, position by position.
+
+        Args:
+            token_ids: [B, S].
+            language: [B]; None: the first token of each sentence.
+            pair_B2: [B, 2], or None.
+        """
+        num_sentences, length = token_ids.shape
+        first = token_ids[:, 0] if language is None else language
+        number = torch.arange(num_sentences, device=token_ids.device)
+        language, sentence = first.repeat_interleave(length), number.repeat_interleave(length)
+        return Tokens(token_ids.reshape(-1), language, sentence, num_sentences, pair_B2)
+
+    def select(self, index_T: Tensor | None) -> Tokens:
+        """Those at the positions ``index_T``; all of them for None."""
+        if index_T is None:
+            return self
+        ids, language, sentence = (
+            values.index_select(0, index_T) for values in (self.ids, self.language, self.sentence)
+        )
+        return Tokens(ids, language, sentence, self.num_sentences, self.pair_B2)
+
+
+@dataclass(frozen=True)
+class RoutingContext:
+    """What a router is told beside the tokens of its stratum.
+
+    Attributes:
+        training: whether noise is drawn.
+        bias_steps_E: balancing bias of each expert, in steps of ``bias_balancing`` [E], int64; None without.
+        forbidden_E: True where an expert must not be chosen this time [E]; None if all may.
+        tokens: what is known of the tokens; None if the layer was not told.
+    """
+
+    training: bool = False
+    bias_steps_E: Tensor | None = None
+    forbidden_E: Tensor | None = None
+    tokens: Tokens | None = None
+
+    def select(self, index_T: Tensor | None) -> RoutingContext:
+        """The context of the tokens ``index_T`` only; of all for None."""
+        return self if self.tokens is None else replace(self, tokens=self.tokens.select(index_T))
+
+
+@dataclass(frozen=True)
+class Routing:
+    """Which experts each token takes, most preferred first.
+
+    A token may take any number of experts up to K; those it takes are its first ones, or come next to the first one.
+    The next stratum follows the most preferred expert, whether or not the token takes it.
+
+    Attributes:
+        expert_TK: expert of each choice, numbered from 0 at the first one that the gate sees [T, K], int64.
+        weights_TK: weights of the choices, with gradient [T, K]; what the mixture makes of them once capacity is known
+            is the router's :meth:`smoe_ds.moe.routers.router.Router.weights`.
+        prob_sum_E: gate probabilities summed over tokens [E], with gradient; of a router without probabilities the
+            number of first choices.
+        entropy_sum: gate entropy summed over tokens [nat], 0-dim, without gradient.
+        z_sum: squared log-sum-exp of the logits summed over tokens, 0-dim, with gradient.
+        chosen_TK: True where the choice is taken [T, K]; None: all are.
+        priority_T: higher goes first where an expert is full [T]; None: in the order of positions.
+        sums: further sums over tokens, with gradient, for the losses that the router brings.
+        records: sums over tokens that it wants to hear of after the step, without gradient, see
+            :mod:`smoe_ds.moe.adaptive`; None: none.
+    """
+
+    expert_TK: Tensor
+    weights_TK: Tensor
+    prob_sum_E: Tensor
+    entropy_sum: Tensor
+    z_sum: Tensor
+    chosen_TK: Tensor | None = None
+    priority_T: Tensor | None = None
+    sums: Mapping[str, Tensor] = field(default_factory=dict)
+    records: Tensor | None = None
+
+    def first(self, num_choices: int) -> Routing:
+        """The same with the first choices only; no token takes more."""
+        if num_choices == self.expert_TK.shape[1]:
+            return self
+        chosen = None if self.chosen_TK is None else self.chosen_TK[:, :num_choices]
+        return replace(
+            self,
+            expert_TK=self.expert_TK[:, :num_choices],
+            weights_TK=self.weights_TK[:, :num_choices],
+            chosen_TK=chosen,
+        )
