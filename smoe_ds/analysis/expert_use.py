@@ -11,6 +11,7 @@ from torch import Tensor
 from smoe_ds.data.batch import Batch
 from smoe_ds.model.transformer import Transformer
 from smoe_ds.moe.layer import StratifiedMoE
+from smoe_ds.moe.stats import BlockStats
 
 
 @dataclass
@@ -41,16 +42,23 @@ def count_choices(model: Transformer, batches: Iterable[Batch], device: torch.de
         device: where to compute.
     """
     blocks = {name: module for name, module in model.named_modules() if isinstance(module, StratifiedMoE)}
-    sizes = {name: block.placement.num_experts for name, block in blocks.items()}
-    use = {
-        name: ExpertUse(torch.zeros(size, dtype=torch.long), torch.zeros(size, dtype=torch.long))
-        for name, size in sizes.items()
-    }
+    use = {name: no_choices(block) for name, block in blocks.items()}
     for batch in batches:
         _, stats = model(batch.src.to(device), batch.tgt_in.to(device))
         for (name, block), block_stats in zip(blocks.items(), stats, strict=True):
-            for i, stratum in enumerate(block_stats.strata):
-                visible = list(block.placement.visible_experts(i))
-                use[name].first_E[visible] += stratum.first_choice_E.cpu()
-                use[name].all_E[visible] += stratum.requested_KE.sum(0).cpu()
+            add_choices(use[name], block, block_stats)
     return use
+
+
+def no_choices(block: StratifiedMoE) -> ExpertUse:
+    """Zeros for every expert of a block."""
+    size = block.placement.num_experts
+    return ExpertUse(torch.zeros(size, dtype=torch.long), torch.zeros(size, dtype=torch.long))
+
+
+def add_choices(use: ExpertUse, block: StratifiedMoE, stats: BlockStats) -> None:
+    """Adds the choices of one forward pass of a block."""
+    for i, stratum in enumerate(stats.strata):
+        visible = list(block.placement.visible_experts(i))
+        use.first_E[visible] += stratum.first_choice_E.cpu()
+        use.all_E[visible] += stratum.requested_KE.sum(0).cpu()

@@ -8,10 +8,11 @@ from functools import partial
 from typing import Any
 
 from smoe_ds.decode.translator import Translator
+from smoe_ds.evaluate.averages import groups, mean
 from smoe_ds.evaluate.evaluation import evaluate_direction, signatures_of
 from smoe_ds.evaluate.held_out import HeldOut
 from smoe_ds.evaluate.metrics import Score, metrics_for
-from smoe_ds.evaluate.scores import groups, mean, tokenizer_in
+from smoe_ds.evaluate.scores import tokenizer_in
 
 Progress = Callable[[str, int, float], None]
 

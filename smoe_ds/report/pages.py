@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from smoe_ds.report.latex import comments
 from smoe_ds.report.tables import Column, Table, escaped
 from smoe_ds.text_line import spelled_out
 
@@ -19,6 +20,9 @@ class Block(Protocol):
 
     def markdown(self) -> str:
         """The same in Markdown."""
+
+    def latex(self) -> str:
+        """The same in LaTeX, to be put into a document."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,10 @@ class Page:
         """The same in Markdown."""
         return "\n\n".join(block.markdown() for block in self.blocks)
 
+    def latex(self) -> str:
+        """The same in LaTeX, to be put into a document; tables need the package booktabs."""
+        return "\n\n".join(block.latex() for block in self.blocks)
+
 
 @dataclass(frozen=True)
 class Lines:
@@ -50,6 +58,26 @@ class Lines:
         longest = max((len(run) for run in re.findall("`+", self.text())), default=0)
         fence = "`" * max(3, longest + 1)
         return f"{fence}text\n{self.text()}\n{fence}"
+
+    def latex(self) -> str:
+        """Comments: they may be in any script."""
+        return comments(self.lines)
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A line above a block."""
+
+    title: str
+
+    def text(self) -> str:
+        return spelled_out(self.title)
+
+    def markdown(self) -> str:
+        return f"**{escaped(self.title)}**"
+
+    def latex(self) -> str:
+        return comments([self.title])
 
 
 @dataclass(frozen=True)
@@ -82,6 +110,9 @@ class Figures:
 
     def markdown(self) -> str:
         return f"**{escaped(self.heading)}**\n\n{self.table().markdown()}"
+
+    def latex(self) -> str:
+        return f"{comments([self.heading])}\n{self.table().latex()}"
 
     def table(self) -> Table:
         """Name, value and note of each figure; values are written out, since each has a format of its own."""

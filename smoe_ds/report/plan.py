@@ -24,9 +24,10 @@ def plan_page(name: str, run: RunConfig, plan: Plan, vocab_source: str) -> Page:
         vocab_source: where the vocabulary size is from, in words.
     """
     moe = run.smoe.moe
+    router = f"top_k {moe.top_k}" if moe.router.kind == "top_k" else f"router {moe.router.kind}"
     head = Lines(
         (
-            f"{name}: strata {moe.strata}, top_k {moe.top_k}, {plan.world_size} rank(s), ep_size {moe.ep_size}, "
+            f"{name}: strata {moe.strata}, {router}, {plan.world_size} rank(s), ep_size {moe.ep_size}, "
             f"ZeRO {run.zero_stage}, {run.precision}",
             f"vocabulary {plan.vocab_size:,} ({vocab_source})",
         )
@@ -46,6 +47,8 @@ def plan_page(name: str, run: RunConfig, plan: Plan, vocab_source: str) -> Page:
 
 def _parameters(plan: Plan) -> Figures:
     counts = {kind.replace("_", " "): count for kind, count in plan.parameters.items() if count}
+    if plan.trainable_parameters < plan.parameters["total"]:
+        counts["trained"] = plan.trainable_parameters
     counts["on one device"] = plan.parameters_per_device
     if plan.paper_parameters:
         counts["as the paper counts"] = plan.paper_parameters
@@ -62,6 +65,9 @@ def _compute_figures(run: RunConfig, plan: Plan) -> Iterator[Figure]:
         yield Figure("feed-forward networks/block", plan.ffns_per_token, ".3f")
     start = "dense part as published" if plan.dense_flops == "published" else "matrix products, no attention scores"
     yield Figure("FLOPs (forward)", plan.flops_per_token, si, start)
+    if plan.training_passes > 1:
+        flops = plan.training_passes * plan.flops_per_token
+        yield Figure("FLOPs (forward, training)", flops, si, f"{plan.training_passes} passes and a consistency loss")
     if plan.measured_requested_capacity is not None:
         yield Figure("requested capacity, measured", plan.measured_requested_capacity, ".3f")
         yield Figure("FLOPs at that (forward)", plan.measured_flops_per_token or 0, si)

@@ -1,7 +1,10 @@
-"""A pruned export: which experts went, and what that costs in each direction."""
+"""An export with fewer experts: which of them went or became one, and what that costs in each direction."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from smoe_ds.analysis.merging import Merging
 from smoe_ds.analysis.pruning import Pruning
 from smoe_ds.analysis.pruning_cost import DirectionCost, MeanCost, PruningCost
 from smoe_ds.report.scores import CUT, MIXED
@@ -10,25 +13,45 @@ from smoe_ds.report.tables import RULE, Cell, Column, Marked, Table
 
 def removed_text(pruning: Pruning) -> str:
     """A line for each block: how many experts are kept, and which go; and what was too long to be counted."""
-    total = pruning.num_experts
-    lines = [
-        f"{block}: {total - len(numbers)} of {total} experts kept, removed {', '.join(map(str, numbers)) or 'none'}"
-        for block, numbers in pruning.removed.items()
-    ]
-    if pruning.too_long:
-        counts = ", ".join(f"{direction} {number}" for direction, number in pruning.too_long.items())
-        lines.append(f"sentence pairs too long to be counted: {counts}")
-    return "\n".join(lines)
+    lines = []
+    for block, numbers in pruning.removed.items():
+        total, gone = pruning.num_experts[block], ", ".join(map(str, numbers)) or "none"
+        lines.append(f"{block}: {total - len(numbers)} of {total} experts kept, removed {gone}")
+    return "\n".join([*lines, *_too_long(pruning.too_long)])
 
 
-def cost_table(cost: PruningCost) -> Table:
-    """Scores of the whole and the pruned model by direction, and means below."""
+def merged_text(merging: Merging) -> str:
+    """A line for each block: how many experts are left, which became one, and the least CKA of two of these."""
+    lines = []
+    for block, groups in merging.groups.items():
+        told = []
+        for group in groups:
+            members = sorted(group.experts)
+            least = merging.similarity[block][members][:, members].min()
+            told.append(f"{'+'.join(map(str, members))} (CKA {least:.2f})")
+        total = merging.num_experts[block]
+        lines.append(f"{block}: {merging.number} of {total} experts left, merged {', '.join(told) or 'none'}")
+    return "\n".join([*lines, *_too_long(merging.too_long)])
+
+
+def _too_long(counts: Mapping[str, int]) -> list[str]:
+    told = ", ".join(f"{direction} {number}" for direction, number in counts.items())
+    return [f"sentence pairs too long to be counted: {told}"] if told else []
+
+
+def cost_table(cost: PruningCost, smaller: str = "pruned") -> Table:
+    """Scores of the whole and the smaller model by direction, and means below.
+
+    Args:
+        cost: the scores.
+        smaller: what the smaller model is called.
+    """
     columns = [Column("direction", "direction", "left"), Column("cut", "truncated", missing="")]
     columns += [Column("tokenizer", "tokenizer", "left")]
     for metric, key in (("BLEU", "bleu"), ("chrF++", "chrf")):
         columns += [
             Column(f"{metric} whole", f"{key}_whole", format=".2f"),
-            Column("pruned", f"{key}_pruned", format=".2f"),
+            Column(smaller, f"{key}_pruned", format=".2f"),
             Column("difference", f"{key}_difference", format=".2f"),
         ]
     rows = map(_direction, cost.directions)

@@ -1,13 +1,16 @@
-"""A table as data, until it is rendered: aligned text for a terminal, Markdown, or rows of JSON."""
+"""A table as data, until it is rendered: aligned text for a terminal, Markdown, LaTeX, or rows of JSON."""
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from smoe_ds.report.latex import comments, latex_escaped, tabular
 from smoe_ds.text_line import spelled_out
 
 _WITHOUT_WIDTH = {"Mn", "Me", "Cf"}
@@ -29,7 +32,30 @@ class Marked:
     sign: str
 
 
-Cell = str | int | float | Marked | None
+@dataclass(frozen=True)
+class Ranked:
+    """A number among others; the best one and the second best are marked, in print as the paper marks them.
+
+    Attributes:
+        value: the number.
+        place: 1 for the best, 2 for the second best, 0 for all others.
+    """
+
+    value: float
+    place: int = 0
+
+    @staticmethod
+    def among(values: Sequence[float | None]) -> list[Ranked | None]:
+        """Numbers of which the highest is the best, equal ones alike; without marks if there is only one."""
+        there = [value for value in values if value is not None]
+        best = sorted(set(there), reverse=True)[: 2 if len(there) > 1 else 0]
+        places = {value: place for place, value in enumerate(best, start=1)}
+        return [None if value is None else Ranked(value, places.get(value, 0)) for value in values]
+
+
+Cell = str | int | float | Marked | Ranked | None
+_SIGNS = ("  ", " *", " +")
+"""Behind a `Ranked` number in text, by its place; all of them equally wide."""
 RULE: tuple[()] = ()
 """In place of a row: a line across the table."""
 
@@ -61,7 +87,23 @@ class Column:
                 return spelled_out(cell)
             case Marked(value, sign):
                 return f"{self.text(value)} {sign}".rstrip()
+            case Ranked(value, place):
+                return f"{self.text(value)}{_SIGNS[place]}"
         return self.format(cell) if callable(self.format) else format(cell, self.format)
+
+    def markdown(self, cell: Cell) -> str:
+        """A cell in Markdown: the best number in bold, the second best in italics."""
+        if isinstance(cell, Ranked):
+            sign = ("", "**", "_")[cell.place]
+            return f"{sign}{escaped(self.text(cell.value))}{sign}"
+        return escaped(self.text(cell))
+
+    def latex(self, cell: Cell) -> str:
+        """A cell in LaTeX: the best number in bold, the second best underlined."""
+        if isinstance(cell, Ranked):
+            text = latex_escaped(self.text(cell.value))
+            return (text, rf"\textbf{{{text}}}", rf"\underline{{{text}}}")[cell.place]
+        return latex_escaped(self.text(cell))
 
 
 @dataclass(frozen=True)
@@ -110,20 +152,56 @@ class Table:
         rule = "  ".join("-" * width for width in widths)
         lines = [self._line(self.headers, widths), *([rule] if underlined else [])]
         lines += [self._line(row, widths) if row else rule for row in rows]
-        return "\n".join([*lines, *map(spelled_out, self.notes)])
+        return "\n".join([*lines, *map(spelled_out, self.notes_of_text)])
+
+    @property
+    def notes_of_text(self) -> list[str]:
+        """The notes, and before them what the signs in `texts` mean, if there are any."""
+        return self._explained("* best, + second best")
 
     def markdown(self) -> str:
         """A table of GitHub's Markdown; lines across it, which that does not have, are left out."""
         marks = ["---" if column.align == "left" else "---:" for column in self.columns]
-        rows = [[escaped(text) for text in row] for row in [self.headers, *filter(None, self.texts())]]
+        rows = [list(map(escaped, self.headers))]
+        rows += [[column.markdown(cell) for column, cell in zip(self.columns, row, strict=True)] for row in self._rows]
         lines = [f"| {' | '.join(row)} |" for row in rows]
-        notes = [line for note in self.notes for line in ("", escaped(note))]
+        notes = [line for note in self._explained("bold: best, italics: second best") for line in ("", escaped(note))]
         return "\n".join([lines[0], f"|{'|'.join(marks)}|", *lines[1:], *notes])
+
+    def latex(self) -> str:
+        """A ``tabular`` with booktabs' lines; notes are comments below it."""
+        rows = [
+            [column.latex(cell) for column, cell in zip(self.columns, row, strict=True)] if row else []
+            for row in self.rows
+        ]
+        header = list(map(latex_escaped, self.headers))
+        table = tabular("".join(column.align[0] for column in self.columns), header, rows)
+        notes = self._explained("bold: best, underlined: second best")
+        return "\n".join([table, *([comments(notes)] if notes else [])])
+
+    def _explained(self, marks: str) -> list[str]:
+        """The notes, and before them what the marks of `Ranked` numbers mean, if there are any."""
+        ranked = any(isinstance(cell, Ranked) and cell.place for row in self.rows for cell in row)
+        return [*([marks] if ranked else []), *self.notes]
+
+    @property
+    def _rows(self) -> list[tuple[Cell, ...]]:
+        """The rows without lines across."""
+        return [row for row in self.rows if row]
 
     def as_json(self) -> list[dict[str, Any]]:
         """An object a row, by the columns' keys: numbers are not rounded, signs and lines across are left out."""
-        cells = [[cell.value if isinstance(cell, Marked) else cell for cell in row] for row in self.rows if row]
+        cells = [[cell.value if isinstance(cell, Marked | Ranked) else cell for cell in row] for row in self._rows]
         return [{column.key: cell for column, cell in zip(self.columns, row, strict=True)} for row in cells]
+
+    def csv(self) -> str:
+        """Lines of comma-separated values below the columns' keys: numbers are not rounded, signs and lines across are
+        left out, and a missing value is empty."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(column.key for column in self.columns)
+        writer.writerows(row.values() for row in self.as_json())
+        return out.getvalue()
 
     def _line(self, cells: Sequence[str], widths: Sequence[int]) -> str:
         padded = []

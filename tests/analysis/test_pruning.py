@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from smoe_ds.analysis.expert_use import ExpertUse
 from smoe_ds.analysis.pruning import KeepRule, experts_to_keep, experts_to_remove, held_out_batches, measure_use
+from smoe_ds.config.block import BlockSettings
 from smoe_ds.data.corpus import Corpus
 from smoe_ds.data.validation_batches import ValidationBatches
 from smoe_ds.decode.load import TrainedRun
@@ -111,7 +112,7 @@ def test_an_expert_that_one_direction_needs_stays() -> None:
         name: {"block": ExpertUse(torch.tensor(counts), torch.tensor(counts))}
         for name, counts in (("eng-nso", many), ("nso-eng", few))
     }
-    placement = Placement((2, 4))
-    assert experts_to_remove(use, placement, 2, KeepRule(share=0.15)) == {"block": [1, 4]}
-    assert experts_to_remove({"eng-nso": use["eng-nso"]}, placement, 2, KeepRule(share=0.15)) == {"block": [1, 4, 5]}
-    assert experts_to_remove(use, placement, 2, KeepRule(number=5)) == {"block": [1]}
+    blocks = {"block": BlockSettings(strata=[2, 4])}
+    assert experts_to_remove(use, blocks, KeepRule(share=0.15)) == {"block": [1, 4]}
+    assert experts_to_remove({"eng-nso": use["eng-nso"]}, blocks, KeepRule(share=0.15)) == {"block": [1, 4, 5]}
+    assert experts_to_remove(use, blocks, KeepRule(number=5)) == {"block": [1]}

@@ -11,7 +11,9 @@ from smoe_ds.report.scores import CUT, MIXED
 
 def test_removed_experts() -> None:
     removed = {"encoder.layers.1.ffn": [0, 5], "decoder.layers.1.ffn": []}
-    pruning = Pruning(KeepRule(number=4), ("eng-nso",), "valid", "abc", {}, removed, 6, {"eng-nso": 3})
+    pruning = Pruning(
+        KeepRule(number=4), ("eng-nso",), "valid", "abc", {}, removed, dict.fromkeys(removed, 6), {"eng-nso": 3}
+    )
     assert removed_text(pruning).splitlines() == [
         "encoder.layers.1.ffn: 4 of 6 experts kept, removed 0, 5",
         "decoder.layers.1.ffn: 6 of 6 experts kept, removed none",
@@ -24,6 +26,7 @@ def test_removed_experts() -> None:
         "corpus": "abc",
         "too_long": {"eng-nso": 3},
         "use": {},
+        "targets": None,
     }
 
 

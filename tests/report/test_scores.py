@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from smoe_ds.evaluate.direction_scores import DirectionScores
 from smoe_ds.evaluate.metrics import Score
-from smoe_ds.evaluate.scores import DirectionScores, Evaluation, Sample
+from smoe_ds.evaluate.scores import Evaluation, Sample
 from smoe_ds.report.scores import scores_page, scores_table
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import random
 
@@ -139,3 +141,10 @@ def test_what_is_no_table(columns: tuple[Column, ...], rows: tuple[tuple[int, ..
 
 def test_display_width() -> None:
     assert [display_width(text) for text in ("abc", "日本", "e\u0301", "", "ก\u0e31", "\u200b")] == [3, 4, 1, 0, 1, 0]
+
+
+def test_comma_separated_values_lose_nothing() -> None:
+    table = Table(COLUMNS, (('a, "b"\nc', 1234, 1 / 3), RULE, ("ä", None, Marked(2.5, "*"))))
+    text = table.csv()
+    assert text.startswith("direction,sentences,bleu\n")
+    assert list(csv.reader(io.StringIO(text)))[1:] == [['a, "b"\nc', "1234", str(1 / 3)], ["ä", "", "2.5"]]

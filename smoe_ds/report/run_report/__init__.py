@@ -1,0 +1,1 @@
+"""What ``smoe-ds report`` writes: everything that is known of some runs, side by side, as one HTML file."""

@@ -1,0 +1,1 @@
+"""A study as text, Markdown, LaTeX and one HTML page, made of its rows alone."""
