@@ -1,1 +1,1 @@
-"""Trained weights put to other uses: averaged, exported, pruned, upcycled, imported, started from."""
+"""What can be done with trained weights: average, export, prune, upcycle and import them, or start a run from them."""

@@ -17,18 +17,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smoe_ds.checkpoints import format as fmt
-from smoe_ds.checkpoints.commit import commit_folder, discard_folder, temporary_folder, write_text_durably
+from smoe_ds.checkpoints.commit import write_text_durably
 from smoe_ds.checkpoints.part_file import FileEntry
+from smoe_ds.config.number_formats import torch_dtype
 from smoe_ds.data.shards import sha256_of
 from smoe_ds.errors import CheckpointError
 from smoe_ds.run.exported import CONFIG, INDEX, TOKENIZER, WEIGHTS
-from smoe_ds.weights.weights_folder import as_text, check_free, copy_durably, versions
+from smoe_ds.weights.weights_folder import as_text, copy_durably, new_folder, versions
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT, VERSION = "smoe_ds export", 1
-DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Export:
         dtype: of its weights.
         removed_experts: logical numbers by block name; empty where the model is whole.
         files: its files.
+        targets: languages that it can translate into; None: all of its vocabulary.
     """
 
     folder: Path
@@ -48,6 +49,7 @@ class Export:
     dtype: str
     removed_experts: dict[str, tuple[int, ...]]
     files: tuple[FileEntry, ...]
+    targets: tuple[str, ...] | None = None
 
 
 def cast(weights: Mapping[str, Tensor], dtype: str, exact: Collection[str]) -> dict[str, Tensor]:
@@ -55,7 +57,7 @@ def cast(weights: Mapping[str, Tensor], dtype: str, exact: Collection[str]) -> d
 
     Args:
         weights: fp32, by name.
-        dtype: one of `DTYPES`.
+        dtype: one of `number_formats.DTYPES`.
         exact: names that stay as they are (whole numbers).
 
     Raises:
@@ -65,7 +67,7 @@ def cast(weights: Mapping[str, Tensor], dtype: str, exact: Collection[str]) -> d
 
     result = {}
     for name, weight in weights.items():
-        result[name] = weight.contiguous() if name in exact else weight.to(getattr(torch, dtype)).contiguous()
+        result[name] = weight.contiguous() if name in exact else weight.to(torch_dtype(dtype)).contiguous()
         if not torch.equal(torch.isfinite(result[name]), torch.isfinite(weight)):
             raise CheckpointError(
                 f"{name}: {weight.abs().max():g} is too large for {dtype}; export it as bfloat16 or float32"
@@ -101,38 +103,27 @@ def write_export(
     Raises:
         CheckpointError: the folder is taken or cannot be written.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    check_free(folder)
-    try:
-        temporary = temporary_folder(folder)
-        try:
-            write_text_durably(temporary / CONFIG, as_text(config))
-            copy_durably(tokenizer_file, temporary / TOKENIZER)
-            save_file(dict(weights), temporary / WEIGHTS, metadata={"format": "pt", "dtype": dtype, "step": str(step)})
-            with (temporary / WEIGHTS).open("rb") as file:
-                os.fsync(file.fileno())
-            content: dict[str, Any] = {
-                "format": FORMAT,
-                "version": VERSION,
-                "step": step,
-                "dtype": dtype,
-                "source": dict(source),
-                "removed_experts": {name: list(numbers) for name, numbers in removed_experts.items()},
-                "pruning": dict(pruning) if pruning else None,
-                "versions": versions(),
-                "files": [_entry(temporary / name).as_json() for name in (WEIGHTS, CONFIG, TOKENIZER)],
-            }
-            content["digest"] = _digest(content)
-            write_text_durably(temporary / INDEX, as_text(content))
-            commit_folder(temporary, folder)
-        except BaseException:
-            if temporary.exists():
-                discard_folder(temporary)
-            raise
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{folder}: cannot be written: {error}; choose another --output") from error
+    with new_folder(folder) as place:
+        write_text_durably(place / CONFIG, as_text(config))
+        copy_durably(tokenizer_file, place / TOKENIZER)
+        save_file(dict(weights), place / WEIGHTS, metadata={"format": "pt", "dtype": dtype, "step": str(step)})
+        with (place / WEIGHTS).open("rb") as file:
+            os.fsync(file.fileno())
+        content: dict[str, Any] = {
+            "format": FORMAT,
+            "version": VERSION,
+            "step": step,
+            "dtype": dtype,
+            "source": dict(source),
+            "removed_experts": {name: list(numbers) for name, numbers in removed_experts.items()},
+            "pruning": dict(pruning) if pruning else None,
+            "versions": versions(),
+            "files": [_entry(place / name).as_json() for name in (WEIGHTS, CONFIG, TOKENIZER)],
+        }
+        content["digest"] = _digest(content)
+        write_text_durably(place / INDEX, as_text(content))
     return folder
 
 
@@ -149,7 +140,9 @@ def read_export(folder: Path) -> Export:
         found = (content["format"], content["version"])
         removed = {name: tuple(numbers) for name, numbers in content["removed_experts"].items()}
         files = tuple(FileEntry(**entry) for entry in content["files"])
-        export = Export(folder, content["step"], content["dtype"], removed, files)
+        targets = (content["pruning"] or {}).get("targets")
+        targets = None if targets is None else tuple(targets)
+        export = Export(folder, content["step"], content["dtype"], removed, files, targets)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(
             f"{path}: cannot be read ({type(error).__name__}: {error}); the file is damaged, export the model again"

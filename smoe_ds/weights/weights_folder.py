@@ -10,13 +10,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smoe_ds.checkpoints import format as fmt
 from smoe_ds.checkpoints.commit import commit_folder, discard_folder, sync_folder, temporary_folder, write_text_durably
 from smoe_ds.checkpoints.part_file import PartFile
+from smoe_ds.checkpoints.vocabulary import VOCABULARY
+from smoe_ds.data.shards import sha256_of
 from smoe_ds.errors import CheckpointError
 from smoe_ds.run.folder import RunFolder
 from smoe_ds.versions import installed_versions
@@ -53,23 +56,14 @@ def write_weights_run(
     Raises:
         CheckpointError: the folder is taken or cannot be written.
     """
-    check_free(folder)
-    try:
-        temporary = temporary_folder(folder)
-        try:
-            run = RunFolder(temporary)
-            write_text_durably(run.config, as_text(config))
-            copy_durably(tokenizer_file, run.tokenizer)
-            _write_checkpoint(run.checkpoint(step), step, shapes, tensor, origin)
-            for pointer in (run.latest, run.best):
-                write_text_durably(pointer, f"{fmt.folder_name(step)}\n")
-            commit_folder(temporary, folder)
-        except BaseException:
-            if temporary.exists():
-                discard_folder(temporary)
-            raise
-    except OSError as error:
-        raise CheckpointError(f"{folder}: cannot be written: {error}; choose another --output") from error
+    with new_folder(folder) as place:
+        run = RunFolder(place)
+        write_text_durably(run.config, as_text(config))
+        copy_durably(tokenizer_file, run.tokenizer)
+        extra = {VOCABULARY: sha256_of(run.tokenizer)}
+        _write_checkpoint(run.checkpoint(step), step, shapes, tensor, {"extra": extra, "origin": origin})
+        for pointer in (run.latest, run.best):
+            write_text_durably(pointer, f"{fmt.folder_name(step)}\n")
     return RunFolder(folder).checkpoint(step)
 
 
@@ -78,7 +72,7 @@ def _write_checkpoint(
     step: int,
     shapes: Mapping[str, tuple[int, ...]],
     tensor: Callable[[str], Tensor],
-    origin: Mapping[str, Any],
+    known: Mapping[str, Any],
 ) -> None:
     folder.mkdir(parents=True)
     part = PartFile(folder / fmt.part_name("model", 0), list(shapes.items()), {})
@@ -89,8 +83,31 @@ def _write_checkpoint(
     except BaseException:
         part.abandon()
         raise
-    state = fmt.write_state(folder, {"step": step, "extra": {}, "origin": origin, "versions": versions()})
+    state = fmt.write_state(folder, {"step": step, **known, "versions": versions()})
     fmt.write_manifest(folder, step, [weights, state])
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A place to write into that becomes ``folder`` when all is written.
+
+    Raises:
+        CheckpointError: the folder is taken or cannot be written.
+    """
+    from safetensors import SafetensorError
+
+    check_free(folder)
+    try:
+        temporary = temporary_folder(folder)
+        try:
+            yield temporary
+            commit_folder(temporary, folder)
+        except BaseException:
+            if temporary.exists():
+                discard_folder(temporary)
+            raise
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{folder}: cannot be written: {error}; choose another --output") from error
 
 
 def check_free(folder: Path) -> None:

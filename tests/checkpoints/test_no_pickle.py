@@ -44,8 +44,9 @@ FORBIDDEN_CALLS = {
 }
 FORBIDDEN_LOADERS = {"yaml.Loader", "yaml.UnsafeLoader", "yaml.FullLoader"}
 FORBIDDEN_ARGUMENTS = {"weights_only", "allow_pickle", "pickle_module"}
-TRUSTED = {"smoe_ds/weights/deepspeed_files.py"}
-"""DeepSpeed's own checkpoints are pickles: what imports them, if told to trust, is the one place that reads such."""
+TRUSTED = {"smoe_ds/weights/deepspeed_files.py", "smoe_ds/huggingface/tensors.py"}
+"""DeepSpeed's own checkpoints and old folders of transformers are pickles; what imports them reads such, if told to
+trust."""
 
 
 def pickles_in(source: str) -> list[str]:

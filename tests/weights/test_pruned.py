@@ -21,7 +21,7 @@ MODEL = ModelConfig(d_model=8, d_ffn=12, num_heads=2)
 
 def noisy_block(moe: MoeConfig, seed: int) -> StratifiedMoE:
     """In float64, with weights that all matter, biases of balancing too."""
-    block = moe_factory(MODEL, moe, seed)("block").double().eval()
+    block = moe_factory(MODEL, seed)("block", moe).double().eval()
     add_noise(block, 0.7, seed, steps=20)
     return block
 
@@ -30,10 +30,10 @@ def without(block: StratifiedMoE, moe: MoeConfig, removed: list[int]) -> Stratif
     """The pruned block, by way of the weights in a file."""
     weights = {f"block.{name}": tensor.clone() for name, tensor in block.state_dict().items()}
     gone = {"block": removed}
-    pruned = prune_weights(weights, placement_of(moe), gone)
+    pruned = prune_weights(weights, {"block": placement_of(moe)}, gone)
     assert not [name for name in pruned for e in removed if f".experts.{e}." in name]
-    smaller = pruned_factory(MODEL, moe, 1, gone)("block").double().eval()
-    inner = renumbered(pruned, placement_of(moe), gone)
+    smaller = pruned_factory(MODEL, 1, gone)("block", moe).double().eval()
+    inner = renumbered(pruned, {"block": placement_of(moe)}, gone)
     smaller.load_state_dict({name.removeprefix("block."): tensor for name, tensor in inner.items()})
     return smaller
 

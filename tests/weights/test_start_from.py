@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from smoe_ds.config.load import load_run
+from smoe_ds.data.corpus import Corpus
 from smoe_ds.errors import CheckpointError
 from smoe_ds.weights.export import write_export
+from smoe_ds.weights.start_from import changed_settings, check_same_function
 from tests.helpers.engines import VOCAB, Setup, full_state, make_engine
-from tests.helpers.random_run import scattered, write_checkpoint
+from tests.helpers.random_run import random_run, scattered, write_checkpoint
 from tests.helpers.ranks import run_ranks
+from tests.helpers.small_run import train_here, write_run
 
 pytestmark = pytest.mark.multirank
 
@@ -110,3 +114,54 @@ def test_other_models_and_vocabularies_are_refused_on_all_ranks(run_dir: Path, t
         [[refusal]] = run_ranks(start, 1, place, [Setup()])
         assert refusal.startswith(f"starting with the weights of {place} (smoe.train.init_from) failed")
         assert message in refusal
+
+
+KEYS = [
+    ("model", "position_offset", 2, "smoe.model.position_offset is 0 and 2"),
+    ("model", "activation", "gelu", "smoe.model.activation is 'relu' and 'gelu'"),
+    ("model", "num_heads", 4, "smoe.model.num_heads is 2 and 4"),
+    ("model", "scale_embedding", False, "smoe.model.scale_embedding is True and False"),
+    ("model", "norm_epsilon", 1e-6, "smoe.model.norm_epsilon is 1e-05 and 1e-06"),
+    ("data", "source_language_token", "source", "smoe.data.source_language_token is True and 'source'"),
+    ("data", "target_language_token", False, "smoe.data.target_language_token is True and False"),
+]
+
+
+@pytest.mark.parametrize(("section", "key", "value", "message"), KEYS)
+def test_weights_of_another_function_are_refused(
+    corpus: Corpus, tmp_path: Path, section: str, key: str, value: object, message: str
+) -> None:
+    """All of these fit by their shapes."""
+    run_dir = random_run(tmp_path, corpus)
+    write_run(tmp_path / "next.json", {"extends": "run.json", "smoe": {section: {key: value}}})
+    mine, same = load_run(tmp_path / "next.json").smoe, load_run(tmp_path / "run.json").smoe
+    for path in (run_dir, run_dir / "checkpoints" / "step_00000001"):
+        with pytest.raises(CheckpointError) as refusal:
+            check_same_function(path, mine)
+        assert f"(smoe.train.init_from) failed: they were trained with other settings: {message}" in str(refusal.value)
+        check_same_function(path, same)
+
+
+def test_a_mixture_may_be_trained_on_with_another_gate(corpus: Corpus, tmp_path: Path) -> None:
+    run_dir = random_run(tmp_path, corpus)
+    changes = {"model": {"dropout": 0.3}, "moe": {"norm": "released"}, "decode": {"beam_size": 2}}
+    write_run(tmp_path / "next.json", {"extends": "run.json", "smoe": changes})
+    mine = load_run(tmp_path / "next.json").smoe
+    check_same_function(run_dir, mine)
+    assert changed_settings(run_dir, mine) == ["smoe.moe.norm is 'paper' and 'released'"]
+
+
+def test_the_start_of_a_run_says_so(corpus: Corpus, tmp_path: Path) -> None:
+    base = random_run(tmp_path, corpus)
+    for section, keys in (("moe", {"expert_output_masking": 0.25}), ("model", {"activation": "gelu"})):
+        train = {"output_dir": str(tmp_path / section), "init_from": str(base), "max_steps": 1}
+        file = write_run(tmp_path / "next.json", {"extends": "run.json", "smoe": {section: keys, "train": train}})
+        code, printed = train_here(file)
+        if section == "moe":
+            assert code == 0, printed
+            assert (
+                "warning: smoe.moe.expert_output_masking is 0.0 and 0.25 in this run (smoe.train.init_from)" in printed
+            )
+        else:
+            assert code == 2
+            assert "smoe.model.activation is 'relu' and 'gelu' in this run" in printed

@@ -62,6 +62,8 @@ def through_block(model: Transformer, x: Tensor) -> tuple[Tensor, Tensor]:
         {"strata": [4], "shared_expert": "cmr"},
         {"strata": [4], "bias_balancing": 0.01},
         {"strata": [4], "every": 1},
+        {"strata": [4], "experts": {"kind": "adapters", "rank": 3, "scale": 2.0}},
+        {"strata": [4], "experts": {"kind": "mpo"}, "shared_expert": "cmr"},
     ],
 )
 def test_a_single_stratum_is_the_dense_model(dense: Transformer, moe: dict[str, Any]) -> None:
@@ -134,6 +136,40 @@ def test_noise_tells_the_experts_apart(dense: Transformer) -> None:
             assert not torch.equal(value, other[name]), name
 
 
+def test_a_new_adapter_reads_the_dense_network_and_adds_nothing(dense: Transformer) -> None:
+    model = upcycled(dense, strata=[2, 2], experts={"kind": "adapters", "rank": 3})
+    found, source = model.state_dict(), dense.state_dict()
+    for matrix in ("w1", "b1", "w2", "b2"):
+        assert torch.equal(found[f"{BLOCK}.common.{matrix}"], source[f"{BLOCK}.ffn.{matrix}"])
+    down = [found[f"{BLOCK}.experts.{e}.down"] for e in range(4)]
+    assert not torch.equal(down[0], down[1])
+    assert all(found[f"{BLOCK}.experts.{e}.up"].eq(0).all() for e in range(4))
+
+
+def test_before_drop_in_training_adapters_too(dense: Transformer) -> None:
+    """Their own dropout changes nothing either, as long as they add nothing."""
+    experts = {"kind": "adapters", "dropout": 0.5}
+    model = upcycled(dense, strata=[4], combine_weights="before_drop", capacity_factor=None, experts=experts)
+    src, tgt = (padded(random_sources(seed, 5, 9, 4, VOCAB)) for seed in (3, 4))
+    with torch.no_grad():
+        expected, found = dense(src, tgt)[0], model.train()(src, tgt)[0]
+    torch.testing.assert_close(found[tgt != 0], expected[tgt != 0], rtol=1e-12, atol=1e-12)
+
+
+def test_a_short_bond_makes_chains_an_approximation(dense: Transformer) -> None:
+    """The smallest error that a chain with this bond can have is not 0, and noise moves the experts apart."""
+    x_ND = torch.randn(9, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    expected = dense_pass(dense, x_ND)
+    errors = []
+    for bond in (2, 8, None):
+        model = upcycled(dense, strata=[4], experts={"kind": "mpo", "bond": bond})
+        errors.append((through_block(model, x_ND)[0] - expected).norm().item())
+    assert errors[0] > errors[1] > 0.01
+    assert errors[2] < 1e-12
+    noisy = upcycled(dense, 0.1, strata=[4], experts={"kind": "mpo"}).state_dict()
+    assert not torch.equal(noisy[f"{BLOCK}.experts.0.w1_2"], noisy[f"{BLOCK}.experts.1.w1_2"])
+
+
 def test_another_model_is_refused(dense: Transformer) -> None:
     source = {name: parameter.detach() for name, parameter in dense.named_parameters()}
     wide = Transformer(MODEL.model_copy(update={"d_ffn": 32}), MoeConfig(strata=[2, 2]), VOCAB)
@@ -145,3 +181,13 @@ def test_another_model_is_refused(dense: Transformer) -> None:
     model = Transformer(MODEL, MoeConfig(strata=[2, 2]), VOCAB)
     with pytest.raises(CheckpointError, match=r"missing \(encoder\.layers\.1\.ffn\.norm.*not in this model"):
         upcycle(experts, model, noise=0.0, seed=1, source=Path("dense"))
+
+
+def test_experts_of_different_width_are_refused(dense: Transformer) -> None:
+    with pytest.raises(CheckpointError, match=r"expert_widths: experts of different width cannot be copies of one"):
+        upcycled(dense, strata=[2], expert_widths=[1, 3])
+
+
+def test_a_block_with_heads_is_refused(dense: Transformer) -> None:
+    with pytest.raises(CheckpointError, match="too narrow to be copies; set heads to 1"):
+        upcycled(dense, strata=[6], heads=2)

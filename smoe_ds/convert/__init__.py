@@ -1,0 +1,1 @@
+"""One trained model made from others: the mean of checkpoints, an export for inference."""
