@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from smoe_ds.decode.constraints import Allowed
+
 
 @dataclass(frozen=True)
 class Continuations:
@@ -28,31 +30,28 @@ class Continuations:
         return Continuations(*(x.gather(1, place_BK) for x in (self.log_prob_BC, self.origin_BC, self.token_BC)))
 
 
-def token_log_probs(
-    logits_RV: Tensor, num: int, forbidden: Tensor, eos_id: int, eos_only_R: Tensor
-) -> tuple[Tensor, Tensor]:
+def token_log_probs(logits_RV: Tensor, num: int, allowed: Allowed) -> tuple[Tensor, Tensor]:
     """The ``num`` likeliest next tokens of each row and their log-probabilities, in float32 or wider.
 
-    Forbidden tokens are left out after normalisation: a score is the model's own probability.
+    Tokens that may not come are left out after normalisation: a score is the model's own probability.
 
     Args:
-        logits_RV: overwritten.
+        logits_RV: of the next token.
         num: tokens wanted per row.
-        forbidden: ids of tokens that may not come next.
-        eos_id: end of sentence.
-        eos_only_R: True where nothing but the end of sentence may come next; it may even where it is forbidden.
+        allowed: what may come next.
 
     Returns:
         Log-probabilities and token ids [R, min(num, V)], best first, -inf where not allowed.
     """
-    logits_RV = logits_RV.to(torch.promote_types(logits_RV.dtype, torch.float32))
-    normaliser_R1 = logits_RV.logsumexp(dim=1, keepdim=True)
-    eos_R1 = logits_RV[:, eos_id : eos_id + 1] - normaliser_R1
-    logits_RV.index_fill_(1, forbidden, -torch.inf)
-    top, token = logits_RV.topk(min(num, logits_RV.shape[1]), dim=1)
-    log_prob = (top - normaliser_R1).masked_fill(eos_only_R.unsqueeze(1), -torch.inf)
-    log_prob[:, :1] = torch.where(eos_only_R.unsqueeze(1), eos_R1, log_prob[:, :1])
-    token[:, 0].masked_fill_(eos_only_R, eos_id)
+    wide = torch.promote_types(logits_RV.dtype, torch.float32)
+    log_prob_RV = logits_RV.log_softmax(dim=1, dtype=wide)
+    only_R1 = log_prob_RV.gather(1, allowed.only_or_eos_R.unsqueeze(1))
+    allowed.mask(log_prob_RV)
+    log_prob, token = log_prob_RV.topk(min(num, log_prob_RV.shape[1]), dim=1)
+    is_only_R = allowed.is_only(log_prob[:, 0])
+    log_prob = log_prob.masked_fill(is_only_R.unsqueeze(1), -torch.inf)
+    log_prob[:, :1] = torch.where(is_only_R.unsqueeze(1), only_R1, log_prob[:, :1])
+    token[:, 0] = torch.where(is_only_R, allowed.only_or_eos_R, token[:, 0])
     return log_prob, token
 
 

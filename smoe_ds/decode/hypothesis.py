@@ -16,7 +16,8 @@ class Hypothesis:
     Attributes:
         tokens: token ids without the end of sentence.
         log_prob: sum of log-probabilities, the end of sentence included [nat].
-        score: ``log_prob / length^length_penalty``; the length counts the end of sentence, as in fairseq.
+        score: ``log_prob / length^length_penalty``; the length counts the end of sentence, as in fairseq, and
+            the tokens that the decoder starts with after its first one.
     """
 
     tokens: tuple[int, ...]

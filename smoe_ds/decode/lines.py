@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
+from typing import TypeVar
 
 from smoe_ds.errors import DataError
 
+Line = TypeVar("Line")
 _COMPRESSED = {
     b"\x1f\x8b": ("gzip", "zcat"),
     b"\xfd7zXZ\x00": ("xz", "xzcat"),
     b"BZh91AY&SY": ("bzip2", "bzcat"),
     b"\x28\xb5\x2f\xfd": ("zstd", "zstdcat"),
+    b"\x04\x22\x4d\x18": ("lz4", "lz4cat"),
+    b"PK\x03\x04": ("zip", "unzip -p"),
+    b"7z\xbc\xaf\x27\x1c": ("7-Zip", "7z x -so"),
 }
 """First bytes of compressed files, and the programs that unpack them to standard output."""
 
@@ -53,9 +58,23 @@ def _check_uncompressed(first: bytes, source: str) -> None:
             )
 
 
-def chunked(lines: Iterator[str], size: int) -> Iterator[list[str]]:
+def paired(first: Iterator[str], first_name: str, second: Iterator[str], second_name: str) -> Iterator[tuple[str, str]]:
+    """Line by line of two inputs.
+
+    Raises:
+        DataError: one ends before the other; what they have in common has been yielded by then. Or as in
+            `decoded_lines`.
+    """
+    for number, (one, other) in enumerate(zip_longest(first, second)):
+        if one is None or other is None:
+            ended, longer = (first_name, second_name) if one is None else (second_name, first_name)
+            raise DataError(f"{ended}: has {number} lines, but {longer} has more; give one line for each line")
+        yield one, other
+
+
+def chunked(lines: Iterator[Line], size: int) -> Iterator[list[Line]]:
     """Lists of ``size`` lines, the last one shorter; what was read before an error is yielded before it is raised."""
-    chunk: list[str] = []
+    chunk: list[Line] = []
     try:
         for line in lines:
             chunk.append(line)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from smoe_ds.decode.translator import Translation, Translator
+from smoe_ds.checkpoints.commit import write_text_durably
+from smoe_ds.decode.translation import Translation
+from smoe_ds.decode.translator import Translator
+from smoe_ds.evaluate.direction_scores import DirectionScores
 from smoe_ds.evaluate.held_out import HeldOut
-from smoe_ds.evaluate.metrics import Metrics, Score
-from smoe_ds.evaluate.scores import DirectionScores, Sample
-from smoe_ds.run_names import TRANSLATIONS
+from smoe_ds.evaluate.metrics import Confidence, Metrics, Score
+from smoe_ds.evaluate.scores import Sample
+from smoe_ds.evaluate.significance import Paired, paired_tests
 
 CHUNK = 1000
 Progress = Callable[[int, float], None]
@@ -31,6 +35,10 @@ class DirectionResult:
         seconds: time the model took, the untrained one not counted [s].
         tokenizer: BLEU's.
         signatures: sacreBLEU's signature of each metric, BLEU's first.
+        text: digest of sources and references.
+        confidence: of the score; None where it was not asked for.
+        spbleu: spBLEU beside BLEU; None where it was not measured.
+        paired: the run that this one was tested against; None without one.
     """
 
     direction: str
@@ -41,13 +49,24 @@ class DirectionResult:
     seconds: float
     tokenizer: str
     signatures: dict[str, str]
+    text: str = ""
+    confidence: Confidence | None = None
+    spbleu: float | None = None
+    paired: Paired | None = None
 
     def count(self, status: str) -> int:
         """Translations of a status."""
         return sum(translation.status == status for translation in self.translations)
 
-    def scores(self, split: str) -> DirectionScores:
-        """What ``scores.json`` keeps of it."""
+    def scores(self, split: str, folder: str, level: str | None = None, comet: float | None = None) -> DirectionScores:
+        """What ``scores.json`` keeps of it.
+
+        Args:
+            split: that was translated.
+            folder: name of the folder beside ``scores.json`` that the translations are in.
+            level: resource level of the direction.
+            comet: COMET.
+        """
         return DirectionScores(
             direction=self.direction,
             sentences=len(self.translations),
@@ -57,31 +76,100 @@ class DirectionResult:
             empty=self.count("empty"),
             truncated=self.count("truncated"),
             seconds=round(self.seconds, 3),
-            translations=f"{TRANSLATIONS}/{_file_name(split, self.direction)}",
+            translations=f"{folder}/{translations_name(split, self.direction)}",
             tokenizer=self.tokenizer,
+            level=level,
+            text=self.text,
+            confidence=self.confidence,
+            spbleu=self.spbleu,
+            comet=comet,
+            paired=self.paired,
+            translations_sha256=hashlib.sha256(self.file_text.encode()).hexdigest(),
         )
+
+    @property
+    def file_text(self) -> str:
+        """The translations, one a line."""
+        return "".join(f"{translation.text}\n" for translation in self.translations)
+
+
+@dataclass(frozen=True)
+class Translated:
+    """The translations of one direction.
+
+    Attributes:
+        translations: one per source.
+        untrained: those of the model before training; None where it was not asked for.
+        seconds: time the model took, the untrained one not counted [s].
+    """
+
+    translations: Sequence[Translation] = field(repr=False)
+    untrained: Sequence[str] | None = field(repr=False)
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How translations are scored.
+
+    Attributes:
+        metrics: BLEU and chrF++, perhaps spBLEU.
+        resamples: corpora that the bootstrap draws for the confidence of a score, and in a paired test; 0: none.
+        trials: exchanges of sentences that approximate randomisation tries.
+        others: translations of the run to test against; None without one.
+    """
+
+    metrics: Metrics
+    resamples: int = 0
+    trials: int = 0
+    others: Sequence[str] | None = field(default=None, repr=False)
 
 
 def evaluate_direction(
     text: HeldOut, translator: Translator, untrained: Translator | None, metrics: Metrics, progress: Progress
 ) -> DirectionResult:
     """Translate and score one direction."""
+    return score_direction(text, translate_direction(text, translator, untrained, progress), Scoring(metrics))
+
+
+def translate_direction(
+    text: HeldOut, translator: Translator, untrained: Translator | None, progress: Progress
+) -> Translated:
+    """Translate one direction, also with the model before training if that is given."""
+    languages = text.target_language, text.source_language
     begin = time.monotonic()
     translations = []
     for first in range(0, len(text.sources), CHUNK):
-        translations += translator.translate(text.sources[first : first + CHUNK], text.target_language)
+        translations += translator.translate(text.sources[first : first + CHUNK], *languages)
         progress(len(translations), len(translations) / (time.monotonic() - begin))
     seconds = time.monotonic() - begin
-    before = untrained.translate(text.sources, text.target_language) if untrained else None
+    before = None
+    if untrained:
+        before = [translation.text for translation in untrained.translate(text.sources, *languages)]
+    return Translated(translations, before, seconds)
+
+
+def score_direction(text: HeldOut, translated: Translated, scoring: Scoring) -> DirectionResult:
+    """Score the translations of one direction."""
+    metrics, references = scoring.metrics, text.references
+    hypotheses = [translation.text for translation in translated.translations]
+    confidence = metrics.confidence(hypotheses, references, scoring.resamples) if scoring.resamples else None
+    paired = None
+    if scoring.others is not None:
+        paired = paired_tests(metrics, hypotheses, scoring.others, references, scoring.resamples, scoring.trials)
     return DirectionResult(
         direction=text.direction,
-        score=metrics.score([t.text for t in translations], text.references),
-        copied=metrics.score(text.sources, text.references),
-        untrained=metrics.score([t.text for t in before], text.references) if before else None,
-        translations=translations,
-        seconds=seconds,
+        score=metrics.score(hypotheses, references),
+        copied=metrics.score(text.sources, references),
+        untrained=metrics.score(translated.untrained, references) if translated.untrained else None,
+        translations=translated.translations,
+        seconds=translated.seconds,
         tokenizer=metrics.tokenizer,
         signatures=metrics.signatures,
+        text=text.digest,
+        confidence=confidence,
+        spbleu=metrics.spbleu(hypotheses, references),
+        paired=paired,
     )
 
 
@@ -131,10 +219,11 @@ def take_samples(texts: Sequence[HeldOut], results: Sequence[DirectionResult], n
 
 def write_translations(folder: Path, split: str, result: DirectionResult) -> Path:
     """Write ``SPLIT.DIRECTION.txt`` into a folder, one translation a line; returns its path."""
-    path = folder / _file_name(split, result.direction)
-    path.write_bytes("".join(f"{translation.text}\n" for translation in result.translations).encode())
+    path = folder / translations_name(split, result.direction)
+    write_text_durably(path, result.file_text)
     return path
 
 
-def _file_name(split: str, direction: str) -> str:
+def translations_name(split: str, direction: str) -> str:
+    """Name of the file with the translations of a direction."""
     return f"{split}.{direction}.txt"

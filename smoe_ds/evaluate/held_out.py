@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from smoe_ds.data.corpus import Corpus
@@ -24,8 +27,17 @@ class HeldOut:
     references: Sequence[str]
 
     @property
+    def source_language(self) -> str:
+        return self.direction.split("-")[0]
+
+    @property
     def target_language(self) -> str:
         return self.direction.split("-")[1]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of sources and references: equal ones make scores comparable."""
+        return hashlib.sha256(json.dumps([list(self.sources), list(self.references)]).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -61,7 +73,7 @@ def choose_directions(trained: Sequence[str] | None, corpus: Corpus, asked: str 
         trained: directions the model was trained on; None: all of the corpus with training text.
         corpus: the corpus.
         asked: names separated by commas, `ZERO_SHOT` among them; None: the trained ones.
-        split: ``valid`` or ``test``.
+        split: of the corpus.
 
     Raises:
         DataError: that is none.

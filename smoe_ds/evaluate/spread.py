@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from smoe_ds.decode.translator import Translation
+from smoe_ds.decode.translation import Translation
 from smoe_ds.evaluate.evaluation import DirectionResult
-from smoe_ds.evaluate.metrics import Score
+from smoe_ds.evaluate.metrics import Confidence, Score
+from smoe_ds.evaluate.significance import Paired
 from smoe_ds.parallel.agreement import gather_json
 
 
@@ -16,7 +17,7 @@ def shares(sizes: Sequence[int], world_size: int) -> list[list[int]]:
     """Which directions each rank takes: the largest first, each to the rank that has the least so far.
 
     Args:
-        sizes: of each direction's text, in any unit.
+        sizes: of each direction's text, in any unit; 0 where there is nothing left to translate.
         world_size: ranks.
 
     Returns:
@@ -44,6 +45,11 @@ def gather_results(mine: Mapping[int, DirectionResult]) -> list[DirectionResult]
 
 def _result(fields: dict[str, Any]) -> DirectionResult:
     scores = {name: Score(**fields[name]) for name in ("score", "copied")}
-    untrained = None if fields["untrained"] is None else Score(**fields["untrained"])
-    translations = [Translation(**{**entry, "tokens": tuple(entry["tokens"])}) for entry in fields["translations"]]
-    return DirectionResult(**{**fields, **scores, "untrained": untrained, "translations": translations})
+    kinds = {"untrained": Score, "confidence": Confidence, "paired": Paired}
+    optional = {name: None if fields[name] is None else kind(**fields[name]) for name, kind in kinds.items()}
+    return DirectionResult(**{**fields, **scores, **optional, "translations": translations_of(fields["translations"])})
+
+
+def translations_of(entries: Sequence[dict[str, Any]]) -> list[Translation]:
+    """Translations that came as JSON."""
+    return [Translation(**{**entry, "tokens": tuple(entry["tokens"])}) for entry in entries]

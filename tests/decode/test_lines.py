@@ -6,12 +6,24 @@ import bz2
 import gzip
 import io
 import lzma
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from smoe_ds.decode.lines import chunked, decoded_lines, read_lines
 from smoe_ds.errors import DataError
+
+LZ4 = bytes.fromhex("04224d186440a702000080610a0000000085954d99")
+"""What ``lz4`` makes of ``a`` and a line end."""
+
+
+def zip_of(name: str, text: str) -> bytes:
+    """An archive of one file."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, text)
+    return file.getvalue()
 
 
 def lines_of(data: bytes) -> list[str]:
@@ -39,8 +51,17 @@ def test_invalid_bytes_are_placed() -> None:
         (lzma.compress(b"a\n"), "xz"),
         (bz2.compress(b"a\n"), "bzip2"),
         (b"\x28\xb5\x2f\xfd\x24\x02\x11\x00\x00a\n\x00\x00\x00\x00", "zstd"),
+        (LZ4, "lz4"),
+        (zip_of("a.txt", "a\n"), "zip"),
     ],
-    ids=["gzip", "xz", "bzip2", "zstd"],  # names of tests must not depend on the time that gzip writes down
+    ids=[
+        "gzip",
+        "xz",
+        "bzip2",
+        "zstd",
+        "lz4",
+        "zip",
+    ],  # names of tests must not depend on the time that gzip writes down
 )
 def test_compressed_text_is_named(data: bytes, name: str) -> None:
     with pytest.raises(DataError, match=f"stdin: is compressed with {name}; unpack it"):

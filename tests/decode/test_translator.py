@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -79,34 +80,88 @@ def test_small_batches_give_the_same(run_dir: Path, translator: Translator) -> N
     assert [t.tokens for t in small.translate(LINES, "cat")] == [t.tokens for t in translator.translate(LINES, "cat")]
 
 
+def test_batches_count_what_translations_begin_with(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = load_translator(run_dir, device="cpu", overrides=["smoe.decode.max_tokens=120", "smoe.decode.beam_size=2"])
+    prefixes = ["a", "", f"{sentence(9)} " * 2, sentence(3), "", "b"] * 2
+    sizes: list[tuple[int, int]] = []
+
+    def remember(model: object, src: torch.Tensor, tgt_in: torch.Tensor, *rest: Any, n_best: int) -> list[Any]:
+        begun = max(map(len, rest[-1]))
+        sizes.append((len(src), max(src.shape[1], tgt_in.shape[1] + begun)))
+        return [[Hypothesis((5,), 0.0, 0.0)] for _ in src]
+
+    monkeypatch.setattr("smoe_ds.decode.translator.beam_search", remember)
+    few.n_best(["Two birds."] * len(prefixes), "nso", 1, prefixes)
+    assert sum(rows for rows, _ in sizes) == len(prefixes)
+    assert all(rows == 1 or 2 * rows * width <= 120 for rows, width in sizes), sizes
+    assert max(rows for rows, _ in sizes) > 1 and len({width for _, width in sizes}) > 1
+
+
 def test_no_lines(translator: Translator) -> None:
     assert translator.translate([], "nso") == []
     assert translator.translate(["", ""], "nso")[1].status == "empty"
 
 
-@pytest.mark.parametrize("source_token", [True, False])
-@pytest.mark.parametrize("target_token", [True, False])
+@pytest.mark.parametrize(
+    ("source_token", "target_token"),
+    [(True, True), (False, False), ("source", "after_end"), ("source_at_end", "after_end"), (True, "end")],
+)
 def test_language_tokens_are_those_of_training(
-    tmp_path: Path, corpus: Corpus, source_token: bool, target_token: bool
+    tmp_path: Path, corpus: Corpus, source_token: bool | str, target_token: bool | str
 ) -> None:
     data = {"source_language_token": source_token, "target_language_token": target_token}
     translator = load_translator(random_run(tmp_path, corpus, data=data), device="cpu")
     seen: dict[str, list[int]] = {}
     encode, step = translator.model.encode, translator.model.decode_step
 
-    def spy_encode(src: torch.Tensor) -> object:
+    def spy_encode(src: torch.Tensor, *, start: torch.Tensor) -> object:
         seen["src"] = src[0].tolist()
-        return encode(src)
+        return encode(src, start=start)
 
     def spy_step(tokens: torch.Tensor, cache: object) -> torch.Tensor:
-        seen.setdefault("start", tokens.tolist())
+        seen.setdefault("start", []).extend(tokens[:1].tolist())
         return step(tokens, cache)  # type: ignore[arg-type]
 
     translator.model.encode, translator.model.decode_step = spy_encode, spy_step  # type: ignore[assignment,method-assign]
-    translator.translate([LINES[0]], "cat")
-    language, pieces = corpus.tokenizer.language_id("cat"), corpus.tokenizer.encode(LINES[0])
-    assert seen["src"] == [*([language] if source_token else []), *pieces, corpus.tokenizer.eos_id]
-    assert seen["start"] == [language if target_token else corpus.tokenizer.bos_id]
+    translator.translate([LINES[0]], "cat", "eng")
+    tokenizer = corpus.tokenizer
+    eng, cat, eos = tokenizer.language_id("eng"), tokenizer.language_id("cat"), tokenizer.eos_id
+    before = {True: [cat], "source": [eng]}.get(source_token, [])
+    after = [eng] if source_token == "source_at_end" else []
+    assert seen["src"] == [*before, *tokenizer.encode(LINES[0]), eos, *after]
+    start = {True: [cat], False: [tokenizer.bos_id], "after_end": [eos, cat], "end": [eos]}[target_token]
+    assert seen["start"][: len(start)] == start
+
+
+NLLB = {"source_language_token": "source", "target_language_token": "after_end"}
+
+
+@pytest.mark.parametrize("temperature", ["0", "1.0"])
+@pytest.mark.parametrize("alpha", ["0.0", "1.0"])
+def test_scores_count_a_given_language_token_in_the_length_alone(
+    tmp_path: Path, corpus: Corpus, alpha: str, temperature: str
+) -> None:
+    overrides = [f"smoe.decode.length_penalty={alpha}", f"smoe.decode.sampling.temperature={temperature}"]
+    translator = load_translator(random_run(tmp_path, corpus, data=NLLB), overrides=overrides, device="cpu")
+    answers = translator.translate(LINES, "nso", "eng")
+    tokens = [answer.tokens for answer in answers]
+    scores = translator.score(LINES, tokens, "nso", source_language="eng")
+    assert scores == pytest.approx([answer.score for answer in answers], rel=1e-4, abs=1e-6)
+    totals = translator.score(LINES, tokens, "nso", 0.0, "eng")
+    lengths = [(len(one) + 2) ** float(alpha) for one in tokens]
+    assert scores == pytest.approx([total / length for total, length in zip(totals, lengths, strict=True)])
+    assert [t.tokens for t in translator.translate(LINES, "nso", "cat")] != tokens
+
+
+def test_a_source_language_that_is_needed_is_asked_for(tmp_path: Path, corpus: Corpus) -> None:
+    translator = load_translator(random_run(tmp_path, corpus, data=NLLB), device="cpu")
+    with pytest.raises(DataError, match=r"reads the language of its input .* name it with --from"):
+        translator.translate(LINES, "nso")
+    with pytest.raises(DataError, match=r"'xyz'.*cat, eng, nso"):
+        translator.translate(LINES, "nso", "xyz")
+    answer = translator.translate(LINES[:1], "nso", "eng")[0]
+    (pairs,) = translator.align(LINES[:1], [answer.tokens], "nso", "eng")
+    assert [target for _, target in pairs] == list(range(len(answer.tokens)))
 
 
 def test_the_target_language_matters(translator: Translator) -> None:

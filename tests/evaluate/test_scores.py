@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from smoe_ds.evaluate.averages import averages, pivot_of
+from smoe_ds.evaluate.direction_scores import DirectionScores
 from smoe_ds.evaluate.metrics import Score
-from smoe_ds.evaluate.scores import DirectionScores, Evaluation, Sample, averages, pivot_of
+from smoe_ds.evaluate.scores import Evaluation, Sample
 
 
 def results(*directions: str) -> list[DirectionScores]:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from smoe_ds.decode.translator import Translation
+from smoe_ds.decode.translation import Translation
 from smoe_ds.evaluate.evaluation import DirectionResult
 from smoe_ds.evaluate.metrics import Score
 from smoe_ds.evaluate.spread import gather_results, shares

@@ -18,14 +18,25 @@ THAI = ["กรุณาบันทึกไฟล์เดี๋ยวนี�
     ("tokenizer", "languages"),
     [
         ("13a", "eng en eng_Latn nso cat hin_Deva vie ind srp_Cyrl zho_Latn tha_Latn xx arb_Arab amh jav_Latn"),
-        ("zh", "zh zho chi cmn yue zho_Hans zho_Hant yue_Hant cmn_hans zh_CN zh_tw ZH"),
+        ("13a", "nan_Latn hak-Latn kor_Latn jpn_Latn khm_Latn yue_Latn"),
+        ("zh", "zh zho chi cmn yue zho_Hans zho_Hant yue_Hant cmn_hans zh_CN zh_tw ZH zh-yue nan_Hant und_Hanb"),
+        ("zh", "cdo cjy cmn cnp cpx csp czh czo gan hak hsn lzh mnp nan wuu yue zhx nan-TW hak_TW"),
         ("char", "th tha tha_Thai lo lao km khm my mya bur bo bod tib dz dzo shn_Mymr und_Tibt jav_Java"),
+        ("char", "tha-TH lao_Laoo khm_Khmr mya_Mymr ryu ojp lbj pwo"),
     ],
 )
 def test_by_code_and_script(tokenizer: str, languages: str) -> None:
     assert {language: fitting_tokenizer(language) for language in languages.split()} == dict.fromkeys(
         languages.split(), tokenizer
     )
+
+
+def test_sacrebleus_own_choice_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sacrebleu.metrics import BLEU
+
+    monkeypatch.setattr("smoe_ds.evaluate.tokenizers.find_spec", lambda package: object())
+    own = BLEU._TOKENIZER_MAP
+    assert {"ja", "ko", "zh"} <= set(own) and {code: fitting_tokenizer(code) for code in own} == own
 
 
 @pytest.mark.parametrize(("codes", "name"), [("ja jpn jpn_Jpan", "ja-mecab"), ("ko kor kor_Hang", "ko-mecab")])
@@ -43,6 +54,13 @@ def test_one_wrong_character_a_sentence_is_no_total_failure(language: str, lines
     assert Metrics("13a").score(slips, lines).bleu < 5
     assert 50 < metrics_for(language).score(slips, lines).bleu < 100
     assert metrics_for(language).score(lines, lines).bleu == pytest.approx(100)
+
+
+def test_chinese_in_latin_letters_is_scored_as_other_latin_text() -> None:
+    lines = ["Góa beh khì chhī-á bé hî, mā beh bé bah.", "Lí kám chai i tang-sî tńg--lâi? Góa m̄ chai."]
+    slips = [line.replace("hî", "chháu").replace("kám", "bô") for line in lines]
+    scores = [metrics.score(slips, lines).bleu for metrics in (metrics_for("nan"), Metrics("13a"))]
+    assert scores[0] == pytest.approx(scores[1]) and 5 < scores[0] < 90
 
 
 def test_all_tokenizers_of_sacrebleu_can_be_chosen() -> None:
