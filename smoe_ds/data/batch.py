@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from smoe_ds.data.framing import EOS_ID, Framing
 from smoe_ds.data.ragged import Int64, Ragged
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Fixed by the tokenizer's vocabulary layout; not imported from it, as sentencepiece is not needed to read batches.
-PAD_ID = 0
-BOS_ID = 1
-EOS_ID = 2
+PAD_ID = 0  # as the ids in framing.py
 
 
 @dataclass(frozen=True)
@@ -27,9 +25,10 @@ class Batch:
     """One micro-batch, padded on the right with ``PAD_ID``.
 
     Attributes:
-        src: int64 [B, S], language token (if set), pieces, end of sentence.
-        tgt_in: int64 [B, T], decoder input: language token or begin of sentence, pieces.
-        tgt_out: int64 [B, T], what the decoder is to predict: pieces, end of sentence.
+        src: int64 [B, S], language token (if set), pieces, end of sentence, language token (if it stands there).
+        tgt_in: int64 [B, T], decoder input: what the framing starts it with, pieces.
+        tgt_out: int64 [B, T], what the decoder is to predict: language token (if the framing asks for it), pieces, end
+            of sentence.
         num_src_tokens: tokens in ``src`` without padding.
         num_tgt_tokens: tokens in ``tgt_out`` without padding.
         directions: direction of each sentence, B of them.
@@ -45,23 +44,14 @@ class Batch:
     index: int
 
 
-def special_tokens_src(source_language_token: bool) -> int:
-    """Tokens that a source has besides its pieces."""
-    return 2 if source_language_token else 1
-
-
-# A target has one: the first of ``tgt_in``, or the end of sentence of ``tgt_out``.
-SPECIAL_TOKENS_TGT = 1
-
-
 def collate(
     src: Ragged,
     tgt: Ragged,
-    language_ids: Int64,
+    src_languages: Int64,
+    tgt_languages: Int64,
     directions: tuple[str, ...],
     *,
-    source_language_token: bool,
-    target_language_token: bool,
+    framing: Framing,
     index: int,
 ) -> Batch:
     """Pads sentence pairs into a batch.
@@ -69,21 +59,23 @@ def collate(
     Args:
         src: piece ids of B sources.
         tgt: piece ids of their targets.
-        language_ids: int64 [B], token of each target language.
+        src_languages: int64 [B], token of each source language; of use only where the framing names it.
+        tgt_languages: int64 [B], token of each target language.
         directions: B directions.
-        source_language_token: put the language token before the source.
-        target_language_token: start the decoder with the language token, not with ``BOS_ID``.
+        framing: special tokens.
         index: number in the global sequence of micro-batches.
     """
     import torch
 
-    padded_src, src_tokens = _padded(src, language_ids if source_language_token else None)
-    tgt_out, tgt_tokens = _padded(tgt, None)
+    before, after = framing.before_source(src_languages, tgt_languages), framing.after_source(src_languages)
+    padded_src, src_tokens = _padded(src, before, after)
+    tgt_out, tgt_tokens = _padded(tgt, framing.predicted_first(tgt_languages))
     tgt_in = np.empty_like(tgt_out)
-    tgt_in[:, 0] = language_ids if target_language_token else BOS_ID
+    tgt_in[:, 0] = framing.decoder_start(tgt_languages)
     tgt_in[:, 1:] = tgt_out[:, :-1]
-    shorter = np.flatnonzero(tgt.lengths + 1 < tgt_out.shape[1])
-    tgt_in[shorter, tgt.lengths[shorter] + 1] = PAD_ID  # where the end of sentence came to lie
+    lengths = tgt.lengths + framing.special_tgt
+    shorter = np.flatnonzero(lengths < tgt_out.shape[1])
+    tgt_in[shorter, lengths[shorter]] = PAD_ID  # where the end of sentence came to lie
     return Batch(
         src=torch.from_numpy(padded_src),
         tgt_in=torch.from_numpy(tgt_in),
@@ -103,14 +95,17 @@ def empty_batch() -> Batch:
     return Batch(src, tgt_in, tgt_out, num_src_tokens=0, num_tgt_tokens=0, directions=("",), index=-1)
 
 
-def _padded(rows: Ragged, first: Int64 | None) -> tuple[NDArray[np.int64], int]:
-    """Rows [B, width] of first token (if any), pieces and end of sentence; their tokens."""
+def _padded(rows: Ragged, first: Int64 | None, last: Int64 | None = None) -> tuple[NDArray[np.int64], int]:
+    """Rows [B, width] of first token (if any), pieces, end of sentence and last token (if any); their tokens."""
     ends = rows.lengths if first is None else rows.lengths + 1
-    is_piece = np.arange(int(ends.max()) + 1) < ends[:, None]
+    closing = 1 if last is None else 2
+    is_piece = np.arange(int(ends.max()) + closing) < ends[:, None]
     out = np.full(is_piece.shape, PAD_ID, dtype=np.int64)
     if first is not None:
         is_piece[:, 0] = False
         out[:, 0] = first
     out[is_piece] = rows.values
     out[np.arange(len(rows)), ends] = EOS_ID
-    return out, int(ends.sum()) + len(rows)
+    if last is not None:
+        out[np.arange(len(rows)), ends + 1] = last
+    return out, int(ends.sum()) + closing * len(rows)

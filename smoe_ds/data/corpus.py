@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from smoe_ds.config.nearest import nearest
-from smoe_ds.data.manifest import MANIFEST, SPLITS, read_manifest, shard_files
+from smoe_ds.data.manifest import MANIFEST, files_digest, read_manifest
 from smoe_ds.data.parallel_sentences import ParallelSentences, Side
 from smoe_ds.data.shard_reader import ShardSide
 from smoe_ds.data.shards import sha256_of, token_dtype
+from smoe_ds.data.splits import SPLITS
 from smoe_ds.data.tokenizer import Tokenizer
 from smoe_ds.data.verify import check_sizes, find_damage
 from smoe_ds.errors import DataError
@@ -63,9 +62,8 @@ class Corpus:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the names and hashes of all files: two corpora with the same one hold the same sentences."""
-        files = sorted((name, entry["sha256"]) for name, entry in shard_files(self.manifest))
-        return hashlib.sha256(json.dumps(files).encode()).hexdigest()
+        """SHA-256 of what it holds, see `smoe_ds.data.manifest.files_digest`."""
+        return files_digest(self.manifest)
 
     def directions_of(self, split: str) -> tuple[str, ...]:
         """The directions that have sentence pairs in a split, sorted; those that are only scored have none in train."""

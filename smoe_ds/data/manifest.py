@@ -25,7 +25,6 @@ MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.model"
 _LARGEST = 1 << 30  # bytes
 _AGAIN = "restore the file or prepare the corpus again with --overwrite"
-SPLITS = ("train", "valid", "test")
 _NO_DIGEST = b"0" * 64
 _DIGEST = re.compile(rb'\{\n "sha256": "([0-9a-f]{64})"')
 
@@ -127,3 +126,9 @@ def shard_files(manifest: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]
                         yield f"{split}/{pair}/{part['file']}", part
             for text in entry.get("text", {}).values():
                 yield f"text/{text['file']}", text
+
+
+def files_digest(manifest: dict[str, Any]) -> str:
+    """SHA-256 over the names and hashes of all files: two corpora with the same one hold the same sentences."""
+    files = sorted((name, entry["sha256"]) for name, entry in shard_files(manifest))
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()

@@ -7,12 +7,13 @@ not known here are left alone: a later version may have added them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from smoe_ds.config.problems import dotted, found, shortened
 from smoe_ds.config.tree_limits import problem_in
+from smoe_ds.data.splits import Split
 
 PlainName = Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*$", max_length=255)]
 """A file's name without a folder."""
@@ -20,7 +21,6 @@ Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Language = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+$", max_length=64)]
 Pair = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+-[A-Za-z0-9_]+$", max_length=129)]
 Number = Annotated[int, Field(ge=0, lt=2**62)]
-Split = Literal["train", "valid", "test"]
 Sides = Annotated[list[str], Field(min_length=2, max_length=2)]
 """A text before and after."""
 

@@ -22,8 +22,14 @@ _SETTINGS = {
     "window": "smoe.data.window",
     "max_positions": "smoe.model.max_positions",
     "source_language_token": "smoe.data.source_language_token",
+    "special_tokens_tgt": "smoe.data.target_language_token",
 }
 """What a position belongs to, and the settings of a run that decide it."""
+
+_NAMES = {"fingerprint": "the corpus (its fingerprint)", "special_tokens_tgt": "the number of tokens it stands for"}
+
+_BEFORE = {"special_tokens_tgt": 1}
+"""What older positions do not say, since it was always so."""
 
 _OTHER_CHECKPOINT = "resume from another checkpoint"
 
@@ -83,10 +89,10 @@ class Position:
         if not isinstance(saved_for, Mapping):
             raise DataError(f"data position: belongs_to: expected an object, found {saved_for!r}; {_OTHER_CHECKPOINT}")
         for name, here in belongs_to.items():
-            if saved_for.get(name) != here:
-                what = "the corpus (its fingerprint)" if name == "fingerprint" else "it"
+            if (saved_one := saved_for.get(name, _BEFORE.get(name))) != here:
+                what = _NAMES.get(name, "it")
                 raise DataError(
-                    f"data position: {_SETTINGS.get(name, name)}: {what} is {saved_for.get(name)!r} in the saved "
+                    f"data position: {_SETTINGS.get(name, name)}: {what} is {saved_one!r} in the saved "
                     f"position, {here!r} in this run; resume with what the run was started with, or start a new run in "
                     "another output_dir"
                 )

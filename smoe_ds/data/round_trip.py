@@ -11,6 +11,7 @@ import numpy as np
 
 from smoe_ds.data.corpus import Corpus
 from smoe_ds.data.ragged import Ragged
+from smoe_ds.data.splits import HELD_OUT
 from smoe_ds.data.tokenizer import Tokenizer
 
 MAX_SENTENCES = 2000
@@ -69,7 +70,7 @@ def held_out_round_trip(corpus: Corpus) -> dict[str, RoundTrip]:
         DataError: a file is damaged.
     """
     found: dict[str, RoundTrip] = defaultdict(RoundTrip)
-    for split in ("valid", "test"):
+    for split in HELD_OUT:
         for pair in corpus.pairs:
             sentences = corpus.sentences(split, pair)
             if not len(sentences):

@@ -31,3 +31,34 @@ class SentencePairs(Protocol):
     def tgt_lengths(self) -> Lengths: ...
     def __len__(self) -> int: ...
     def read(self, numbers: Int64, /) -> tuple[Ragged, Ragged]: ...
+
+
+class First:
+    """The first sentence pairs of a direction.
+
+    Args:
+        sentences: all of them.
+        most: how many at most.
+    """
+
+    def __init__(self, sentences: SentencePairs, most: int) -> None:
+        self._all, self._size = sentences, min(most, len(sentences))
+        self.direction = sentences.direction
+        self.src_language, self.tgt_language = sentences.src_language, sentences.tgt_language
+
+    def __len__(self) -> int:
+        return self._size
+
+    @property
+    def src_lengths(self) -> Lengths:
+        """Pieces of every source sentence."""
+        return self._all.src_lengths
+
+    @property
+    def tgt_lengths(self) -> Lengths:
+        """Pieces of every target sentence."""
+        return self._all.tgt_lengths
+
+    def read(self, numbers: Int64, /) -> tuple[Ragged, Ragged]:
+        """Ids of the given sources and targets."""
+        return self._all.read(numbers)

@@ -1,17 +1,18 @@
-"""The training stream: micro-batches of all directions, in an order that hangs on seed, corpus and settings alone."""
+"""The training stream: micro-batches of all directions, in an order that depends on seed, corpus and settings alone."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from smoe_ds.data.batch import Batch
+from smoe_ds.data.framing import Framing
 from smoe_ds.data.mixture import mixture_shares
 from smoe_ds.data.partition import check_partition, micro_batches_of_rank
 from smoe_ds.data.position import Position
@@ -52,9 +53,9 @@ class TrainStream:
     """Endless stream of optimizer steps over both mixture and epochs, which can go on from any saved position.
 
     The global sequence of micro-batches is a function of seed, corpus, directions, temperature, max_tokens, window,
-    max_positions and source_language_token; :meth:`restore` refuses a position for which one of them differs. It is
-    none of rank, world size and micro-batches per step: these may change between two runs, and the sequence goes on
-    with the micro-batch after the last one that was read.
+    max_positions and the special tokens around sentences; :meth:`restore` refuses a position for which one of them
+    differs. It is none of rank, world size and micro-batches per step: these may change between two runs, and the
+    sequence goes on with the micro-batch after the last one that was read.
 
     A sentence pair with one side longer than ``max_positions``, special tokens included, or with both sides together
     above ``max_tokens``, is skipped and counted. Every direction passes all of its sentences once per epoch.
@@ -97,8 +98,7 @@ class TrainStream:
         selected = _selected(sentences, config)
         settings = order_settings(config, selected, seed=seed, max_positions=max_positions)
         self._directions = Directions(selected, language_ids, settings)
-        self._target_language_token = config.target_language_token
-        self._belongs_to = {"fingerprint": fingerprint, **asdict(settings)}
+        self._belongs_to = {"fingerprint": fingerprint, **settings.belongs_to()}
         self._position = Position.start(len(self._directions.names))
         self._window: tuple[int, Window] | None = None
         self._checked_usable = False
@@ -226,8 +226,7 @@ class TrainStream:
             self._reading = None  # not two at a time
             self._reading = (indices, self._directions.read(window, numbers))
         indices, reading = self._reading
-        token = self._target_language_token
-        return self._directions.batch(reading, indices.index(index), target_language_token=token, index=index)
+        return self._directions.batch(reading, indices.index(index), index=index)
 
     def _window_at(self, position: Position) -> Window:
         if self._window is None or self._window[0] != position.window:
@@ -279,7 +278,7 @@ def order_settings(
         max_tokens=config.max_tokens,
         window=window,
         max_positions=max_positions,
-        source_language_token=config.source_language_token,
+        framing=Framing.of(config),
     )
 
 

@@ -14,6 +14,8 @@ from smoe_ds.data.ragged import Ragged
 from smoe_ds.errors import DataError
 
 PAD_ID, BOS_ID, EOS_ID, UNK_ID = 0, 1, 2, 3
+Span = tuple[int, int]
+"""First byte of a piece in its text, as UTF-8, and the one after its last."""
 _ROWS = 4096  # sentences encoded at a time: arrays of their own for each of more would leave the processor's cache
 LANGUAGE_TOKEN = re.compile(r"<2([A-Za-z][A-Za-z0-9_]*)>")
 
@@ -64,6 +66,11 @@ class Tokenizer:
     def languages(self) -> tuple[str, ...]:
         """Languages with a token, in the order of their ids."""
         return tuple(self._language_ids)
+
+    @property
+    def language_ids(self) -> dict[str, int]:
+        """Id of each language's token."""
+        return dict(self._language_ids)
 
     @cached_property
     def sha256(self) -> str:
@@ -134,13 +141,31 @@ class Tokenizer:
         Raises:
             DataError: an id is outside the vocabulary.
         """
-        skipped = {PAD_ID, BOS_ID, EOS_ID, UNK_ID, *self._control}
-        pieces = [int(index) for index in ids if int(index) not in skipped]
+        pieces = [int(index) for index in ids if self._is_text(int(index))]
         if pieces and (min(pieces) < 0 or max(pieces) >= self.vocab_size):
             raise DataError(
                 f"{self.model_file}: ids {min(pieces)} to {max(pieces)} do not lie in 0..{self.vocab_size - 1}"
             )
         return self._processor.decode(pieces)
+
+    def _is_text(self, index: int) -> bool:
+        return index not in (PAD_ID, BOS_ID, EOS_ID, UNK_ID) and index not in self._control
+
+    def source_spans(self, text: str) -> tuple[str, list[Span | None]]:
+        """The text, and where each piece that `encode` cuts it into lies in it."""
+        cut = self._processor.encode(text, return_type="proto")
+        return text, [(piece.begin, piece.end) for piece in cut.pieces]
+
+    def target_spans(self, ids: Sequence[int]) -> tuple[str, list[Span | None]]:
+        """The text that `decode` gives, and where each id lies in it; None for those that are no part of it.
+
+        The first bytes of a character that is spelled in bytes lie where it begins, and are empty.
+        """
+        written = self._processor.decode(
+            [int(index) for index in ids if self._is_text(int(index))], return_type="proto"
+        )
+        spans = iter([(piece.begin, piece.end) for piece in written.pieces])
+        return written.text, [next(spans) if self._is_text(int(index)) else None for index in ids]
 
     def decode_rows(self, rows: Ragged, num_threads: int = 1) -> list[str]:
         """Texts of many sequences of ids, as `decode` gives them.
@@ -171,8 +196,10 @@ def _load(model: bytes, path: Path):  # type: ignore[no-untyped-def]  # a senten
         ) from error
     found = (processor.pad_id(), processor.bos_id(), processor.eos_id(), processor.unk_id())
     if found != (PAD_ID, BOS_ID, EOS_ID, UNK_ID):
+        lacking = [name for name, index in zip(("pad", "bos", "eos", "unk"), found, strict=True) if index < 0]
+        missing = f"has no piece for {', '.join(lacking)}: " if lacking else ""
         raise DataError(
-            f"{path}: pad, bos, eos, unk have ids {found}, expected {(PAD_ID, BOS_ID, EOS_ID, UNK_ID)}; "
-            "use a model written by data_prep"
+            f"{path}: {missing}pad, bos, eos, unk have ids {found}, expected {(PAD_ID, BOS_ID, EOS_ID, UNK_ID)}; "
+            "use a model written by data_prep or smoe-ds import"
         )
     return processor

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from smoe_ds.data.batch import Batch, empty_batch
+from smoe_ds.data.framing import Framing
 from smoe_ds.data.partition import rounds_of_all
 from smoe_ds.data.sentences import SentencePairs
 from smoe_ds.data.window import Directions, OrderSettings
@@ -32,6 +33,7 @@ class ValidationBatches:
         max_batches: most batches over all ranks; None for all. A random choice, not the shortest sentences.
 
     Attributes:
+        world_size: processes among which they are dealt.
         num_batches: batches over all ranks, empty ones not counted.
         num_src_tokens: source tokens of all ranks' batches.
         num_tgt_tokens: target tokens of all ranks' batches.
@@ -60,14 +62,13 @@ class ValidationBatches:
             max_tokens=config.max_tokens,
             window=len(sentences),  # one window of one direction is exactly one epoch
             max_positions=max_positions,
-            source_language_token=config.source_language_token,
+            framing=Framing.of(config),
         )
         self._directions = Directions({sentences.direction: sentences}, language_ids, settings)
         self._window = self._directions.draw(0, np.zeros(1, dtype=np.int64))
         if not len(self._window.packing):
             self._directions.require_usable()
-        self._target_language_token = config.target_language_token
-        self._rank, self._world_size = rank, world_size
+        self._rank, self.world_size = rank, world_size
         packed = len(self._window.packing)
         self.num_batches = packed if max_batches is None else min(packed, max_batches)
         self.num_src_tokens = int(self._window.num_src_tokens[: self.num_batches].sum())
@@ -78,7 +79,7 @@ class ValidationBatches:
 
     def __len__(self) -> int:
         """Batches of each rank, empty ones included."""
-        return rounds_of_all(self.num_batches, self._world_size)
+        return rounds_of_all(self.num_batches, self.world_size)
 
     def check(self) -> None:
         """Reads this rank's batches once: what is damaged is found here, and not by one rank in the middle of a run.
@@ -86,15 +87,22 @@ class ValidationBatches:
         Raises:
             DataError: a file is damaged.
         """
-        for number in range(self._rank, self.num_batches, self._world_size):
+        for number in range(self._rank, self.num_batches, self.world_size):
             self._directions.read(self._window, [number])
+
+    def first_batch(self) -> Batch:
+        """The first batch of all, the same on every rank.
+
+        Raises:
+            DataError: a file is damaged.
+        """
+        return self._batch(0)
 
     def __iter__(self) -> Iterator[Batch]:
         for micro_step in range(len(self)):
-            number = micro_step * self._world_size + self._rank
-            if number < self.num_batches:
-                token = self._target_language_token
-                reading = self._directions.read(self._window, [number])
-                yield self._directions.batch(reading, 0, target_language_token=token, index=number)
-            else:
-                yield empty_batch()
+            number = micro_step * self.world_size + self._rank
+            yield self._batch(number) if number < self.num_batches else empty_batch()
+
+    def _batch(self, number: int) -> Batch:
+        reading = self._directions.read(self._window, [number])
+        return self._directions.batch(reading, 0, index=number)

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smoe_ds.data.batch import SPECIAL_TOKENS_TGT, Batch, collate, special_tokens_src
+from smoe_ds.data.batch import Batch, collate
+from smoe_ds.data.framing import Framing
 from smoe_ds.data.mixture import draw_counts, mixture_shares
 from smoe_ds.data.packing import Packing, pack
 from smoe_ds.data.ragged import Int64, Ragged, RaggedBuffer
@@ -35,7 +36,12 @@ class OrderSettings:
     max_tokens: int
     window: int
     max_positions: int
-    source_language_token: bool
+    framing: Framing
+
+    def belongs_to(self) -> dict[str, Any]:
+        """What a saved position must agree with, as JSON."""
+        of_framing = {"source_language_token": self.framing.source, "special_tokens_tgt": self.framing.special_tgt}
+        return {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "framing"} | of_framing
 
 
 @dataclass(frozen=True)
@@ -101,14 +107,11 @@ class Directions:
         self.settings = settings
         self.names = tuple(sorted(sentences))
         self.pairs = [sentences[name] for name in self.names]
-        for name, pairs in zip(self.names, self.pairs, strict=True):
-            if pairs.tgt_language not in language_ids:
-                raise DataError(
-                    f"direction {name}: the tokenizer has no token for language {pairs.tgt_language}, "
-                    f"only for {', '.join(sorted(language_ids))}; prepare the corpus with this language"
-                )
         self.sizes = np.array([len(pairs) for pairs in self.pairs], dtype=np.int64)
-        self.language_ids = np.array([language_ids[pairs.tgt_language] for pairs in self.pairs], dtype=np.int64)
+        self.tgt_languages = _tokens({name: sentences[name].tgt_language for name in self.names}, language_ids)
+        self.src_languages = self.tgt_languages
+        if settings.framing.names_source_language:
+            self.src_languages = _tokens({name: sentences[name].src_language for name in self.names}, language_ids)
         self.shares = mixture_shares(self.sizes.tolist(), settings.temperature)
         by_pair = sorted(range(len(self.names)), key=lambda number: sorted(self.names[number].split("-")))
         self._pair_first = np.argsort(by_pair)  # place of each direction if both of a pair lie side by side
@@ -165,25 +168,25 @@ class Directions:
         num_src, num_tgt = (
             int(tokens[list(numbers)].sum()) for tokens in (window.num_src_tokens, window.num_tgt_tokens)
         )
-        src = RaggedBuffer(len(every), num_src - len(every) * special_tokens_src(self.settings.source_language_token))
-        tgt = RaggedBuffer(len(every), num_tgt - len(every) * SPECIAL_TOKENS_TGT)
+        src = RaggedBuffer(len(every), num_src - len(every) * self.settings.framing.special_src)
+        tgt = RaggedBuffer(len(every), num_tgt - len(every) * self.settings.framing.special_tgt)
         for name, part in zip(upwards[starts].tolist(), parts, strict=True):
             src_part, tgt_part = self.pairs[name].read(part)
             src.add(src_part)
             tgt.add(tgt_part)
         return Reading(direction, src.ragged(), tgt.ragged(), place, np.cumsum([0, *map(len, rows)]))
 
-    def batch(self, reading: Reading, number: int, *, target_language_token: bool, index: int) -> Batch:
+    def batch(self, reading: Reading, number: int, *, index: int) -> Batch:
         """Micro-batch ``number`` of those that were read, numbered ``index`` in the global sequence."""
         rows = slice(reading.bounds[number], reading.bounds[number + 1])
         direction = reading.direction[rows]
         return collate(
             reading.src.take(reading.place[rows]),
             reading.tgt.take(reading.place[rows]),
-            self.language_ids[direction],
+            self.src_languages[direction],
+            self.tgt_languages[direction],
             tuple([self.names[d] for d in direction.tolist()]),
-            source_language_token=self.settings.source_language_token,
-            target_language_token=target_language_token,
+            framing=self.settings.framing,
             index=index,
         )
 
@@ -209,8 +212,8 @@ class Directions:
             yield self._fits(*self._with_special_tokens(pairs.src_lengths[chunk], pairs.tgt_lengths[chunk]))
 
     def _with_special_tokens(self, src: NDArray[Any], tgt: NDArray[Any]) -> tuple[Int64, Int64]:
-        src_tokens = special_tokens_src(self.settings.source_language_token)
-        return np.add(src, src_tokens, dtype=np.int64), np.add(tgt, SPECIAL_TOKENS_TGT, dtype=np.int64)
+        framing = self.settings.framing
+        return np.add(src, framing.special_src, dtype=np.int64), np.add(tgt, framing.special_tgt, dtype=np.int64)
 
     def _fits(self, src_lengths: Int64, tgt_lengths: Int64) -> NDArray[np.bool_]:
         longest = np.maximum(src_lengths, tgt_lengths)
@@ -218,6 +221,21 @@ class Directions:
         if 2 * self.settings.max_positions > self.settings.max_tokens:
             fits &= src_lengths + tgt_lengths <= self.settings.max_tokens
         return fits
+
+
+def _tokens(languages: Mapping[str, str], language_ids: Mapping[str, int]) -> Int64:
+    """Id of the language's token of each direction, int64 [D].
+
+    Raises:
+        DataError: a language has none.
+    """
+    for name, language in languages.items():
+        if language not in language_ids:
+            raise DataError(
+                f"direction {name}: the tokenizer has no token for language {language}, "
+                f"only for {', '.join(sorted(language_ids))}; prepare the corpus with this language"
+            )
+    return np.array([language_ids[language] for language in languages.values()], dtype=np.int64)
 
 
 def check_directions(sentences: Mapping[str, SentencePairs]) -> None:

@@ -11,11 +11,13 @@ from torch import nn
 
 from smoe_ds.config.run import RunConfig
 from smoe_ds.moe.layer import StratifiedMoE
+from smoe_ds.parallel.cores import cores_here
 from smoe_ds.parallel.env import Env
-from smoe_ds.parallel.threads import NUMBER, allowed_cores
+from smoe_ds.parallel.threads import NUMBER
 from smoe_ds.planning.plan import placement_warnings
 from smoe_ds.train.coverage import Coverage
 from smoe_ds.train.log_events import Introduction
+from smoe_ds.weights.start_from import changed_settings
 
 
 def introduction(
@@ -41,16 +43,21 @@ def _about(
 ) -> Iterator[str]:
     train, moe = run.smoe.train, run.smoe.moe
     local = sum(p.numel() for p in model.parameters())
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    frozen = "" if trained == local else f", {trained:,} of them trained (smoe.train.freeze)"
     fresh = "from the beginning" if train.init_from is None else f"with the weights of {train.init_from}"
     started = f"continuing after step {step}" if step else fresh
     yield (
         f"training {Path(train.output_dir)} on {env.world_size} rank(s) ({env.launcher}), {run.precision}, "
         f"ZeRO {run.zero_stage}, ep_size {moe.ep_size}, strata {moe.strata}: "
-        f"{local:,} parameters on rank 0, {directions} directions, {started}"
+        f"{local:,} parameters on rank 0{frozen}, {directions} directions, {started}"
     )
     yield _threads(env.local_world_size)
     for warning in placement_warnings(run):
         yield f"warning: {warning}"
+    if train.init_from is not None and not step:
+        for line in changed_settings(Path(train.init_from), run.smoe):
+            yield f"warning: {line} in this run (smoe.train.init_from): the weights were trained with the first"
     block = next((module for module in model.modules() if isinstance(module, StratifiedMoE)), None)
     if block is not None:
         dtype = next(block.experts.parameters()).dtype
@@ -62,8 +69,10 @@ def _about(
 
 def _threads(ranks: int) -> str:
     """How many threads rank 0 computes with; a warning where its host has not that many cores."""
-    threads, cores = torch.get_num_threads(), allowed_cores()
-    text = f"{threads} thread(s) a rank, {ranks} rank(s) on this host, which may use {cores} core(s)"
-    if threads > cores:
-        return f"warning: {text}; threads wait for each other: set {NUMBER} to {max(1, cores // ranks)}"
+    threads, cores = torch.get_num_threads(), cores_here()
+    text = f"{threads} thread(s) a rank, {ranks} rank(s) on this host, which may use {cores.together} core(s)"
+    if cores.own < cores.host:
+        text += f"; the launcher has bound rank 0 to {cores.own}"
+    if threads > cores.allowed:
+        return f"warning: {text}; threads wait for each other: set {NUMBER} to {cores.share(ranks)}"
     return text

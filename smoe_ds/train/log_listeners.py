@@ -10,6 +10,7 @@ from smoe_ds.run.history import STEP, HistoryFile, Record, cut_history
 from smoe_ds.text_line import spelled_out
 from smoe_ds.train.log_events import VALIDATION, Event
 from smoe_ds.train.progress import Progress
+from smoe_ds.train.tensorboard_layout import custom_scalars
 
 
 class Listener(Protocol):
@@ -34,7 +35,7 @@ class Console:
 
 
 class TensorBoard:
-    """Writes scalars and texts of events for TensorBoard.
+    """Writes scalars, texts and pictures of events for TensorBoard, and the layout of its custom scalars.
 
     Args:
         folder: where.
@@ -45,12 +46,15 @@ class TensorBoard:
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer = SummaryWriter(str(folder), purge_step=step + 1)
+        self._writer.add_custom_scalars(custom_scalars())
 
     def hear(self, event: Event) -> None:
-        for tag, value in event.scalars().items():
+        for tag, value in (event.scalars() | event.overview()).items():
             self._writer.add_scalar(tag, value, event.step)
         for tag, text in event.texts().items():
             self._writer.add_text(tag, "    " + text.replace("\n", "\n    "), event.step)
+        for tag, picture in event.images().items():
+            self._writer.add_image(tag, picture, event.step, dataformats="HWC")
 
     def close(self) -> None:
         self._writer.close()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass
@@ -16,6 +18,8 @@ class Progress:
         skipped_spikes: steps skipped for a loss or gradient norm far above what it was.
         skipped_in_a_row: steps skipped since the last that was taken.
         seconds: time spent in the run so far, over all its parts [s].
+        tokens: source and target tokens of all steps so far; None if the run began before they were counted.
+        step_seconds: time in steps so far, waiting for data included [s]; None likewise.
         best_nll: lowest mean validation loss so far [nat].
         last_validation: step of the last validation.
         validation_nll: mean validation loss then [nat].
@@ -29,12 +33,25 @@ class Progress:
     best_nll: float | None = None
     last_validation: int = 0
     validation_nll: float | None = None
+    tokens: int | None = 0
+    step_seconds: float | None = 0.0
+
+    @classmethod
+    def restored(cls, state: Mapping[str, Any]) -> Progress:
+        """What a checkpoint kept, perhaps one from before tokens and time in steps were counted."""
+        return cls(**{"tokens": None, "step_seconds": None, **state})
 
     def count(self, *, skipped: bool, not_finite: bool) -> None:
         """Counts a step that was taken or skipped."""
         self.skipped_in_a_row = self.skipped_in_a_row + 1 if skipped else 0
         self.skipped_steps += skipped and not_finite
         self.skipped_spikes += skipped and not not_finite
+
+    def spent(self, seconds: float, tokens: int = 0) -> None:
+        """Counts time in steps [s], and tokens of a step."""
+        if self.tokens is not None and self.step_seconds is not None:
+            self.tokens += tokens
+            self.step_seconds += seconds
 
     def validated(self, nll: float) -> bool:
         """Notes a mean validation loss [nat]; whether it is the lowest so far."""

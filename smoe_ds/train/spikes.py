@@ -1,4 +1,4 @@
-"""Which updates are left out: loss or gradient norm far above what they have been of late."""
+"""Which updates are left out: loss or gradient norm far above their recent values."""
 
 from __future__ import annotations
 

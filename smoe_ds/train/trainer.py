@@ -5,19 +5,26 @@ from __future__ import annotations
 import time
 from contextlib import nullcontext
 from pathlib import Path
+from typing import cast
 
 import torch
 
+from smoe_ds.checkpoints.vocabulary import VOCABULARY
+from smoe_ds.config.checks import check_languages
 from smoe_ds.config.finalize import finalize_deepspeed
 from smoe_ds.config.run import RunConfig
 from smoe_ds.data.stream import StepBatches
 from smoe_ds.engine.adapter import build_model
 from smoe_ds.engine.build import build_engine, gradient_norm, loss_scale, set_learning_rate, step_was_skipped
 from smoe_ds.engine.checkpoint import load_checkpoint, save_checkpoint
+from smoe_ds.engine.fragments import rewrite_parameters
 from smoe_ds.engine.protocol import Engine
 from smoe_ds.errors import DataError, SmoeError
 from smoe_ds.model.compilation import compile_dense_parts
-from smoe_ds.moe.balancing import BiasBalancer
+from smoe_ds.model.freezing import check_freeze, freeze
+from smoe_ds.model.transformer import Transformer
+from smoe_ds.moe import exchange
+from smoe_ds.moe.adaptive import Adaptation
 from smoe_ds.moe.expert_parallel import sum_over_ranks
 from smoe_ds.moe.layer import StratifiedMoE
 from smoe_ds.parallel.agreement import agree
@@ -27,18 +34,27 @@ from smoe_ds.train.coverage import Coverage
 from smoe_ds.train.duration import format_duration
 from smoe_ds.train.log_events import Event, IntervalDone, LeftOut, Notice, SkippedSteps, Validated
 from smoe_ds.train.log_introduction import introduction
+from smoe_ds.train.memory import peak_memory
 from smoe_ds.train.meters import Meter
 from smoe_ds.train.micro_step import forward, loss_settings, seed_micro_batch, token_scale
-from smoe_ds.train.open_data import open_corpus, open_stream, open_validation, trained_directions
+from smoe_ds.train.open_data import (
+    check_language_capacity,
+    open_corpus,
+    open_stream,
+    open_translations,
+    open_validation,
+    trained_directions,
+)
 from smoe_ds.train.open_folder import check_folder, write_folder
+from smoe_ds.train.phases import PhaseClock
 from smoe_ds.train.progress import Clock, Progress
 from smoe_ds.train.repeatable import make_deterministic
-from smoe_ds.train.schedule import inverse_sqrt_lr
+from smoe_ds.train.schedule import cooldown_factor, inverse_sqrt_lr
 from smoe_ds.train.stopping import EXIT_PREEMPTED, StopSignals, any_rank
 from smoe_ds.train.updates import Updates
-from smoe_ds.train.validation import validation_nll
+from smoe_ds.train.validation import validate
 from smoe_ds.watch.heartbeat import Heartbeat
-from smoe_ds.weights.start_from import load_initial_weights
+from smoe_ds.weights.start_from import check_same_function, load_initial_weights
 
 
 class Trainer:
@@ -71,9 +87,12 @@ class Trainer:
         self.progress = Progress()
         if self.train.deterministic:
             make_deterministic()
+        self.frozen = check_freeze(run)
         check_folder(self.folder, run, env.rank, resume=resume)
         self.heartbeat.doing("opening the corpus")
         self.corpus = open_corpus(Path(self.smoe.data.path))
+        check_languages(run, max(self.corpus.tokenizer.language_ids.values(), default=0))
+        check_language_capacity(self.smoe.model, self.corpus.tokenizer)
         self.accumulation_steps = run.train_batch_size // env.world_size
         self.heartbeat.doing("building the engine")
         self.engine = self._build_engine()
@@ -82,17 +101,23 @@ class Trainer:
         self.stream = open_stream(run, self.corpus, env)
         self.validation_batches = open_validation(run, self.corpus, env)
         self.coverage = Coverage.of(self.validation_batches)
+        self.translations = open_translations(run, self.corpus, self.validation_batches, env, device)
         self.losses = loss_settings(self.smoe, env.world_size)
         self.heartbeat.doing("loading a checkpoint")
         resumed = resume and self._restore()
         if self.train.init_from is not None and not resumed:
+            check_same_function(Path(self.train.init_from), self.smoe)
             load_initial_weights(self.engine, Path(self.train.init_from), self.corpus.tokenizer.sha256)
         self.listeners = write_folder(self.folder, run, self.corpus.tokenizer.model_file, self.progress, env)
         modules = self.engine.module.named_modules()
         self.blocks = {name: module for name, module in modules if isinstance(module, StratifiedMoE)}
         names = [name.replace(".layers", "").removesuffix(".ffn") for name in self.blocks]
-        self.meter = Meter(names, sum_over_ranks)
-        self.balancer = self._new_balancer()
+        self.sides = [name.split(".")[0] for name in names]
+        placements = [block.placement for block in self.blocks.values()]
+        self.meter = Meter(names, sum_over_ranks, trained_directions(run, self.corpus), placements)
+        self.phases = PhaseClock(device)
+        exchange.wait_timer = self.phases.exchange
+        self.adaptation = self._adaptation()
         self.data = StepBatches([], 0, 0, {}, {})
         self.left_out = LeftOut()
         self.clock = Clock(self.progress.seconds)
@@ -127,14 +152,23 @@ class Trainer:
     def _step(self) -> None:
         began = time.monotonic()
         self.heartbeat.doing(f"step {self.progress.step + 1}: waiting for data")
-        self.data = self.stream.next_step()
+        with self.phases.phase("data"):
+            self.data = self.stream.next_step()
         self.progress.step += 1
         self.heartbeat.doing(f"step {self.progress.step}: computing")
         set_learning_rate(self.engine, self._learning_rate())
+        cast(Transformer, self.engine.module).progress = self.progress.step / self.train.max_steps
         self._forward_backward(self.data)
-        self._close_step(self.updates.judge())
-        self.clock.in_steps += time.monotonic() - began
+        with self.phases.phase("optimizer"):
+            skipped = self.updates.judge()
+        self._close_step(skipped)
+        self._count_time(began, self.data.num_src_tokens + self.data.num_tgt_tokens)
         self.clock.steps += 1
+
+    def _count_time(self, began: float, tokens: int = 0) -> None:
+        seconds = time.monotonic() - began
+        self.clock.in_steps += seconds
+        self.progress.spent(seconds, tokens)
 
     def _forward_backward(self, step_batches: StepBatches) -> None:
         scale = token_scale(self.env.world_size, self.accumulation_steps, step_batches.num_tgt_tokens)
@@ -142,32 +176,38 @@ class Trainer:
         losses = []
         for number, batch in enumerate(step_batches.batches, 1):
             seed_micro_batch(self.train.seed, batch.index)
-            micro_step = forward(self.engine, batch, self.losses, self.device, scale)
-            self.engine.backward(micro_step.loss)
+            with self.phases.phase("forward"):
+                micro_step = forward(self.engine, batch, self.losses, self.device, scale)
+            with self.phases.phase("backward"):
+                self.engine.backward(micro_step.loss)
             losses.append(micro_step.translation.smoothed.detach())
             if number == len(step_batches.batches):
                 self.updates.prepare(torch.stack(losses).sum(), step_batches.num_tgt_tokens)
-            self.engine.step()
+            with self.phases.phase("optimizer"):
+                self.engine.step()
             self.meter.add(micro_step, batch)
-            self.balancer.add(micro_step.stats)
+            self.adaptation.add(micro_step.stats)
 
     def _close_step(self, skipped: str) -> None:
-        """What was not taken moves no bias, enters no mean, and may happen only so often in a row."""
+        """What was not taken adapts nothing, enters no mean, and may happen only so often in a row."""
         progress = self.progress
         self.meter.end_step(keep=not skipped)
         progress.count(skipped=bool(skipped), not_finite=step_was_skipped(self.engine))
         if not skipped:
-            self.balancer.step()
+            self.adaptation.step()
             return
-        self.balancer = self._new_balancer()
+        self.adaptation.discard()
         self._tell(self._skipped_steps(skipped))
         self.updates.check_in_a_row(progress.skipped_in_a_row, progress.step)
 
-    def _new_balancer(self) -> BiasBalancer:
-        return BiasBalancer(list(self.blocks.values()), sum_over_ranks)
+    def _adaptation(self) -> Adaptation:
+        parts = [block.adaptive() for block in self.blocks.values()]
+        return Adaptation(parts, sum_over_ranks, lambda rewrites: rewrite_parameters(self.engine, rewrites))
 
     def _learning_rate(self) -> float:
-        return inverse_sqrt_lr(self.progress.step, self.run.peak_lr, self.train.warmup_steps, self.train.warmup_init_lr)
+        step, train = self.progress.step, self.train
+        rate = inverse_sqrt_lr(step, self.run.peak_lr, train.warmup_steps, train.warmup_init_lr)
+        return rate * cooldown_factor(step, train.max_steps, train.cooldown_steps)
 
     def _after_step(self, *, stopped: bool, finished: bool) -> None:
         """Logs, validates and saves where it is time; what a finished run still needs is for ``_finish``."""
@@ -191,15 +231,29 @@ class Trainer:
         self.progress.last_validation = step
         if not self.validation_batches:
             return False
-        nll = validation_nll(
+        found = validate(
             self.engine.module,
             self.validation_batches,
             self.device,
+            self.sides,
             lambda name: self.heartbeat.doing(f"step {step}: validating {name}"),
         )
-        mean = sum(nll.values()) / len(nll)
+        self.heartbeat.doing(f"step {step}: translating validation text")
+        translated = self.translations.translate(cast(Transformer, self.engine.module)) if self.translations else {}
+        mean = sum(found.nll.values()) / len(found.nll)
         best = self.progress.validated(mean)
-        self._tell(Validated(step=step, nll=nll, mean=mean, best=best, coverage=self.coverage))
+        event = Validated(
+            step=step,
+            nll=found.nll,
+            mean=mean,
+            best=best,
+            coverage=self.coverage,
+            requested_capacity=found.requested_capacity,
+            translated=translated,
+            tokens=self.progress.tokens,
+            step_seconds=self.progress.step_seconds,
+        )
+        self._tell(event)
         return best
 
     def _stop_reasons(self, signals: StopSignals) -> tuple[bool, bool]:
@@ -221,10 +275,11 @@ class Trainer:
         """Why the next step cannot be read, if so; waits for it. One rank alone must not stop before a collective."""
         began = time.monotonic()
         try:
-            self.stream.wait()
+            with self.phases.phase("data"):
+                self.stream.wait()
         except (SmoeError, OSError) as error:
             return str(error)
-        self.clock.in_steps += time.monotonic() - began
+        self._count_time(began)
         return None
 
     def _take_stop_file(self) -> None:
@@ -257,12 +312,15 @@ class Trainer:
             lr=self._learning_rate(),
             norm=gradient_norm(self.engine),
             seconds=seconds,
+            steps=steps,
             eta=self.clock.left(self.train.max_steps - step, seconds / steps, self.train.max_minutes),
             last_step=self.train.max_steps if self.train.max_minutes is None else None,
             loss_scale=loss_scale(self.engine) if self.run.precision == "fp16" else None,
             skipped=self._skipped_steps(),
             epochs=self.data.epochs,
             left_out=self.data.skipped,
+            phases=self.phases.take(),
+            memory=peak_memory(self.device),
         )
         for each in (event, *self.left_out.notices(event.left_out, step)):
             self._tell(each)
@@ -282,6 +340,7 @@ class Trainer:
             rank=self.env.rank,
             check_finite=False,  # such a step is skipped, by all ranks
         )
+        freeze(model, self.frozen)
         model.activation_checkpointing = self.train.activation_checkpointing
         if self.train.compile:
             compile_dense_parts(model)
@@ -291,6 +350,7 @@ class Trainer:
         self.heartbeat.doing(f"step {self.progress.step}: saving")
         self.progress.seconds = self.clock.total()
         extra = {
+            VOCABULARY: self.corpus.tokenizer.sha256,
             "progress": vars(self.progress),
             "stream": self.stream.position(),
             "spikes": self.updates.spikes.state(),
@@ -303,7 +363,7 @@ class Trainer:
         extra = load_checkpoint(self.engine, self.folder.checkpoints)
         if extra is None:
             return False
-        self.progress = Progress(**extra["progress"])
+        self.progress = Progress.restored(extra["progress"])
         self.stream.restore(extra["stream"])
         if "spikes" in extra:  # checkpoints from before there was such a setting have none
             self.updates.spikes.restore(extra["spikes"])

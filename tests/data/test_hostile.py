@@ -16,8 +16,9 @@ import pytest
 from data_prep.report.text import format_report
 from smoe_ds.data.check_corpus import check_corpus
 from smoe_ds.data.corpus import Corpus
-from smoe_ds.data.manifest import FORMAT, MANIFEST, SPLITS, VERSION, read_manifest, shard_files, write_manifest
+from smoe_ds.data.manifest import FORMAT, MANIFEST, VERSION, read_manifest, shard_files, write_manifest
 from smoe_ds.data.manifest_schema import problem_of
+from smoe_ds.data.splits import SPLITS
 from smoe_ds.errors import DataError
 from tests.helpers.mutations import changed_text, changed_tree, within
 from tests.helpers.prepared import small_corpus

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from smoe_ds.data.blocks import CheckedFile
+from smoe_ds.data.framing import Framing
 from smoe_ds.data.mapping import RESIDENT
 from smoe_ds.data.parallel_sentences import ParallelSentences, Side
 from smoe_ds.data.ragged import Ragged
@@ -28,7 +29,7 @@ def settings(window: int, max_tokens: int) -> OrderSettings:
         max_tokens=max_tokens,
         window=window,
         max_positions=max_tokens // 2,
-        source_language_token=True,
+        framing=Framing(True, True),
     )
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from smoe_ds.data.batch import Batch, empty_batch
 from smoe_ds.model.loss import TranslationLoss
-from smoe_ds.moe.stats import BlockStats, StratumStats
+from smoe_ds.moe.placement import Placement
+from smoe_ds.moe.stats import BlockStats, ModelStats, StratumStats
 from smoe_ds.train.meters import Meter
 from smoe_ds.train.micro_step import MicroStep
 
@@ -45,6 +47,47 @@ def test_meter_means() -> None:
     gate, last = interval.strata["encoder.1"]
     assert (gate.tokens, gate.load, gate.dropped, gate.entropy) == pytest.approx((1.0, 1.0, 10 / 80, 0.5))
     assert (last.tokens, last.load, last.dropped) == pytest.approx((0.25, 1.0, 0.2))
+    assert (gate.choices, gate.width, last.choices) == (2.0, None, 1.0)
+
+
+def test_meter_shows_the_width_of_the_experts_wanted() -> None:
+    meter = Meter(["encoder.1"], lambda values: values * 2)
+    for requested in ([[3, 1], [1, 1]], [[4, 0], [0, 2]]):  # 8 and 4 rows
+        of_two = replace(stratum(4, requested, 0, 0.0), widths_E=torch.tensor([8, 24]))
+        meter.add(micro_step(1.0, 1.0, 1.0, [of_two]), batch(1, 1))
+    meter.end_step(keep=True)
+    (load,) = meter.take().strata["encoder.1"]
+    assert (load.choices, load.width) == pytest.approx((12 / 8, (8 * 8 + 4 * 24) / 12))
+
+
+def test_losses_by_direction_are_those_of_their_sentences() -> None:
+    meter = Meter([], lambda values: values * 2, ["a-b", "b-a", "c-d"])
+    totals: dict[str, list[float]] = {"b-a": [0.0, 0.0], "a-b": [0.0, 0.0]}
+    for number, directions in enumerate([("b-a", "a-b", "b-a"), ("a-b", "a-b")]):
+        nll_B = torch.tensor([1.5, 4.0, 0.25][: len(directions)]) + number
+        tgt_out = torch.tensor([[5, 6, 2], [7, 2, 0], [2, 0, 0]])[: len(directions)]
+        for direction, nll, row in zip(directions, nll_B.tolist(), tgt_out.tolist(), strict=True):
+            totals[direction][0] += nll
+            totals[direction][1] += sum(token != 0 for token in row)
+        loss = TranslationLoss(nll_B.sum(), nll_B.sum(), nll_B)
+        of_batch = Batch(tgt_out, tgt_out, tgt_out, 3, int((tgt_out != 0).sum()), directions, number)
+        meter.add(MicroStep(torch.tensor(0.0), loss, {}, ModelStats()), of_batch)
+    empty = TranslationLoss(torch.tensor(0.0), torch.tensor(0.0), torch.zeros(1))
+    meter.add(MicroStep(torch.tensor(0.0), empty, {}, ModelStats()), empty_batch())
+    meter.end_step(keep=True)
+    expected = {direction: nll / tokens for direction, (nll, tokens) in totals.items()}
+    assert meter.take().nll_by_direction == pytest.approx(expected)
+
+
+def test_meter_tells_experts_apart_and_which_are_dead() -> None:
+    meter = Meter(["encoder.1"], lambda values: values, placements=[Placement((2, 2))])
+    for _ in range(2):
+        gates = [stratum(4, [[2, 0, 1, 1], [1, 0, 1, 2]], 0, 0.0), stratum(2, [[0, 2]], 0, 0.0)]
+        meter.add(micro_step(1.0, 1.0, 1.0, gates), batch(1, 1))
+    meter.end_step(keep=True)
+    first, last = meter.take().strata["encoder.1"]
+    assert (first.rows, first.dead, first.first_expert) == ((6, 0, 4, 6), 1, 0)
+    assert (last.rows, last.dead, last.first_expert) == ((0, 4), 1, 2)
 
 
 def test_meter_shows_imbalance_and_starts_anew() -> None:

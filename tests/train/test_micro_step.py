@@ -44,7 +44,7 @@ def test_loss_and_auxiliary_losses(name: str) -> None:
         return counts * 2
 
     seed_micro_batch(1, 0)
-    step = forward(model, batch(), LossSettings(0.1, auxiliary_losses(moe), doubled, 2), CPU, scale=0.25)
+    step = forward(model, batch(), LossSettings(0.1, auxiliary_losses(moe, SIZES), doubled, 2), CPU, scale=0.25)
     values = {
         "load_balancing_loss": lambda: load_balancing_loss(step.stats, doubled, 2),
         "router_z_loss": lambda: router_z_loss(step.stats, doubled, 2),

@@ -15,10 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
 
 from smoe_ds.errors import LaunchError
 from smoe_ds.parallel.device import gpu_of
-from tests.helpers.ranks import free_port, run_ranks
+from smoe_ds.parallel.ports import free_port
+from smoe_ds.train.phases import PHASES
+from tests.helpers.ranks import run_ranks
 from tests.helpers.small_run import scalars, small_run, train_on_rank, write_run
 
 
@@ -59,7 +63,7 @@ def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
 @pytest.mark.multirank
 def test_run_folder_and_tensorboard(tmp_path: Path, corpus_folder: Path) -> None:
     run = small_run(tmp_path / "run", corpus_folder, max_steps=30, log_every=5, validate_every=10, checkpoint_every=10)
-    folder = train(tmp_path, run, "smoe.moe.ep_size=2")
+    folder = train(tmp_path, run, "smoe.moe.ep_size=2", "smoe.train.validate_bleu=3")
     names = sorted(entry.name for entry in folder.iterdir())
     logs = ["history.jsonl", "tensorboard"]
     assert names == sorted(["checkpoints", "config.json", "environment.json", "run.lock", "tokenizer.model", *logs])
@@ -80,6 +84,35 @@ def test_run_folder_and_tensorboard(tmp_path: Path, corpus_folder: Path) -> None
         assert all(1 <= value <= 4 for value in logged[f"moe_load/{side}/stratum_0"].values())
         assert all(0 <= value < 1 for value in logged[f"moe_dropped/{side}/stratum_0"].values())
     assert logged["data_epochs/eng-nso"][30] > 0
+    check_panels(folder, logged)
+
+
+def check_panels(folder: Path, logged: dict[str, dict[int, float]]) -> None:
+    """What TensorBoard's own reader finds besides plain figures of training."""
+    events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0, "images": 0, "tensors": 0})
+    events.Reload()
+    layout = layout_pb2.Layout.FromString(events.Tensors("custom_scalars__config__")[-1].tensor_proto.string_val[0])
+    assert [category.title for category in layout.category] == ["Is it learning?", "Is it balanced?", "Is it fast?"]
+    empty = [
+        chart.title
+        for category in layout.category
+        for chart in category.chart
+        if not any(re.match(tag, name) for tag in chart.multiline.tag for name in logged)
+    ]
+    assert empty == [], "every chart has something to show"
+    assert sorted(logged)[0].startswith("1 learning/") and "data_epochs/eng-nso" in logged
+    pictures = events.Images("load of experts")
+    assert [one.step for one in pictures] == [5, 10, 15, 20, 25, 30]
+    assert pictures[0].encoded_image_string.startswith(b"\x89PNG") and pictures[0].height == (4 + 1) * 18
+    text = events.Tensors("translations/eng-nso/text_summary")[-1].tensor_proto.string_val[0].decode()
+    assert [line.split()[0] for line in text.splitlines() if line.strip()] == ["source", "translation", "reference"] * 2
+    assert sorted(logged["valid_chrf/eng-nso"]) == [10, 20, 30]
+    for direction in ("eng-nso", "nso-eng", "eng-cat", "cat-eng"):
+        assert all(1 <= value <= 2 for value in logged[f"valid_rc_encoder/{direction}"].values())
+        assert logged[f"train_nll/{direction}"]
+    seconds = sum(logged[f"time/{phase} (s)"][30] for phase in PHASES)
+    assert 0 < seconds <= 1.05 * logged["train/seconds_per_step"][30]
+    assert logged["time/exchange (s)"][30] > 0 and 0 < logged["memory/host (GiB)"][30] < 64
 
 
 def test_finished_run_is_left_as_it_is(tmp_path: Path, corpus_folder: Path) -> None:

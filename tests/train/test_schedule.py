@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from smoe_ds.train.schedule import inverse_sqrt_lr
+from smoe_ds.train.schedule import cooldown_factor, inverse_sqrt_lr
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,11 @@ def test_no_jump_at_the_end_of_the_warm_up() -> None:
     rates = [inverse_sqrt_lr(step, 1e-3, 50, 0.0) for step in range(1, 200)]
     assert max(rates) == pytest.approx(1e-3)
     assert all(abs(a - b) <= 2.1e-5 for a, b in pairwise(rates))
+
+
+def test_the_last_steps_go_down_to_nothing_in_a_straight_line() -> None:
+    assert [cooldown_factor(step, 10, 4) for step in range(1, 13)] == pytest.approx(
+        [1, 1, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2, 0, 0]
+    )
+    assert [cooldown_factor(step, 3, 0) for step in (1, 3, 5)] == [1, 1, 1]
+    assert [cooldown_factor(step, 2, 2) for step in (1, 2)] == pytest.approx([2 / 3, 1 / 3])

@@ -1,0 +1,1 @@
+"""Systems compared: studies, which train them with several seeds alike, and runs that were evaluated before."""
