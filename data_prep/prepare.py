@@ -35,8 +35,8 @@ from data_prep.vocabulary.coverage import language_coverage
 from data_prep.vocabulary.train import train_vocabulary
 from data_prep.workers.pool import Workers, here
 from smoe_ds.data.corpus import Corpus
-from smoe_ds.data.manifest import SPLITS
 from smoe_ds.data.shards import sha256_of
+from smoe_ds.data.splits import SPLITS
 from smoe_ds.data.tokenizer import Tokenizer
 from smoe_ds.errors import DataError
 
@@ -176,6 +176,8 @@ def _vocabulary(run: Run, parts: Parts, text: list[list[str]]) -> tuple[Tokenize
     return tokenizer, {
         "requested": done["requested"],
         "pieces": tokenizer.vocab_size,
+        "given": settings.model,
+        "byte_fallback": any(kind == "byte" for _, kind in tokenizer.vocabulary()),
         "normalization": tokenizer.normalization,
         "sample": done["sample"],
     }

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from launch.jobs import Job, Parser, evaluate_job, prepare_job, train_job
+from launch.jobs import Job, Parser, evaluate_job, prepare_job, study_job, train_job
 from launch.resources import Resources
 from launch.script import HERE, MARK, render
 from launch.software import Software
+from launch.target import check_kind
 from smoe_ds.errors import LaunchError, SmoeError
 
 _DESCRIPTION = """\
@@ -23,6 +24,7 @@ examples:
   python -m launch render RUN.json --nodes 4 --gpus-per-node 8 --time 24:00:00 --partition volta --output train.sh
   python -m launch render runs/mine --kind evaluate --gpus-per-node 8 --time 2:00:00 --output evaluate.sh
   python -m launch render mine.yaml --kind prepare --array 16 --cpus-per-task 16 --time 4:00:00 --output prepare.sh
+  python -m launch render STUDY.yaml --kind study --array 6 --gpus-per-node 4 --time 24:00:00 --output study.sh
   sbatch train.sh
 
 exit status: 0 rendered, 2 an error, which the message explains. launch/README.md walks you through it."""
@@ -45,10 +47,13 @@ def _parser() -> Parser:
         type=Path,
         metavar="TARGET",
         help="to train: a run file; to evaluate: a run folder, checkpoint or export; to prepare: a specification or "
-        "its name",
+        "its name; to study: a study",
     )
     sub.add_argument(
-        "--kind", choices=("train", "evaluate", "prepare"), default="train", help="what the job does (default: train)"
+        "--kind",
+        choices=("train", "evaluate", "prepare", "study"),
+        default="train",
+        help="what the job does (default: train)",
     )
     sub.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="override a key; repeatable"
@@ -70,7 +75,7 @@ def _add_resources(parser: argparse.ArgumentParser) -> None:
         type=_natural,
         default=0,
         metavar="N",
-        help="GPUs to use on each host, one task for each (default 0)",
+        help="GPUs to use on each host, one task for each; to study: all for one task (default 0)",
     )
     group.add_argument(
         "--tasks-per-node", type=_positive, metavar="N", help="tasks on each host, without GPUs (default 1)"
@@ -89,7 +94,10 @@ def _add_resources(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--constraint", metavar="FEATURES")
     group.add_argument("--name", metavar="NAME", help="name of the job (default: from the target)")
     group.add_argument(
-        "--array", type=_positive, metavar="N", help="to prepare: share the work among N tasks of an array job"
+        "--array",
+        type=_positive,
+        metavar="N",
+        help="to prepare, to study: share the work among N tasks of an array job",
     )
     group.add_argument(
         "--mpi", choices=("pmi2", "pmix"), help="to prepare: share the work among MPI ranks, started by srun --mpi"
@@ -173,6 +181,7 @@ def _write(args: argparse.Namespace, for_command: list[str]) -> None:
     resources, software = _resources(args), _software(args)
     resources.check()
     software.check()
+    check_kind(args.target, args.kind)
     if not args.nccl_env.is_file():
         raise LaunchError(f"--nccl-env {args.nccl_env}: no such file; the default is {HERE / 'nccl_env.sh'}")
     job = _job(args, resources, for_command)
@@ -200,8 +209,15 @@ def _resources(args: argparse.Namespace) -> Resources:
             f"--tasks-per-node {args.tasks_per_node} with --gpus-per-node {gpus}: each task has one GPU; leave out "
             "--tasks-per-node"
         )
-    if args.kind != "prepare" and (args.array or args.mpi):
-        raise LaunchError(f"--array and --mpi are for --kind prepare, not for {args.kind}")
+    if args.array and args.kind not in ("prepare", "study"):
+        raise LaunchError(f"--array is for --kind prepare and study, not for {args.kind}")
+    if args.mpi and args.kind != "prepare":
+        raise LaunchError(f"--mpi is for --kind prepare, not for {args.kind}")
+    if args.kind == "study" and (args.nodes > 1 or args.tasks_per_node):
+        raise LaunchError(
+            "--kind study: a run has all of its ranks on one host; leave out --nodes and --tasks-per-node, and share "
+            "the runs with --array N"
+        )
     if args.array and (args.nodes > 1 or args.mpi):
         raise LaunchError("--array: every task of the array is a job on one node; leave out --nodes and --mpi")
     stem = args.target.name if args.kind == "evaluate" else args.target.stem
@@ -209,9 +225,9 @@ def _resources(args: argparse.Namespace) -> Resources:
     return Resources(
         name=args.name or f"{args.kind}-{default_name}",
         nodes=args.nodes,
-        tasks_per_node=gpus or args.tasks_per_node or 1,
+        tasks_per_node=1 if args.kind == "study" else gpus or args.tasks_per_node or 1,
         gpus_per_node=gpus,
-        cpus_per_task=args.cpus_per_task or (_CPUS_PER_GPU if gpus else 1),
+        cpus_per_task=args.cpus_per_task or _CPUS_PER_GPU * (gpus if args.kind == "study" else min(gpus, 1)) or 1,
         time=args.time,
         stop_before=0 if args.kind == "evaluate" else args.stop_before,
         partition=args.partition,
@@ -243,6 +259,8 @@ def _job(args: argparse.Namespace, resources: Resources, for_command: list[str])
         return evaluate_job(args.target, args.overrides, resources, for_command)
     if args.kind == "prepare":
         return prepare_job(args.target, args.overrides, resources, args.mpi, for_command)
+    if args.kind == "study":
+        return study_job(args.target, args.overrides, resources, args.gpu_memory, for_command)
     return train_job(args.target, args.overrides, resources, args.gpu_memory, for_command)
 
 

@@ -1,11 +1,11 @@
-"""The three kinds of job: what each checks, which command its tasks run, and which body its script has."""
+"""The kinds of job: what each checks, which command its tasks run, and which body its script has."""
 
 from __future__ import annotations
 
 import argparse
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
@@ -77,6 +77,11 @@ def train_job(
         check_memory(config, resources, gpu_memory),
     ]
     data, run = (Path(path).absolute() for path in (config.smoe.data.path, config.smoe.train.output_dir))
+    if resources.gpus_per_node and config.precision == "fp32":
+        notes.append(
+            f"{run_file}: trains in fp32, as the engine files for CPUs do, which is slow on GPUs; extend "
+            "ds_configs/engine/h200_bf16_zero1.json (H200, H100, A100) or v100_fp16_zero1.json instead"
+        )
     if not data.is_dir():
         notes.append(f"{data}: does not exist yet; it must when the job starts (smoe.data.path)")
     patience = round(config.smoe.train.death_deadline) + 60
@@ -186,6 +191,59 @@ def prepare_job(
         folders=[spec_file.absolute().parent, output.parent],
         from_checkout=True,
     )
+
+
+def study_job(
+    study_file: Path, overrides: Sequence[str], resources: Resources, gpu_memory: float | None, arguments: Sequence[str]
+) -> Job:
+    """``smoe-ds study``, its runs shared by the tasks of an array job: each takes the next one that nobody has.
+
+    Raises:
+        ConfigError: the study or one of its runs is wrong.
+        LaunchError: the memory does not do, there are too few GPUs, or arguments are wrong.
+    """
+    from launch.memory import check_memory
+    from smoe_ds.cli import study as command
+    from smoe_ds.config.overrides import parse_override
+    from smoe_ds.study.processes import shares
+    from smoe_ds.study.spec import load_study
+
+    words, args = _words("study", [str(study_file.absolute()), *_sets(overrides), *arguments], command)
+    settings = {".".join(key): value for key, value in map(parse_override, args.settings)}
+    study = load_study(study_file, settings, args.output, args.ranks)
+    shares([str(number) for number in range(resources.gpus_per_node)], args.jobs, study.spec.ranks)
+    one_run = replace(resources, tasks_per_node=study.spec.ranks)
+    needed = {run.name: check_memory(run.config, one_run, gpu_memory) for run in study.runs}
+    output, data = study.output.absolute(), {Path(run.config.smoe.data.path).absolute() for run in study.runs}
+    missing = [f"{path}: does not exist yet; it must when the job starts" for path in sorted(data) if not path.is_dir()]
+    used = args.jobs * study.spec.ranks
+    idle = [f"--gpus-per-node {resources.gpus_per_node}: the runs use {used} of them; add -- --jobs or --ranks"]
+    idle = idle if used < resources.gpus_per_node else []
+    return Job(
+        what=f"Trains and compares the systems of {study_file.name}.",
+        module=["smoe_ds", *words],
+        logs=RunFolder(output).logs,
+        body="resumable",
+        signal="USR1",
+        srun=["--mpi=none --kill-on-bad-exit=0"],
+        values={
+            "NAMES": f"study={shlex.quote(str(output))}\n",
+            "PROGRESS": _STUDY_PROGRESS,
+            "STOPPED": "75",
+            "BEFORE": "",
+            "WHEN_STOPPED": "",
+            "WHEN_FAILED": "",
+        },
+        folders=[study_file.absolute().parent, study.base.absolute().parent, *sorted(data), output],
+        notes=[f"{study_file}: {len(study.runs)} runs of {len(needed)} systems", *missing, *idle],
+    )
+
+
+_STUDY_PROGRESS = (
+    '{ cat -- "$study/results.jsonl" "$study"/runs/*/checkpoints/latest 2>/dev/null || true; } |\n'
+    """    awk '/^{/ { runs++ } /^step_/ { steps += substr($0, 6) } END { printf "%d runs, %d steps", runs, steps }'"""
+)
+"""How many runs have ended, and the steps of all that were saved, as one line of a script."""
 
 
 def _sets(overrides: Sequence[str]) -> list[str]:

@@ -7,8 +7,9 @@ usage() {
 Usage: bash launch/quickstart.sh [options]
 
 Goes from nothing to a BLEU table: makes a virtual environment, installs the project, fetches real bitext, prepares it,
-trains SMoE-2-2-2-2 with DeepSpeed, translates held-out sentences and prints BLEU and chrF++. It takes about 10 minutes
-on two cores, 7 of them for training. Run it again to reuse what is there, or to go on after an interruption.
+trains SMoE-2-2-2-2 with DeepSpeed, translates held-out sentences, prints BLEU and chrF++ and writes a report of the run.
+It takes about 10 minutes on two cores, 7 of them for training. Run it again to reuse what is there, or to go on after an
+interruption.
 
   --languages "L ..."  languages besides English (default "nso msa tgl cat"). Also: run ssw ind nob isl fao slv ltz
                        lim fur glg, or any locale name of Debian's translation catalogs, such as de or xh
@@ -247,9 +248,17 @@ evaluate_model() {
   mv -- "$table.tmp" "$table"
 }
 
+# Made anew each time: it takes seconds.
+write_report() {
+  step "Writing the report" "$logs/report.log" \
+    "$VENV/bin/python" -m smoe_ds report "$run" --recipe "$REPO/ds_configs/quickstart.json"
+}
+
 print_places() {
   cat <<TEXT
 
+Report            $run/report.html
+                  (open it in a browser: curves, scores, and what the experts do, token by token)
 TensorBoard log   $run/tensorboard
                   ($VENV/bin/tensorboard --logdir "$run/tensorboard")
 Checkpoint        $run/checkpoints
@@ -280,7 +289,7 @@ main() {
   mkdir -p -- "$dir"
   dir="$(cd -- "$dir" && pwd)"
   trap 'say "Interrupted; run the same command again to go on from here"; exit 130' INT
-  say "SMoE quickstart: set up, fetch, prepare, train $minutes min, evaluate"
+  say "SMoE quickstart: set up, fetch, prepare, train $minutes min, evaluate, report"
   install_project runtime
   choose_source
   start_over
@@ -289,6 +298,7 @@ main() {
   set_environment "$ranks"
   train_model
   evaluate_model
+  write_report
   print_places
 }
 

@@ -6,7 +6,7 @@ usage() {
   cat <<'TEXT'
 Usage: bash launch/rehearse.sh [--dir DIR]
 
-Plays through what happens to a job at its time limit. It trains a tiny model on 2 processes and sends them USR1, as
+Tries out what happens to a job at its time limit. It trains a tiny model on 2 processes and sends them USR1, as
 SLURM does. The run saves itself, exits with 75, is started again like a requeued job, and goes on. A second run is left
 undisturbed. The losses of every step must be equal. It needs no SLURM and no GPU and takes about a minute.
 Exit status: 0 if everything went as it should.

@@ -211,15 +211,5 @@ set_environment() {
 
 # free_port: a TCP port nobody listens on; never 29500, which every other job of a shared machine tries first.
 free_port() {
-  "$VENV/bin/python" - <<'PYTHON'
-import socket
-
-while True:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    if port != 29500:
-        print(port)
-        break
-PYTHON
+  PYTHONPATH="$REPO" "$VENV/bin/python" -c 'from smoe_ds.parallel.ports import free_port; print(free_port())'
 }

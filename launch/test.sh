@@ -9,8 +9,8 @@ Usage: bash launch/test.sh [--all] [pytest arguments]
 Makes a virtual environment (VENV, default .venv in the repository) with the test tools. Then it runs
 ruff format --check, ruff check, mypy, bash -n and pytest, and prints how long each part took.
 
-  (nothing)  all tests that an ordinary change can break; at most 12 minutes on two cores
-  --all      every test: whole grids, kills at random moments, every launcher, benchmarks; at most 30 minutes
+  (nothing)  all tests that an ordinary change can break; some 20 minutes on two cores
+  --all      every test: whole grids, kills at random moments, every launcher, benchmarks; some 45 minutes
 
 Other arguments go to pytest: bash launch/test.sh tests/moe -x. Tests run side by side, one process a core up to JOBS
 (default 4). Tests with deadlines run afterwards, one at a time.

@@ -15,7 +15,15 @@ MPI_RANK_VARIABLES = (
     "FLUX_TASK_RANK",
     "JSM_NAMESPACE_RANK",
 )
-"""Rank in the words of process managers of MPI: Hydra and SLURM, Open MPI, MVAPICH, Cray's two, Flux, IBM's."""
+"""Where MPI's process managers write the rank: Hydra and SLURM, Open MPI, MVAPICH, Cray's two, Flux, IBM's."""
+LOCAL_RANK_VARIABLES = (
+    "LOCAL_RANK",
+    "OMPI_COMM_WORLD_LOCAL_RANK",
+    "MPI_LOCALRANKID",
+    "SLURM_PROCID",
+    *MPI_RANK_VARIABLES,
+)
+"""What each launcher gives to every process of its own, and has not itself; the innermost launcher's first."""
 _FIRST_SPECIAL_STEP = 0xFFFFFFF0  # SLURM's numbers for the batch script, the interactive shell and the like
 
 

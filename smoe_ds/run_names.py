@@ -12,6 +12,8 @@ RUN/crash.json         why the last start failed, if it did
 RUN/STOP, RUN/STOPPED  made by a user to stop the run; what the run makes of it when it has stopped
 RUN/logs/              what the tasks of a SLURM job print
 RUN/scores.json        what ``smoe-ds evaluate`` found, with RUN/translations/
+RUN/analysis/          what ``smoe-ds analyze`` found
+RUN/report.html        what ``smoe-ds report`` wrote
 """
 
 from __future__ import annotations
@@ -31,3 +33,5 @@ STOPPED = "STOPPED"
 LOGS = "logs"
 SCORES = "scores.json"
 TRANSLATIONS = "translations"
+ANALYSIS = "analysis"
+REPORT = "report.html"

@@ -1,4 +1,4 @@
-"""Which tests run: the quick ones, or with ``--all`` every one; side by side on several processes, or alone.
+"""Which tests run: the quick ones, or with ``--all`` nearly every one; side by side on several processes, or alone.
 
 A test is named here by the beginning of its id: a folder, a file, a function or one case. A name that no test has ends
 the run, and so does a folder that would be left without a test by default.
@@ -12,10 +12,13 @@ import pytest
 
 SLOW: Mapping[str, Sequence[str]] = {
     "benchmarks whose parts have tests of their own": (
+        "tests/benchmarks/test_benchmarks.py::test_analyze_benchmark",
         "tests/benchmarks/test_benchmarks.py::test_exchange_benchmark",
         "tests/benchmarks/test_benchmarks.py::test_growth_benchmark",
+        "tests/benchmarks/test_first_updates_benchmark.py::test_systems_of_a_small_run",
         "tests/benchmarks/test_benchmarks.py::test_link_benchmark",
         "tests/benchmarks/test_benchmarks.py::test_overlap_benchmark",
+        "tests/benchmarks/test_benchmarks.py::test_panels_benchmark",
         "tests/benchmarks/test_benchmarks.py::test_prepare_benchmark",
         "tests/benchmarks/test_data.py::test_the_stream_through_the_command",
         "tests/benchmarks/test_pruning_benchmark.py",
@@ -49,8 +52,11 @@ SLOW: Mapping[str, Sequence[str]] = {
         "tests/slurm/test_jobs.py::test_a_corpus_prepared_by_several_has_the_same_bytes[mpi]",
         "tests/slurm/test_jobs.py::test_a_run_that_cannot_start_fails_with_its_reason_in_the_log",
         "tests/slurm/test_jobs.py::test_an_evaluation_by_four_ranks_is_that_of_one_process",
+        "tests/slurm/test_jobs.py::test_a_study_is_shared_by_the_tasks_of_an_array",
     ),
     "much of the same": (
+        "tests/cli/test_export_elsewhere.py::test_transformers_translates_the_same[nllb-moe-True]",
+        "tests/cli/test_export_elsewhere.py::test_transformers_translates_the_same[m2m_100-False]",
         "tests/data/test_scale.py::test_start_and_resume_cost_the_same_and_little[1.0]",
         "tests/data_prep/readers/test_read_source.py::test_empty_lines_are_counted[1000000]",
         "tests/data_prep/test_cli.py::test_a_stopped_process_says_what_it_keeps_and_the_next_goes_on[1-15-terminated]",
@@ -61,6 +67,8 @@ SLOW: Mapping[str, Sequence[str]] = {
         "tests/faults/test_killed_saves.py::test_one_of_two_ranks_is_killed_at_some_points",
         "tests/faults/test_stalls.py::test_who_makes_no_progress_is_named_and_not_who_waits_for_it[data-0]",
         "tests/faults/test_stalls.py::test_who_makes_no_progress_is_named_and_not_who_waits_for_it[save-1]",
+        "tests/huggingface/test_train_on.py",
+        "tests/huggingface/test_walk.py",
         "tests/planning/test_plan_memory.py::test_planned_memory_is_that_of_the_engine[1-0-{}]",
         "tests/planning/test_plan_memory.py::test_planned_memory_is_that_of_the_engine[2-1-{}]",
         "tests/planning/test_plan_memory.py::test_planned_memory_is_that_of_the_engine[2-1-{'fp16.enabled': 'true'}]",
@@ -70,6 +78,11 @@ SLOW: Mapping[str, Sequence[str]] = {
     ),
 }
 """Left out by default, by the reason. Files also mark tests themselves: ``@pytest.mark.slow``."""
+
+ASKED: Mapping[str, Sequence[str]] = {
+    "minutes, 16 GiB of memory and 10 GiB of disk": ("tests/huggingface/test_600m.py",),
+}
+"""Left out even with ``--all``, by the reason: run only if the command line names just these tests, or some of them."""
 
 GRIDS: Sequence[str] = ("tests/train/test_offload.py::test_losses_are_those_without_offload",)
 """Whose cases are a grid: by default only its diagonal runs, on which each value of each parameter lies."""
@@ -118,9 +131,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if is_whole(config):
         check_tables(items)
     everything, turn = config.getoption("all"), config.getoption("turn")
+    asked = [name for names in ASKED.values() for name in names]
+    asked_for = [a for a in config.args if any(a == n or a.startswith((f"{n}::", f"{n}[")) for n in asked)]
     kept, left_out = [], []
     for item in items:
         wanted = everything or not item.get_closest_marker("slow")
+        if is_named(item, asked):
+            wanted = is_named(item, asked_for)
         wanted &= turn is None or (turn == "alone") == bool(item.get_closest_marker("alone"))
         (kept if wanted else left_out).append(item)
     config.hook.pytest_deselected(items=left_out)
@@ -198,7 +215,7 @@ def check_tables(items: Sequence[pytest.Item]) -> None:
     Raises:
         pytest.UsageError: one is not, or has none.
     """
-    names = [name for table in (SLOW, ALONE) for names in table.values() for name in names]
+    names = [name for table in (SLOW, ALONE, ASKED) for names in table.values() for name in names]
     for name in (*names, *GRIDS):
         if not any(is_named(item, [name]) for item in items):
             raise pytest.UsageError(f"tests/selection.py: {name}: no test has this name; correct it or take it out")

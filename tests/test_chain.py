@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from smoe_ds.parallel.ports import free_port
 from tests.helpers.prepared import small_corpus, small_spec, write_spec
-from tests.helpers.ranks import free_port
 from tests.helpers.small_run import scalars, small_run, write_run
 
 MPIRUN = Path(sys.executable).parent / "mpirun"  # from the package mpich

@@ -24,9 +24,9 @@ FLOORS = {
         ("engine",),
         ("weights",),
         ("decode",),
-        ("evaluate", "analysis", "planning"),
-        ("train", "scaling"),
-        ("doctor", "report"),
+        ("convert", "evaluate", "analysis", "planning", "huggingface"),
+        ("train", "scaling", "study"),
+        ("doctor", "report", "serve"),
         ("cli",),
     ),
     "data_prep": (
@@ -45,7 +45,7 @@ FLOORS = {
     ),
     "launch": (
         ("quoting", "time_limit"),
-        ("resources", "software"),
+        ("resources", "software", "target"),
         ("memory",),
         ("jobs",),
         ("script",),

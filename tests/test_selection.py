@@ -19,6 +19,7 @@ from tests.selection import pytest_addoption, pytest_collection_modifyitems, pyt
 selection.SLOW = {"reason": SLOW}
 selection.GRIDS = GRIDS
 selection.ALONE = {"reason": ALONE}
+selection.ASKED = {"reason": ASKED}
 """
 TESTS = {
     "one/test_a.py": """
@@ -49,12 +50,14 @@ def collected(
     slow: tuple[str, ...] = ("one/test_a.py::test_named",),
     grids: tuple[str, ...] = ("one/test_b.py::test_grid",),
     alone: tuple[str, ...] = ("two",),
+    asked: tuple[str, ...] = (),
 ) -> subprocess.CompletedProcess[str]:
     """What pytest says it would run of the small tree."""
     for name, text in TESTS.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
     tables = CONFTEST.replace("SLOW}", f"{slow}}}").replace("= GRIDS", f"= {grids}").replace("ALONE}", f"{alone}}}")
+    tables = tables.replace("ASKED}", f"{asked}}}")
     (folder / "conftest.py").write_text(tables)
     (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    slow: x\n    slurm: x\n    netns: x\n    alone: x\n")
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *arguments]
@@ -74,6 +77,16 @@ DIAGONAL = {"grid[0-0-0]", "grid[1-1-1]", "grid[2-2-0]"}
 def test_by_default_what_is_slow_is_left_out_and_of_grids_all_but_the_diagonal(tmp_path: Path) -> None:
     assert names(collected(tmp_path)) == {"quick", "name", "cluster", "alone"} | DIAGONAL
     assert names(collected(tmp_path, "one/test_a.py")) == {"quick", "name"}
+
+
+def test_what_is_run_only_if_asked_for_is_named_itself(tmp_path: Path) -> None:
+    asked = ("one/test_a.py::test_marked",)
+    assert "marked" not in names(collected(tmp_path, "--all", "one/test_a.py", asked=asked))
+    assert names(collected(tmp_path, *asked, asked=asked)) == {"marked"}
+    file = ("one/test_a.py",)
+    assert names(collected(tmp_path, "--all", asked=file)).isdisjoint({"quick", "name", "named", "marked"})
+    assert names(collected(tmp_path, *file, asked=file)) == {"quick", "name", "named", "marked"}
+    assert names(collected(tmp_path, "one/test_a.py::test_name", asked=file)) == {"name"}
 
 
 def test_all_is_all(tmp_path: Path) -> None:

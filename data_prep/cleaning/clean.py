@@ -27,6 +27,7 @@ from smoe_ds.data.seeding import mix64
 DROP_REASONS = {
     "invalid_utf8": "a side is not valid UTF-8, or not valid in the encoding that its file names",
     "forbidden_character": "a side or its unit has a character that XML forbids",
+    "unknown_entity": "its unit has an entity that neither XML nor HTML knows, such as &company;",
     "empty": "a side is empty or invisible",
     "too_long": "a side exceeds max_words or max_characters",
     "control_characters": "a side has NUL or other control characters, and control_characters is drop",
@@ -46,6 +47,7 @@ DROP_REASONS = {
 NOTICES = {
     "byte_order_mark": "UTF-8 byte order marks that were removed at the start of files",
     "crlf": "lines that ended in CRLF",
+    "html_entities": "entities of HTML in translation memories, such as &nbsp;, that were read as their characters",
     "plural_forms": "plural messages left out: the catalog does not tell which form is for one and which for many",
     "control_characters": "pairs from which NUL or other control characters were removed",
     "entities": "pairs with escaped characters such as &amp; or &#39;; clean.entities can unescape or drop them",

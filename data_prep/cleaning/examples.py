@@ -22,6 +22,7 @@ _NO_TEXT = {
     Unusable.INVALID_UTF8: "(not UTF-8)",
     Unusable.TOO_LONG: "(far too long to read)",
     Unusable.FORBIDDEN: "(with a character that XML forbids)",
+    Unusable.UNKNOWN_ENTITY: "(with an entity that neither XML nor HTML knows)",
 }
 Ranked = dict[str, list[list[Any]]]
 """By reason, ``[rank, first side, second side]``, lowest rank first; JSON."""

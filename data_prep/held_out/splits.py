@@ -16,6 +16,7 @@ from data_prep.cleaning.hash_sets import distinct, first_occurrences, touches
 from data_prep.cleaning.spool import Spool
 from data_prep.held_out.selection import draw, held_out_sizes, keys_of
 from data_prep.spec.sections import PairSpec, Spec
+from smoe_ds.data.splits import HELD_OUT, SPLITS
 from smoe_ds.errors import DataError
 
 Spools = dict[tuple[str, str], Spool]
@@ -78,7 +79,7 @@ def split_corpus(spec: Spec, spools: Spools, counts: Counts) -> Parts:
     for pair in spec.pairs:
         if (pair.pair, "train") in droppers:
             train = droppers[pair.pair, "train"]
-            _move(train, [parts[pair.pair, split].mask for split in ("valid", "test") if getattr(pair, split) is None])
+            _move(train, [parts[pair.pair, split].mask for split in HELD_OUT if getattr(pair, split) is None])
             _drop_held_out(train, all_keys)
     if empty := [text for pair in spec.pairs for text in _empty(pair, parts, counts)]:
         raise DataError("\n".join(empty))
@@ -173,7 +174,7 @@ def _drop_held_out(dropper: Dropper, keys: np.ndarray) -> None:
 
 def _empty(pair: PairSpec, parts: Parts, counts: Counts) -> Iterator[str]:
     """What is wrong with texts of a pair that have no sentence pair left."""
-    for split in ("train", "valid", "test"):
+    for split in SPLITS:
         if getattr(pair, split) and not parts[pair.pair, split].mask.any():
             count = counts[pair.pair, split]
             dropped = ", ".join(f"{number} {reason}" for reason, number in count["dropped"].items()) or "none dropped"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ from smoe_ds.data.manifest import MANIFEST, read_manifest, shard_files, write_ma
 from smoe_ds.data.shards import sha256_of
 from smoe_ds.errors import DataError
 
-PLACES = (CORPUS, "records", "drafts", "raw", "clean", "ids")
-"""Folders in the work folder; see FORMAT.md."""
+_FAILED = "failed"  # there after a run that ended with an error
+PLACES = (CORPUS, "records", "drafts", "raw", "clean", "ids", _FAILED)
+"""What is in the work folder; see FORMAT.md."""
 
 _EARLIER = "earlier"  # the result that is replaced, between two renames
 
@@ -129,9 +130,15 @@ def working(output: Path, progress: Progress) -> Iterator[Pieces]:
         for name in ("drafts", "raw", "records/raw"):
             remove(work / name)
         if pieces.count():
-            progress.say(f"an earlier run was interrupted: {pieces.count():,} finished pieces in {work} are checked")
+            end = "ended with an error" if (work / _FAILED).exists() else "was interrupted"
+            progress.say(f"an earlier run {end}: {pieces.count():,} finished pieces in {work} are checked")
+        (work / _FAILED).unlink(missing_ok=True)
         try:
             yield pieces
+        except Exception:
+            with suppress(OSError):
+                (work / _FAILED).touch()
+            raise
         finally:
             if not pieces.count():
                 remove_own(work, PLACES)

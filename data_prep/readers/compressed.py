@@ -22,7 +22,12 @@ from smoe_ds.errors import DataError
 _CHUNK = 1 << 16  # compressed bytes read at a time
 _BUFFER = 1 << 17  # decompressed bytes at a time
 _XZ_MEMORY = 256 << 20  # `xz -9` needs 65 MiB; a hostile header may ask for 4 GiB
-_ZIP = b"PK\x03\x04"
+_OTHERS = {
+    b"PK\x03\x04": "is a zip archive; unpack it and name the files inside",
+    b"7z\xbc\xaf\x27\x1c": "is a 7-Zip archive; unpack it and name the files inside",
+    b"\x04\x22\x4d\x18": "is lz4-compressed, which is not supported; unpack it with lz4 -d, or compress it with zstd",
+}
+"""First bytes of files that are compressed in other ways, and what to do about them."""
 
 
 class _Decompressor(Protocol):
@@ -138,8 +143,9 @@ def _compression(path: Path, start: bytes) -> Compression | None:
         raise DataError(
             f"{path}: is named {named.suffix}, but is not a {named.name} file{what}; rename it or compress it"
         )
-    if start.startswith(_ZIP):
-        raise DataError(f"{path}: is a zip archive; unpack it and name the files inside")
+    for beginning, remedy in _OTHERS.items():
+        if start.startswith(beginning):
+            raise DataError(f"{path}: {remedy}")
     return named
 
 

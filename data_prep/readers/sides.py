@@ -12,6 +12,7 @@ class Unusable(Enum):
     INVALID_UTF8 = "invalid_utf8"
     TOO_LONG = "too_long"
     FORBIDDEN = "forbidden_character"
+    UNKNOWN_ENTITY = "unknown_entity"
 
 
 Side = str | Unusable

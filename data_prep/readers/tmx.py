@@ -1,7 +1,8 @@
 """Translation memories (TMX), read as a stream: memory does not grow with the file.
 
 The XML parser is Python's expat, set up so that a file cannot do harm: declarations inside the file are refused, which
-rules out entities that expand exponentially or name other files, and nothing outside the file is ever opened.
+rules out entities that expand exponentially or name other files, and nothing outside the file is ever opened. Entities
+that the file does not declare come to us by name: HTML's are read as their characters, others cost their unit.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from data_prep.readers.notes import Notes
 from data_prep.readers.sides import Side, SidePair, Unusable
 from data_prep.readers.source import Reading, Source, in_blocks, two_different
 from data_prep.readers.xml_text import XmlText
+from data_prep.text.entities import named_character
 from smoe_ds.errors import DataError
 
 MAX_TEXT = 1 << 20  # characters of a segment that are kept; a longer one is too long for any filter
@@ -64,13 +66,13 @@ def read_tmx(path: Path, languages: Sequence[str], notes: Notes, *, refuse_inval
     that the other language names more closely (``zh`` and ``zh-TW``). Where a unit has several variants of a language,
     each of them goes with each of the other language's. Inline markup is taken out: codes with their content, a
     placeholder leaving a space; highlighted and unknown elements leave their text. A unit with a character that XML
-    forbids is unusable, and so is one with bytes that are not UTF-8 where the file should be; a variant without a
-    segment has an empty one.
+    forbids is unusable, and so is one with an entity in its text that neither XML nor HTML knows, and one with bytes
+    that are not UTF-8 where the file should be; a variant without a segment has an empty one.
 
     Args:
         path: the file, plain or compressed.
         languages: the pair's languages as the file's ``xml:lang`` writes them.
-        notes: the first unit of each kind that is unusable, added to.
+        notes: the first unit of each kind that is unusable, and the number of HTML's entities, added to.
         refuse_invalid: refuse a file with bytes that are not UTF-8, instead of yielding those units as unusable.
 
     Raises:
@@ -86,6 +88,8 @@ def read_tmx(path: Path, languages: Sequence[str], notes: Notes, *, refuse_inval
             chunk = file.read(_CHUNK)
     parser.finish()
     yield from parser.take()
+    if parser.num_html_entities:
+        notes.counts["html_entities"] += parser.num_html_entities
     notes.places.extend(f"{path.name}: first {what}" for what in parser.first.values())
     if not parser.num_matching:
         seen = ", ".join(f"{name} ({number})" for name, number in parser.seen.most_common(10)) or "none"
@@ -124,12 +128,14 @@ class _Parser:
         num_matching: units so far that have both languages.
         seen: variants so far by their language tag.
         first: by kind, the first thing that is odd, and its line.
+        num_html_entities: entities of HTML so far in the text of both languages.
     """
 
     def __init__(self, path: Path, languages: Sequence[str], text: XmlText, *, refuse_invalid: bool) -> None:
         self.num_matching = 0
         self.seen: Counter[str] = Counter()
         self.first: dict[str, str] = {}
+        self.num_html_entities = 0
         self._readable, self._refuse_invalid = text, refuse_invalid
         self._num_invalid = self._num_non_ascii = 0  # units
         self._unit_begin = self._unit_line = 0
@@ -140,9 +146,11 @@ class _Parser:
         self._unit: tuple[list[Side], list[Side]] | None = None
         self._sides: list[list[Side]] = []  # of the unit, those that the variant being read belongs to
         self._text: list[str] | None = None
+        self._unknown: str | None = None  # entity in the unit
         self._length = self._hidden = self._fed = 0
         self._expat = parser = expat.ParserCreate(text.encoding)
         parser.SetParamEntityParsing(expat.XML_PARAM_ENTITY_PARSING_NEVER)
+        parser.UseForeignDTD(True)  # there might be declarations elsewhere, so an unknown entity is no error
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
         parser.CharacterDataHandler = self._characters
@@ -192,8 +200,14 @@ class _Parser:
             raise self._error("<!DOCTYPE ... [...]> declares entities or elements", "remove the declarations")
 
     def _skipped(self, name: str, is_parameter: int) -> None:
-        if not is_parameter:
-            raise self._error(f"unknown entity &{name};", "replace it by its text")
+        if is_parameter or self._text is None or self._hidden:
+            return
+        character = named_character(name)
+        if character is None:
+            self._unknown = self._unknown or name
+        else:
+            self.num_html_entities += 1
+            self._characters(character)
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         if not self._elements and name != "tmx":
@@ -204,7 +218,7 @@ class _Parser:
         if self._text is not None:
             self._hidden += name in _CODE_ELEMENTS | _PLACEHOLDERS
         elif name == "tu":
-            self._unit = ([], [])
+            self._unit, self._unknown = ([], []), None
             self._unit_begin, self._unit_line = self._expat.CurrentByteIndex, self._expat.CurrentLineNumber
         elif name == "tuv" and self._unit is not None:
             self._start_variant(attributes)
@@ -264,13 +278,15 @@ class _Parser:
                     f"{self._path}: not UTF-8: the unit at line {self._unit_line}; convert the file, or set "
                     "clean.invalid_utf8 to drop"
                 )
+        elif problem is Unusable.UNKNOWN_ENTITY:
+            what = f"unit with an unknown entity, &{self._unknown};"
         else:
             what = "unit with a character that XML forbids"
         self.first.setdefault(problem.value, f"{what}: line {self._unit_line}")
 
     def _problem_of_unit(self) -> Unusable | None:
         """What makes the unit that ends here unusable."""
-        found = None
+        found = Unusable.UNKNOWN_ENTITY if self._unknown else None
         kinds = ((self._readable.forbidden, Unusable.FORBIDDEN), (self._readable.invalid, Unusable.INVALID_UTF8))
         for offsets, problem in kinds:
             while offsets and offsets[0] < self._expat.CurrentByteIndex:

@@ -18,6 +18,7 @@ _INVALID = re.compile("[\udc80-\udcff]")  # bytes that are not UTF-8, as Python'
 _REFERENCE = re.compile(rb"&#(?:x([0-9A-Fa-f]+)|([0-9]+));")
 _LONGEST = 32  # bytes of a reference that may be cut by the end of a piece
 _DECLARED = re.compile(rb"""^\s*<\?xml[^>]*?\bencoding\s*=\s*["']([\w.:-]+)""")
+_STANDALONE = re.compile(rb"""(<\?xml[^>]*?)(\bstandalone\s*=\s*["']yes["'])""")
 _MARKS = {  # how a file in UTF-16 begins, with a byte order mark and without
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
@@ -61,6 +62,8 @@ class XmlText:
         if self._decoder is not None:
             data = self._decoder.decode(data, final).encode("utf-8")
         data = self._waiting + data
+        if self._offset == 0:  # a file that says so would be refused for each entity that it does not declare
+            data = _STANDALONE.sub(lambda match: match[1] + b" " * len(match[2]), data, count=1)
         end = len(data) if final else self._end(data)
         self._waiting = data[end:]
         readable, forbidden, invalid = self._cleaned(data[:end])

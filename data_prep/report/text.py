@@ -22,12 +22,15 @@ _DROPPED_SHARES = {
     "held_out": 0.2,
     "invalid_utf8": 0.01,
     "forbidden_character": 0.01,
+    "unknown_entity": 0.01,
     "too_many_pieces": 0.05,
     "wrong_script": 0.1,
     "copy": 0.5,
 }
 _MIN_COVERAGE = 0.99
 _SHOWN_LANGUAGES = 5
+_HEADINGS = {"held_out": "same as valid/test"}
+"""What stands above the counts of a reason, where its name alone does not say it."""
 
 
 def warnings_of(report: Mapping[str, Any], vocabulary: Mapping[str, Any]) -> Iterator[str]:
@@ -35,8 +38,8 @@ def warnings_of(report: Mapping[str, Any], vocabulary: Mapping[str, Any]) -> Ite
 
     Args:
         report: counts by pair and split.
-        vocabulary: ``requested`` and ``pieces``, ``normalization``, and ``languages`` with the figures of `coverage`
-            and of the round trip.
+        vocabulary: ``requested`` and ``pieces``, ``given``, ``byte_fallback``, ``normalization``, and ``languages``
+            with the figures of `coverage` and of the round trip.
     """
     for pair, splits in report.items():
         for split, counts in splits.items():
@@ -52,11 +55,16 @@ def warnings_of(report: Mapping[str, Any], vocabulary: Mapping[str, Any]) -> Ite
     for language, figures in vocabulary.get("languages", {}).items():
         share = figures["character_coverage"]
         if share is not None and share < _MIN_COVERAGE:
-            yield (
-                f"vocabulary: {1 - share:.1%} of the characters of {language} are spelled in bytes; raise "
-                "sentencepiece.character_coverage, vocab_size or temperature"
-            )
+            yield f"vocabulary: {1 - share:.1%} of the characters of {language} {_without_piece(vocabulary)}"
     yield from _changed(vocabulary)
+
+
+def _without_piece(vocabulary: Mapping[str, Any]) -> str:
+    """What becomes of characters without a piece of their own, and the remedy."""
+    fate = "are spelled in bytes" if vocabulary["byte_fallback"] else "are lost, since the vocabulary has no bytes"
+    if vocabulary["given"] is not None:
+        return f"{fate}; name another sentencepiece.model, or none to train one"
+    return f"{fate}; raise sentencepiece.character_coverage, vocab_size or temperature"
 
 
 def _changed(vocabulary: Mapping[str, Any]) -> Iterator[str]:
@@ -93,7 +101,8 @@ def report_rows(manifest: Mapping[str, Any]) -> list[list[str]]:
     report = manifest["report"]
     rows = [(pair, split, counts) for pair, splits in report.items() for split, counts in splits.items()]
     reasons = [name for name in DROP_REASONS if any(counts["dropped"].get(name) for *_, counts in rows)]
-    table = [["pair", "text", "read", *reasons, "to held-out", "kept", "src tokens", "tgt tokens"]]
+    headings = [_HEADINGS.get(name, name) for name in reasons]
+    table = [["pair", "text", "read", *headings, "moved to valid/test", "kept", "src tokens", "tgt tokens"]]
     for pair, split, counts in rows:
         entry = manifest["splits"][split][pair]
         numbers = [counts["dropped"].get(name, 0) for name in reasons]

@@ -10,6 +10,7 @@ from data_prep.spec.layouts import PairFiles, nllb_files, opus100_files, opus100
 from data_prep.spec.pair_lists import ListedCorpus, ListedPair, PairList, listed_corpus
 from smoe_ds.config.nearest import nearest
 from smoe_ds.config.problems import MOST_PROBLEMS, shortened
+from smoe_ds.data.splits import SPLITS
 from smoe_ds.errors import ConfigError, DataError
 
 
@@ -91,7 +92,7 @@ def _pair(listed: ListedCorpus, name: str, files: PairFiles) -> dict[str, Any]:
     return {
         "pair": name,
         "group": entry.group,
-        **{split: files.sources.get(split, []) for split in ("train", "valid", "test")},
+        **{split: files.sources.get(split, []) for split in SPLITS},
         "expect": {**entry.lines, "tolerance": listed.tolerance},
     }
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from data_prep.spec.sections import Spec
+from smoe_ds.data.splits import SPLITS
 
 
 def list_warnings(spec: Spec, report: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Iterator[str]:
@@ -19,7 +20,7 @@ def list_warnings(spec: Spec, report: Mapping[str, Mapping[str, Mapping[str, Any
     for pair in spec.pairs:
         if pair.expect is None:
             continue
-        for split in ("train", "valid", "test"):
+        for split in SPLITS:
             expected, read = getattr(pair.expect, split), report[pair.pair].get(split, {}).get("read", 0)
             slack = pair.expect.tolerance * expected if expected and split == "train" else 0
             if expected is not None and abs(read - expected) > slack:

@@ -15,10 +15,10 @@ from data_prep.spec.expand_list import expand
 from data_prep.spec.pair_lists import PairList
 from data_prep.spec.sections import Clean, ExpectedLines, HeldOut, PairSpec, SentencePieceSpec, Shards, Spec
 from data_prep.spec.sources import section_in
-from data_prep.spec.yaml_text import number_meant, read_yaml
 from smoe_ds.config.nearest import nearest
 from smoe_ds.config.problems import MOST_PROBLEMS, dotted, found, shortened
 from smoe_ds.config.tree_limits import DEEPEST
+from smoe_ds.config.yaml_text import number_meant, read_yaml
 from smoe_ds.errors import ConfigError
 from smoe_ds.regular_file import read_regular
 
@@ -66,6 +66,23 @@ def load_spec(path: Path, overrides: Sequence[str] = (), base: Path | None = Non
         ConfigError: the file is missing or not YAML, or a key or value is wrong; all problems at once.
         DataError: files of its pair list are missing.
     """
+    content = read_spec(path)
+    for override in overrides:
+        _apply(content, override)
+    if "left_out" in content:
+        raise ConfigError(f"{path}: left_out: is filled in by the program; remove it")
+    spec = _validated(content, path)
+    if spec.pair_list is None:
+        return spec
+    return _validated(expand(spec.pair_list, content, base or path.resolve().parent), path)
+
+
+def read_spec(path: Path) -> dict[str, Any]:
+    """The keys and values of a specification, as they are written.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, or holds no keys.
+    """
     try:
         content = read_yaml(read_regular(path, LARGEST_FILE).decode("utf-8"), f"{path}:")
     except OSError as error:
@@ -77,14 +94,7 @@ def load_spec(path: Path, overrides: Sequence[str] = (), base: Path | None = Non
         raise ConfigError(
             f"{path}: expected keys such as output and pairs, {found(content)}; see data_prep/example.yaml"
         )
-    for override in overrides:
-        _apply(content, override)
-    if "left_out" in content:
-        raise ConfigError(f"{path}: left_out: is filled in by the program; remove it")
-    spec = _validated(content, path)
-    if spec.pair_list is None:
-        return spec
-    return _validated(expand(spec.pair_list, content, base or path.resolve().parent), path)
+    return content
 
 
 def _expected(path: Path) -> str:

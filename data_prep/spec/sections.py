@@ -13,6 +13,7 @@ from data_prep.readers.source import Source
 from data_prep.spec.pair_lists import PairList
 from data_prep.spec.sources import Sources
 from smoe_ds.config.section import Section
+from smoe_ds.data.splits import HELD_OUT
 
 LANGUAGE = re.compile(r"[A-Za-z][A-Za-z0-9_]{1,31}")
 
@@ -46,7 +47,7 @@ class PairSpec(Section):
     @classmethod
     def _nothing_to_draw_from(cls, content: Any) -> Any:
         if isinstance(content, dict) and not content.get("train"):
-            return {**content, **{split: [] for split in ("valid", "test") if content.get(split) is None}}
+            return {**content, **{split: [] for split in HELD_OUT if content.get(split) is None}}
         return content
 
     @field_validator("pair")
@@ -185,7 +186,9 @@ class SentencePieceSpec(Section):
     """The vocabulary, shared by all languages: SentencePiece with byte fallback and one token per language."""
 
     model: FileName | None = Field(
-        None, description="Use this SentencePiece model, which data_prep wrote. null: train one."
+        None,
+        description="Use this model, the tokenizer.model of a corpus or of a run, instead of training one. It must "
+        "have a token for every language. The keys below have no effect then.",
     )
     vocab_size: int = Field(
         32_000,

@@ -1,4 +1,4 @@
-"""First stage: hashes the files that the texts are read from, so that a change of any of them is noticed."""
+"""First stage: hashes the files that a corpus is made from, so that a change of any of them is noticed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 from data_prep.stages.read_piece import text_files
 from data_prep.stages.run import Run
-from smoe_ds.data.manifest import SPLITS
 from smoe_ds.data.shards import sha256_of
+from smoe_ds.data.splits import SPLITS
 from smoe_ds.errors import DataError
 
 
@@ -19,12 +19,14 @@ def _sha256(path: Path) -> str:
 
 
 class Inputs:
-    """The files that the texts are read from, by name, with what they hold."""
+    """The files that the texts are read from, and a given vocabulary, by name, with what they hold."""
 
     def __init__(self, run: Run) -> None:
         """Hashes all files."""
         self._base = run.base
         names = {name for pair in run.spec.pairs for split in SPLITS for name in text_files(pair, split)}
+        if run.spec.sentencepiece.model is not None:
+            names.add(run.spec.sentencepiece.model)
         self._seen = {name: self._state(name) for name in sorted(names)}
         for name in self._seen:
             run.workers.submit(("hashing", name), _sha256, run.base / name)

@@ -26,7 +26,7 @@ from typing import Any
 from smoe_ds.data.shards import sha256_of
 from smoe_ds.errors import DataError
 
-PREPARATION_VERSION = 4
+PREPARATION_VERSION = 5
 """Raised when the same specification and text would give another corpus, so that old results are not reused."""
 
 Entry = dict[str, Any]

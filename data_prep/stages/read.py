@@ -16,7 +16,7 @@ from data_prep.stages.hash import Inputs
 from data_prep.stages.pieces import Pieces
 from data_prep.stages.read_piece import Text, clean_raw, notice, try_to_read
 from data_prep.stages.run import Run
-from smoe_ds.data.manifest import SPLITS
+from smoe_ds.data.splits import SPLITS
 from smoe_ds.errors import DataError
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from data_prep.stages.run import Run
 from data_prep.stages.write_shard import Encoded, plan_shards, write_shard, write_text
-from smoe_ds.data.manifest import SPLITS
+from smoe_ds.data.splits import SPLITS
 
 
 def write_all(run: Run, encoded: Mapping[tuple[str, str], list[Encoded]], vocab_size: int) -> dict[str, dict[str, Any]]:

@@ -29,6 +29,7 @@ NOTHING = 0
 _END = 0x110000
 _FEW = 0x3000  # up to here are the alphabets, beyond Chinese characters and the like
 _ASSIGNED = (range(0x33480), range(0xE0000, 0xE0200))  # beyond: private use and unassigned
+_TAGS = range(0xE0000, 0xE1000)  # not seen, the unassigned ones neither
 # Blocks of letters of one script that normalisation and case folding leave alone.
 _UNIFORM = (range(0x3400, 0x4DC0), range(0x4E00, 0xA000), range(0xAC00, 0xD7A4),
             range(0x20000, 0x2F800), range(0x30000, 0x323B0))  # fmt: skip
@@ -75,6 +76,7 @@ def characters(highest: int = _END - 1) -> Characters:
 def _characters(end: int) -> Characters:
     """The tables of the code points below ``end``, made once in a process: 30 ms for few, 150 ms for all."""
     flags = np.full(_END, SEEN, np.uint8)
+    flags[_TAGS.start : _TAGS.stop] = 0
     folded = np.full(_END, NOTHING, np.uint32)
     scripts = np.zeros(_END, np.uint8)
     seconds = _second_of_compositions()

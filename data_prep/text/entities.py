@@ -23,6 +23,11 @@ def has_entity(line: bytes) -> bool:
     return any(_character(match) is not None for match in _REFERENCE.finditer(line))
 
 
+def named_character(name: str) -> str | None:
+    """What HTML's entity of a name stands for, as ``nbsp`` for U+00A0; None for an unknown one."""
+    return _NAMED.get(name) or (_NAMED[name.lower()] if name.lower() in _FREQUENT else None)
+
+
 def unescape(line: bytes) -> bytes:
     """The text with the characters themselves, those of ``&amp;quot;`` too; line ends become blanks.
 
@@ -51,6 +56,4 @@ def _character(match: re.Match[bytes]) -> str | None:
         return None if text in ("", "\ufffd") else text
     name = match["name"].decode()
     is_torn = match["before"] or match["after"]
-    if name.lower() in _FREQUENT:
-        return _NAMED.get(name, _NAMED[name.lower()])
-    return None if is_torn else _NAMED.get(name)
+    return None if is_torn and name.lower() not in _FREQUENT else named_character(name)

@@ -17,9 +17,6 @@ _TAG_NAMES = (
 )
 _TAG = re.compile(rf"</?(?:{_TAG_NAMES})(?:\s[^<>]*)?/?>", re.IGNORECASE)
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
-# Soft hyphen, zero-width space and no-break space, direction marks, embeddings and isolates.
-_INVISIBLE = re.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _PARAGRAPH = re.compile(r"\n[ \t]*\n\s*")
 _LIST_ITEM = re.compile(r"\n(?=[*#:;=])")
 
@@ -103,11 +100,10 @@ def strip_bar_context(source: str, target: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Tags, entities, invisible and control characters out; white space of every kind to single spaces."""
+    """Tags and entities out, white space of every kind to single spaces; all else is for `smoe_ds.data.tidy`, which
+    treats every text alike, and for its count."""
     text = _TAG.sub(lambda tag: " " if re.match(r"</?(?:br|p|li|div|td|tr|hr)\b", tag[0], re.IGNORECASE) else "", text)
     text = unescape_once(text.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
-    text = _INVISIBLE.sub("", text)
-    text = _CONTROL.sub(" ", text)
     return " ".join(text.split())
 
 

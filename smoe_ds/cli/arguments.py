@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from smoe_ds.cli.values import checkpoint_name, positive
+from smoe_ds.config.number_formats import DECODING_DTYPES
 
-DTYPES = ("float32", "bfloat16", "float16")
+
+def add_action(actions: argparse._SubParsersAction[Any], name: str, text: str) -> argparse.ArgumentParser:
+    """Adds a command of a command, e.g. ``ls`` of ``smoe-ds checkpoint``; returns its parser.
+
+    Args:
+        actions: what ``add_subparsers`` gave.
+        name: of the command.
+        text: what it does, beginning with a small letter.
+    """
+    parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    parser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    return parser
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
@@ -35,15 +48,37 @@ def add_local_rank(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--local_rank", type=int, default=None, help=argparse.SUPPRESS)
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what names a trained model and how it decodes."""
+def add_trained_model(parser: argparse.ArgumentParser) -> None:
+    """Adds what names a trained model (``run_dir``)."""
     parser.add_argument(
         "run_dir",
         type=Path,
         metavar="RUN",
         help="run folder, a checkpoint in it (RUN/checkpoints/step_N), or an exported model",
     )
+
+
+def add_model_arguments(parser: argparse.ArgumentParser, *, search: bool = True) -> None:
+    """Adds what names a trained model and how it decodes; beam search is left out where a command does none."""
+    add_trained_model(parser)
     add_checkpoint(parser)
+    if search:
+        _add_search(parser)
+    else:
+        parser.set_defaults(beam=None, length_penalty=None)
+    parser.add_argument(
+        "--dtype",
+        choices=DECODING_DTYPES,
+        default="float32",
+        help="number format to compute in (default: float32); int8: weights in 8 bits, for --device cpu; in all but "
+        "float32 a translation can depend on which other sentences are in its batch (--chunk, smoe.decode.max_tokens), "
+        "since other sizes round differently",
+    )
+    add_device(parser, "where to compute")
+    add_overrides(parser, "change one key of the run, for example smoe.decode.max_tokens=2048; may be repeated")
+
+
+def _add_search(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--beam",
         type=positive,
@@ -56,15 +91,6 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="A",
         help="score hypotheses by log-probability / length^A (default: smoe.decode.length_penalty of the run)",
     )
-    parser.add_argument(
-        "--dtype",
-        choices=DTYPES,
-        default="float32",
-        help="number format to compute in (default: float32); in bfloat16 and float16 a translation can depend on "
-        "which other sentences are in its batch (--chunk, smoe.decode.max_tokens), since other sizes round differently",
-    )
-    add_device(parser, "where to compute")
-    add_overrides(parser, "change one key of the run, for example smoe.decode.max_tokens=2048; may be repeated")
 
 
 def add_device(parser: argparse.ArgumentParser | argparse._ArgumentGroup, what: str) -> None:

@@ -40,8 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Averages and writes."""
+    from smoe_ds.parallel.threads import choose_threads
+
+    choose_threads(1)  # before PyTorch is imported
     from smoe_ds.checkpoints.format import step_of
-    from smoe_ds.decode.average_runs import average_runs
+    from smoe_ds.convert.average_runs import average_runs
     from smoe_ds.decode.load import TrainedRun
     from smoe_ds.report.checkpoints import averaged_text
     from smoe_ds.weights.weights_folder import check_free

@@ -6,8 +6,8 @@ import argparse
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
+from smoe_ds.cli.arguments import add_action
 from smoe_ds.cli.values import positive
 
 HELP = "list, verify, compare and remove checkpoints"
@@ -17,19 +17,19 @@ _WHERE = "run folder, its folder of checkpoints, or one checkpoint"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's own commands."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=type(parser))
-    ls = _action(actions, "ls", "list checkpoints with their step, size, time, ranks, validation loss and state")
+    ls = add_action(actions, "ls", "list checkpoints with their step, size, time, ranks, validation loss and state")
     ls.add_argument("folder", type=Path, metavar="DIR", help=_WHERE)
     ls.add_argument("--verify", action="store_true", help="read every byte (default: compare only file sizes)")
-    verify = _action(
+    verify = add_action(
         actions, "verify", "check every byte against the manifest; the exit code is 2 if anything is wrong"
     )
     verify.add_argument("folder", type=Path, metavar="DIR", help=_WHERE)
-    diff = _action(actions, "diff", "show how two checkpoints differ; the exit code is 0 if they are equal, else 1")
+    diff = add_action(actions, "diff", "show how two checkpoints differ; the exit code is 0 if they are equal, else 1")
     for name in ("A", "B"):
         help_text = "a checkpoint RUN/checkpoints/step_N, or a run folder for its newest one"
         diff.add_argument(name.lower(), type=Path, metavar=name, help=help_text)
     diff.add_argument("--all", action="store_true", help="show every tensor that differs (default: the first 20)")
-    prune = _action(actions, "prune", "remove checkpoints you do not need; without --yes, only show what would go")
+    prune = add_action(actions, "prune", "remove checkpoints you do not need; without --yes, only show what would go")
     prune.add_argument("folder", type=Path, metavar="DIR", help="run folder, or its folder of checkpoints")
     prune.add_argument(
         "--keep-last", type=positive, required=True, metavar="N", help="keep the N newest checkpoints that are whole"
@@ -41,12 +41,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs one action."""
     return _ACTIONS[args.action](args)
-
-
-def _action(actions: argparse._SubParsersAction[Any], name: str, text: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-    parser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-    return parser
 
 
 def _ls(args: argparse.Namespace) -> int:

@@ -12,13 +12,19 @@ COMMANDS = {
     "doctor": "check whether a run can start here (memory, disks, network, data), and say what to fix if it cannot",
     "data": "check a prepared corpus, show its sentences, and see what a run will read of it",
     "train": "train a model from a run file, or continue from its last checkpoint",
+    "study": "train several systems with several seeds, all alike, and compare them in tables and on a page",
     "translate": "translate text with a trained model",
+    "serve": "serve a trained model: a page and a JSON API",
+    "score": "log-probability and perplexity of given translations",
     "evaluate": "translate held-out text and score it with BLEU and chrF++",
+    "compare": "compare evaluated runs in one table: scores by group, requested capacity, parameters, FLOPs",
+    "analyze": "show how a trained model routes text: requested capacity, experts per language, loads of the strata",
+    "report": "show runs side by side on one page: curves, scores, requested capacity, experts, single tokens",
     "checkpoint": "list, verify, compare and remove checkpoints",
     "average": "average the weights of several checkpoints",
     "export": "write a model for inference: one safetensors file, its settings and its vocabulary",
-    "import": "import the weights of a checkpoint that DeepSpeed itself saved",
-    "upcycle": "make a mixture of experts from a dense model; every expert starts as a copy of its feed-forward layer",
+    "import": "import a model of Hugging Face's transformers (M2M100, NLLB), or a checkpoint that DeepSpeed saved",
+    "upcycle": "make a mixture of experts from a dense model, its experts copies or parts of the feed-forward layers",
 }
 """Commands with their one-line help; a command's module is imported only when it is used."""
 

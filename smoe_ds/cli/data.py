@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from smoe_ds.cli import data_stats
+from smoe_ds.cli.arguments import add_action
 from smoe_ds.cli.values import positive
+from smoe_ds.data.splits import SPLITS
 from smoe_ds.errors import DataError
 
 HELP = "check a prepared corpus, show its sentences, and see what a run will read of it"
-_SPLITS = ("train", "valid", "test")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show = _action(actions, "show", "show a sentence pair: its text, pieces and ids, and where they are stored")
     show.add_argument("direction", metavar="SRC-TGT", help="for example eng-nso; either direction of a pair will do")
     show.add_argument("--at", type=int, default=0, metavar="N", help="which sentence, counted from 0 (default: 0)")
-    show.add_argument("--split", choices=_SPLITS, default="train", help="which part of the corpus (default: train)")
+    show.add_argument("--split", choices=SPLITS, default="train", help="which part of the corpus (default: train)")
     data_stats.add_arguments(_action(actions, "stats", data_stats.HELP))
 
 
@@ -41,9 +42,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _action(actions: argparse._SubParsersAction[Any], name: str, text: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    parser = add_action(actions, name, text)
     parser.add_argument("folder", type=Path, metavar="DIR", help="folder that python -m data_prep wrote")
-    parser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return parser
 
 

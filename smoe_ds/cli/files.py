@@ -74,6 +74,30 @@ def _is_own(file: Path, keys: Collection[str]) -> bool:
     return isinstance(content, dict) and set(keys) <= content.keys()
 
 
+def check_page(output: Path, mark: str, what: str, example: Path) -> None:
+    """Lets a command replace a page that it wrote itself, and an empty file, but nothing else.
+
+    Args:
+        output: an HTML file to write.
+        mark: stands near the beginning of every such page.
+        what: what it is, for the message: ``a report``.
+        example: a file to name instead of a folder.
+
+    Raises:
+        DataError: something else is there, or it cannot be a file.
+    """
+    if output.is_dir():
+        raise DataError(f"{output}: is a folder; name a file, e.g. {example}")
+    if output.is_file():
+        with output.open("rb") as file:
+            start = file.read(4096)
+        if start and mark.encode() not in start:
+            raise DataError(f"{output}: exists and does not hold {what}; choose another file")
+    elif output.exists():
+        raise DataError(f"{output}: is no file; choose another place")
+    make_folder(output.parent)
+
+
 def make_folder(path: Path) -> Path:
     """Creates a folder before the work begins, so that a place that cannot be written costs no time.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smoe_ds.cli.messages import note
@@ -18,20 +20,32 @@ _WAIT = 7 * 86_400.0
 
 
 def open_run(args: argparse.Namespace, device: str | None = None) -> TrainedModel:
-    """The run or exported model that the arguments of `add_model_arguments` name, on a device in place of theirs."""
-    import torch
-
+    """The run or exported model that the arguments of `add_model_arguments` name, on a device in place of theirs; to
+    decode and score with, no more."""
     from smoe_ds.decode.load import open_trained
-    from smoe_ds.errors import LaunchError
 
-    if args.device == "cuda" and not torch.cuda.is_available():
-        raise LaunchError("--device cuda: PyTorch finds no GPU; use --device cpu")
+    check_device(args.device)
+    return open_trained(args.run_dir, all_overrides(args), dtype=args.dtype, device=device or args.device, packed=True)
+
+
+def all_overrides(args: argparse.Namespace) -> list[str]:
+    """Changes to the run's configuration: those of ``--set``, and those that have arguments of their own."""
     overrides = list(args.overrides)
     if args.beam is not None:
         overrides.append(f"smoe.decode.beam_size={args.beam}")
     if args.length_penalty is not None:
         overrides.append(f"smoe.decode.length_penalty={args.length_penalty}")
-    return open_trained(args.run_dir, overrides, dtype=args.dtype, device=device or args.device)
+    return overrides
+
+
+def check_device(device: str | None) -> None:
+    """Refuses ``--device cuda`` where there is no GPU."""
+    import torch
+
+    from smoe_ds.errors import LaunchError
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise LaunchError("--device cuda: PyTorch finds no GPU; use --device cpu")
 
 
 def rank_device(args: argparse.Namespace, env: Env) -> str | None:
@@ -45,13 +59,23 @@ def rank_device(args: argparse.Namespace, env: Env) -> str | None:
     return f"cuda:{gpu_of(env.local_rank, torch.cuda.device_count())}"
 
 
-def joined(args: argparse.Namespace, env: Env) -> Env:
-    """Meets the other ranks."""
+def on_ranks(args: argparse.Namespace, work: Callable[[argparse.Namespace, Env], int]) -> int:
+    """Does a command's work alone, or on each of the ranks that a launcher started, which meet first."""
+    from smoe_ds.parallel.launchers import discover
+    from smoe_ds.parallel.threads import choose_threads
+
+    env = discover()
+    choose_threads(env.local_world_size)  # before PyTorch is imported
+    if env.world_size == 1:
+        return work(args, env)
     import torch
 
-    from smoe_ds.parallel.process_group import init_distributed
+    from smoe_ds.parallel.process_group import init_distributed, shutdown
 
-    return init_distributed(env, torch.device(rank_device(args, env) or "cpu"), timeout=_WAIT)
+    env = init_distributed(env, torch.device(rank_device(args, env) or "cpu"), timeout=_WAIT)
+    code = work(args, env)
+    shutdown()
+    return code
 
 
 def chosen_directions(
@@ -64,7 +88,7 @@ def chosen_directions(
         model: its run names the corpus, and the directions where none are asked for.
         args: ``data``.
         asked: names separated by commas.
-        split: ``test`` or ``valid``.
+        split: of the corpus.
     """
     from smoe_ds.evaluate.held_out import choose_directions, corpus_of
 
@@ -84,5 +108,29 @@ def read_texts(
     corpus, directions = chosen_directions(command, model, args, asked, split)
     texts = [read_held_out(corpus, split, name, args.limit) for name in directions]
     for text in texts:
-        model.tokenizer.language_id(text.target_language)
+        model.check_languages(text.source_language, text.target_language)
     return texts
+
+
+def note_untrained_direction(command: str, folder: TrainedModel, source: str, target: str) -> None:
+    """Says so if the run has no training text of a direction; nothing where that is not known."""
+    trained = trained_directions(folder)
+    if trained is not None and f"{source}-{target}" not in trained:
+        note(command, f"note: the run was not trained on {source}-{target}")
+
+
+def trained_directions(folder: TrainedModel) -> Sequence[str] | None:
+    """The directions that a model was trained on; None where that is not known."""
+    return folder.config.smoe.data.directions or _directions_of_corpus(folder)
+
+
+def _directions_of_corpus(folder: TrainedModel) -> Sequence[str] | None:
+    """The directions with training text; None where the corpus of the run is not at hand."""
+    from smoe_ds.data.corpus import Corpus
+    from smoe_ds.errors import DataError
+
+    try:
+        corpus = Corpus(Path(folder.config.smoe.data.path), verify=False)
+        return corpus.directions_of("train") if corpus.tokenizer.sha256 == folder.tokenizer.sha256 else None
+    except (DataError, OSError):
+        return None

@@ -43,6 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--paper", action="store_true", help="show every row of the paper's two tables beside the published values"
     )
+    parser.add_argument(
+        "--systems",
+        action="store_true",
+        help="show every system at the sizes of the run, with as many experts, and the settings that make it",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
@@ -63,6 +68,8 @@ def run(args: argparse.Namespace) -> int:
     if args.world_size is not None:
         check_world(config, args.world_size)
     vocab_size, source = (args.vocab_size, "given") if args.vocab_size else planned_vocab_size(config)
+    if args.systems:
+        return _systems(args, config, vocab_size, source)
     if args.nodes is not None:
         return plan_at_scale.run(args, config, vocab_size)
     plan_at_scale.refuse_arguments(args)
@@ -78,6 +85,20 @@ def _plan(args: argparse.Namespace, config: RunConfig, vocab_size: int, source: 
     print(json.dumps(plan.as_json(), indent=1) if args.json else text)
     for warning in plan.warnings:
         warn(warning)
+    return 0
+
+
+def _systems(args: argparse.Namespace, config: RunConfig, vocab_size: int, source: str) -> int:
+    from smoe_ds.planning.systems import system_rows
+    from smoe_ds.report.systems import systems_page
+
+    for name in ("nodes", "run", "world_size"):
+        if getattr(args, name) is not None:
+            raise ConfigError(f"--{name.replace('_', '-')}: does not work together with --systems; leave one out")
+    plan_at_scale.refuse_arguments(args)
+    rows = system_rows(config, vocab_size)
+    text = systems_page(args.run_file, rows, vocab_size, source).text()
+    print(json.dumps([row.as_json() for row in rows], indent=1) if args.json else text)
     return 0
 
 

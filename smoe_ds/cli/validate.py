@@ -5,9 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from smoe_ds.cli.arguments import add_run_arguments
 from smoe_ds.errors import ConfigError
+
+if TYPE_CHECKING:
+    from smoe_ds.config import RunConfig
 
 HELP = "check a run file, and print the run with all defaults filled in, or everything that is wrong with it"
 
@@ -24,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the resolved run on stdout, a note on stderr."""
+    """Prints the resolved run on stdout, notes on stderr."""
     from smoe_ds.config import check_world, load_run
 
     if args.keys:
@@ -32,6 +37,10 @@ def run(args: argparse.Namespace) -> int:
     if args.run_file is None:
         raise ConfigError("smoe-ds validate: which run? Name a file such as ds_configs/quickstart.json, or give --keys")
     config = load_run(args.run_file, args.overrides)
+    if config.smoe.train.freeze:
+        from smoe_ds.model.freezing import check_freeze
+
+        check_freeze(config)
     note = f"{args.run_file}: valid"
     if args.world_size is not None:
         if args.world_size < 1:
@@ -40,8 +49,19 @@ def run(args: argparse.Namespace) -> int:
         steps = config.train_batch_size // args.world_size
         note += f" on {args.world_size} ranks, with gradient_accumulation_steps {steps}"
     print(json.dumps(config.to_dict(), indent=2, ensure_ascii=False))
-    print(note, file=sys.stderr)
+    print(note, *_corpus_notes(config), sep="\n", file=sys.stderr)
     return 0
+
+
+def _corpus_notes(config: RunConfig) -> list[str]:
+    """Says that the corpus is not there; the run file is valid all the same, and may be checked on another host."""
+    from smoe_ds.data.manifest import MANIFEST
+
+    folder = config.smoe.data.path
+    if (Path(folder) / MANIFEST).exists():
+        return []
+    remedy = "make it with `python -m data_prep SPEC.yaml --output DIR`, or correct smoe.data.path"
+    return [f"smoe.data.path: there is no corpus in {folder} yet; {remedy}"]
 
 
 def _print_keys() -> int:

@@ -12,6 +12,27 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def natural(text: str) -> int:
+    """A whole number of at least 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number, 0 or more")
+    return int(text)
+
+
+def port_number(text: str) -> int:
+    """A TCP port, or 0."""
+    if not text.isdecimal() or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"{text}: expected a port, 0 to 65535")
+    return int(text)
+
+
+def resamples(text: str) -> int:
+    """0, or a whole number that is enough for a 95 % interval."""
+    if not text.isdecimal() or 0 < int(text) < 100:
+        raise argparse.ArgumentTypeError(f"{text}: expected 0, or a whole number from 100 on")
+    return int(text)
+
+
 def checkpoint_name(text: str) -> str | int:
     """``best``, ``last`` or a step."""
     if text.isdecimal():
@@ -42,6 +63,14 @@ def not_negative(text: str) -> float:
     value = _number(text)
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text}: expected a number, 0 or more")
+    return value
+
+
+def positive_seconds(text: str) -> float:
+    """A time of more than 0 seconds."""
+    value = _number(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}: expected seconds, more than 0")
     return value
 
 

@@ -7,10 +7,13 @@ from pathlib import Path
 
 from smoe_ds.checkpoints import format as fmt
 from smoe_ds.checkpoints.inspection import summarize
+from smoe_ds.config.smoe import SmoeConfig
 from smoe_ds.doctor.context import Context
 from smoe_ds.doctor.finding import FAILED, NOTE, OK, SKIPPED, Finding
+from smoe_ds.errors import SmoeError
 from smoe_ds.file_lock import HeldError, locked
 from smoe_ds.run.folder import RunFolder
+from smoe_ds.weights.start_from import OTHER_FUNCTION, other_function
 
 
 def check_checkpoints(context: Context) -> Iterator[Finding]:
@@ -20,7 +23,7 @@ def check_checkpoints(context: Context) -> Iterator[Finding]:
     folder = context.output_dir
     yield from checkpoint_findings(folder, full=context.full)
     if not RunFolder(folder).saved():
-        yield from _initial(context.run.smoe.train.init_from)
+        yield from initial_findings(context.run.smoe)
     yield lock_finding(folder)
 
 
@@ -78,11 +81,21 @@ def lock_finding(folder: Path) -> Finding:
     return Finding(OK, f"{folder}: no other run is at work in it", scope="run")
 
 
-def _initial(init_from: str | None) -> Iterator[Finding]:
-    if init_from is not None and not Path(init_from).exists():
+def initial_findings(smoe: SmoeConfig) -> Iterator[Finding]:
+    """Whether the weights that a run starts with are there, and compute in it what they were trained for."""
+    if (init_from := smoe.train.init_from) is None:
+        return
+    if not Path(init_from).exists():
         yield Finding(
             FAILED,
             f"smoe.train.init_from: {init_from} does not exist",
             "name a run folder, checkpoint or export",
             scope="run",
         )
+        return
+    try:
+        problem, remedy = other_function(Path(init_from), smoe), OTHER_FUNCTION
+    except SmoeError as error:
+        problem, remedy = str(error), "name a run folder, checkpoint or export with weights"
+    if problem:
+        yield Finding(FAILED, f"smoe.train.init_from: {init_from}: {problem}", remedy, scope="run")

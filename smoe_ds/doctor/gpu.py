@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from smoe_ds.config.checks import check_device
+from smoe_ds.config.number_formats import torch_dtype
 from smoe_ds.doctor.context import Context
 from smoe_ds.doctor.finding import FAILED, NOTE, OK, SKIPPED, Finding
 from smoe_ds.errors import ConfigError
@@ -143,7 +144,7 @@ def _works(context: Context) -> str:
     """A small product on the GPU, in the run's precision, compared with the CPU's; raises where it does not run."""
     import torch
 
-    kind = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[context.run.precision]
+    kind = torch_dtype(context.run.precision)
     matrix = torch.arange(64.0).remainder(7).reshape(8, 8)  # whole numbers, exact in every precision
     product = matrix.to(context.device, kind) @ matrix.to(context.device, kind)
     if not torch.equal(product.float().cpu(), matrix @ matrix):

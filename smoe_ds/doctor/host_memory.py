@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from smoe_ds.parallel.control_groups import control_groups
+
 _MIB = 2**20
 _NO_LIMIT = 2**60  # version 1 writes a number near 2^63 where there is none
 
@@ -32,7 +34,8 @@ def memory_limits(environ: Mapping[str, str], root: Path = Path("/")) -> list[Li
         environ: environment variables.
         root: folder that holds ``proc`` and ``sys``.
     """
-    limits = [_machine(root), *_cgroup_limits(root), *_slurm_limit(environ)]
+    groups = [limit for folder in control_groups("memory", root) for limit in _limit_of(folder)]
+    limits = [_machine(root), *groups, *_slurm_limit(environ)]
     return sorted(limits, key=lambda limit: limit.free)
 
 
@@ -52,28 +55,17 @@ def _slurm_limit(environ: Mapping[str, str]) -> Iterator[Limit]:
         yield Limit(megabytes * _MIB, "of SLURM's --mem-per-cpu", empty=True)
 
 
-def _cgroup_limits(root: Path) -> Iterator[Limit]:
-    """Of this process's control group and those above it, in either version of the system."""
-    for line in (root / "proc/self/cgroup").read_text().rstrip("\n").split("\n"):
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            base, names = root / "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
-        elif "memory" in controllers.split(","):
-            base, names = (
-                root / "sys/fs/cgroup/memory",
-                ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-            )
-        else:
-            continue
-        group = base / path.lstrip("/")
-        for folder in (group, *group.parents):
-            yield from _limit_of(folder, *names)
-            if folder == base:
-                break
+def _limit_of(folder: Path) -> Iterator[Limit]:
+    """What a control group has left, in either version of the system."""
+    for names in (
+        ("memory.max", "memory.current", "inactive_file"),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        yield from _limit_by(folder, *names)
 
 
-def _limit_of(folder: Path, limit: str, used: str, cache: str) -> Iterator[Limit]:
-    """What a control group has left; files it keeps in memory can go."""
+def _limit_by(folder: Path, limit: str, used: str, cache: str) -> Iterator[Limit]:
+    """The limit of a control group by the names of one version; files it keeps in memory can go."""
     try:
         text = (folder / limit).read_text().strip()
         if text == "max" or int(text) >= _NO_LIMIT:

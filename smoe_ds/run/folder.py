@@ -92,6 +92,14 @@ class RunFolder:
     def scores(self) -> Path:
         return self.path / names.SCORES
 
+    @property
+    def analysis(self) -> Path:
+        return self.path / names.ANALYSIS
+
+    @property
+    def report(self) -> Path:
+        return self.path / names.REPORT
+
     def checkpoint(self, step: int) -> Path:
         """Where the checkpoint of a step lies, or would."""
         return self.checkpoints / fmt.folder_name(step)

@@ -1,1 +1,1 @@
-"""How a run that dies is ended and told: signs of life, the watcher beside each rank, ``crash.json``."""
+"""How a run that dies is ended and reported: signs of life, the watcher beside each rank, ``crash.json``."""

@@ -1,4 +1,4 @@
-"""How the end of a run that failed is told: ``crash.json`` in the run folder, and the last lines of the log."""
+"""How the end of a run that failed is reported: ``crash.json`` in the run folder, and the last lines of the log."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from smoe_ds.config.data import DataConfig
-from smoe_ds.data.batch import BOS_ID, EOS_ID
+from smoe_ds.data.framing import BOS_ID, EOS_ID
 from smoe_ds.data.mixture import WHOLE, draw_counts, mixture_shares
 from smoe_ds.data.packing import pack
 from smoe_ds.data.stream import TrainStream

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from smoe_ds.moe import StratifiedMoE
 from smoe_ds.moe.stats import BlockStats
+from smoe_ds.parallel.ports import free_port
 from tests.benchmarks.measure import interleaved, parse_timing, peak_memory, ratio, report
-from tests.helpers.ranks import free_port
+from tests.helpers.layers import change_settings
 
 WIDTHS = {"m4": (512, 2048), "m15": (1024, 4096)}
 SYSTEMS = {
@@ -50,8 +51,8 @@ def kept_rows(layer: StratifiedMoE, stats: BlockStats) -> list[tuple[int, int]]:
     for i, stratum in enumerate(stats.strata):
         wanted = stratum.requested_KE.sum(0).tolist()
         capacity = max(wanted)
-        if layer.capacity_factor is not None:
-            capacity = -int(-layer.capacity_factor * stratum.num_tokens // len(wanted))
+        if layer.block.capacity_factor is not None:
+            capacity = -int(-layer.block.capacity_factor * stratum.num_tokens // len(wanted))
         experts = layer.placement.visible_experts(i)
         rows += [(expert, min(count, capacity)) for expert, count in zip(experts, wanted, strict=True)]
     return rows
@@ -94,7 +95,7 @@ def deepspeed_twin(layer: StratifiedMoE, *, drop: bool) -> torch.nn.Module:
         copy.deepcopy(experts[0]),
         num_experts=len(experts),
         ep_size=1,
-        k=layer.top_k,
+        k=layer.block.top_k,
         capacity_factor=1.0,
         min_capacity=0,
         drop_tokens=drop,
@@ -147,7 +148,7 @@ def measure(case: str, width: str, strata: list[int], tokens: int, args: argpars
     layer, x, grad = make(width, strata, tokens, device, dtype, args.backend)
     reached = 0.0
     if case == "skewed":
-        layer.capacity_factor = None
+        change_settings(layer, capacity_factor=None)
         reached = skewed(layer, x, 3.0)
     stats = forward_backward(layer, x, grad)
     candidates: dict[str, Callable[[], object]] = {

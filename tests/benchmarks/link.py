@@ -60,12 +60,13 @@ def build(case: str, args: argparse.Namespace) -> tuple[dict[str, Any], Any, Any
     from smoe_ds.moe import StratifiedMoE
     from smoe_ds.moe.expert_parallel import ExpertParallelDispatcher
     from tests.benchmarks.layer import WIDTHS, make, skewed
+    from tests.helpers.layers import change_settings
 
     d_model, d_ffn = WIDTHS[args.width]
     drop = case == "balanced"
     reference, x, grad = make(args.width, [EXPERTS], args.tokens, torch.device("cpu"), torch.float32)
     if not drop:
-        reference.capacity_factor = None
+        change_settings(reference, capacity_factor=None)
         skewed(reference, x, 3.0)
     gate = reference.gates[0].detach()
     del reference

@@ -14,6 +14,11 @@ from typing import Any
 
 import torch
 
+from smoe_ds.parallel.device import device_of
+from smoe_ds.parallel.env import Env
+from smoe_ds.parallel.launchers import discover
+from smoe_ds.parallel.process_group import init_distributed, with_meeting_point
+
 
 def parse_timing(parser: argparse.ArgumentParser, argv: Sequence[str] | None, *, repeats: int) -> argparse.Namespace:
     """Adds what every timing of a layer takes, parses, and sets accelerator and threads accordingly."""
@@ -28,6 +33,13 @@ def parse_timing(parser: argparse.ArgumentParser, argv: Sequence[str] | None, *,
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     torch.set_num_threads(args.threads)
     return args
+
+
+def one_rank() -> tuple[Env, torch.device]:
+    """This process, with its process group, and its device."""
+    env = with_meeting_point(discover())
+    device = device_of(env)
+    return init_distributed(env, device, timeout=600), device
 
 
 def synchronize(device: torch.device) -> None:

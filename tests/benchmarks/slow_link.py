@@ -9,9 +9,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from smoe_ds.parallel.ports import free_port
 from tests.benchmarks.measure import report
 from tests.helpers.hosts import two_hosts, why_not
-from tests.helpers.ranks import free_port
 
 Rows = list[dict[str, Any]]
 

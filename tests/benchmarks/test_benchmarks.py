@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from smoe_ds.data.corpus import Corpus
 from tests.benchmarks.measure import peak_memory
 from tests.benchmarks.threads import WAYS
 from tests.helpers.environment import ROOT
 from tests.helpers.hosts import why_not
+from tests.helpers.random_run import random_run
 from tests.helpers.ranks import run_ranks
+from tests.helpers.small_run import small_run, write_run
 
 
 def run(module: str, *arguments: str) -> str:
@@ -37,9 +40,10 @@ def test_peak_memory_of_a_known_chain() -> None:
 
 def distance_to_the_twin(rank: int, world_size: int) -> float:
     from tests.benchmarks.layer import deepspeed_twin, make
+    from tests.helpers.layers import change_settings
 
     layer, x, _ = make("m4", [4], 64, torch.device("cpu"), torch.float32)
-    layer.capacity_factor = None
+    change_settings(layer, capacity_factor=None)
     twin = deepspeed_twin(layer, drop=False)
     with torch.no_grad():
         return (layer(x)[0] - (x + twin(layer.norms[0](x))[0])).abs().max().item()
@@ -68,6 +72,24 @@ def test_growth_benchmark(tmp_path: Path) -> None:
     assert [row["tokens"] for row in rows if row["grows"] == "tokens"] == [8, 16, 32, 64, 128]
     assert [row["strata"] for row in rows if row["grows"] == "experts"] == ["2", "4", "8", "16"]
     assert [row["strata"] for row in rows if row["grows"] == "strata"] == ["4", "2-2"]
+
+
+def test_analyze_benchmark(tmp_path: Path, corpus_folder: Path) -> None:
+    run_dir = random_run(tmp_path, Corpus(corpus_folder))
+    run("analyze", str(run_dir), "--limit", "1", "--repeats", "1", "--json", str(tmp_path / "rows.json"))
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["pass"] for row in rows] == ["forward", "counts", "analysis"] and rows[0]["median"] == 1
+    assert all(row["seconds"] > 0 for row in rows)
+
+
+@pytest.mark.multirank
+def test_panels_benchmark(tmp_path: Path, corpus_folder: Path) -> None:
+    file = tmp_path / "rows.json"
+    run_file = write_run(tmp_path / "run.json", small_run(tmp_path / "run", corpus_folder))
+    run("panels", str(run_file), "--steps", "2", "--rounds", "2", "--json", str(file))
+    rows = json.loads(file.read_text())
+    assert [row["training"] for row in rows] == ["plain", "panels"] and rows[0]["median"] == 1
+    assert all(row["round_s"] > 0 for row in rows)
 
 
 @pytest.mark.multirank

@@ -94,6 +94,10 @@ def test_only_checkpoints_of_one_model_are_mixed(
     assert average(here, there, "--output", tmp_path / "no") == 2
     assert "smoe.moe.norm is 'paper' and 'released'" in capsys.readouterr().err
     change_config(other, "moe", "norm", "paper")
+    change_config(other, "data", "target_language_token", False)
+    assert average(here, there, "--output", tmp_path / "no") == 2
+    assert "smoe.data.target_language_token is True and False" in capsys.readouterr().err
+    change_config(other, "data", "target_language_token", True)
     (other / "tokenizer.model").write_bytes((other / "tokenizer.model").read_bytes() + b"\x1a\x00")
     assert average(here, there, "--output", tmp_path / "no") == 2
     assert "vocabularies (tokenizer.model) differ" in capsys.readouterr().err

@@ -65,7 +65,8 @@ def test_everything_is_scored_written_and_printed(
 
 
 def test_table_rows_hold_the_scores(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert evaluate(run_dir, "--limit", "4", "--output", str(tmp_path / "scores.json"), "--untrained") == 0
+    arguments = ["--limit", "4", "--output", str(tmp_path / "scores.json"), "--untrained", "--bootstrap", "0"]
+    assert evaluate(run_dir, *arguments) == 0
     out, report = capsys.readouterr().out, scores(tmp_path / "scores.json")
     rows = {line.split("  ")[0].strip(): line.split()[-7:] for line in out.split("\n\n")[0].splitlines()}
     for name, result in report["directions"].items():
@@ -91,7 +92,7 @@ def test_samples_come_from_different_directions(
         language = sample["direction"].split("-")[1]
         pair = "eng-cat" if "cat" in sample["direction"] else "eng-nso"
         line = corpus_text(corpus, f"valid.{pair}.{language}").index(sample["reference"])
-        hypotheses = (tmp_path / "translations" / f"valid.{sample['direction']}.txt").read_text(encoding="utf-8")
+        hypotheses = (tmp_path / "here.translations" / f"valid.{sample['direction']}.txt").read_text(encoding="utf-8")
         assert hypotheses.splitlines()[line] == sample["translation"]
         assert all(sample[part] in out for part in ("source", "translation", "reference"))
 
@@ -138,6 +139,25 @@ def test_only_scores_are_replaced(run_dir: Path, name: str, capsys: pytest.Captu
     assert file.read_bytes() == before
     if name == "link":
         file.unlink()
+
+
+def test_scores_of_another_kind_are_not_replaced_without_a_word(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def noted(*arguments: str) -> str:
+        assert evaluate(run_dir, "--limit", "1", *arguments) == 0
+        return "".join(line for line in capsys.readouterr().err.splitlines() if "replaces" in line)
+
+    output = ["--output", str(tmp_path / "scores.json"), "--directions"]
+    assert noted(*output, "eng-nso,eng-cat") == "" == noted(*output, "eng-nso,eng-cat")
+    text = noted(*output, "eng-nso", "--beam", "1", "--checkpoint", "60")
+    assert "which were of checkpoint step_00000030, beam_size 5, eng-cat too; to keep both" in text
+    kept = (tmp_path / "translations/test.eng-nso.txt").read_bytes()
+    other = ["--output", str(tmp_path / "beam5.json"), "--directions", "eng-nso"]
+    assert noted(*other) == ""
+    assert (tmp_path / "translations/test.eng-nso.txt").read_bytes() == kept
+    written = scores(tmp_path / "beam5.json")["directions"]["eng-nso"]["translations"]
+    assert written == "beam5.translations/test.eng-nso.txt" and (tmp_path / written).is_file()
 
 
 def test_scores_and_empty_files_are_replaced(run_dir: Path, tmp_path: Path) -> None:

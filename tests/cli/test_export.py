@@ -115,6 +115,37 @@ def test_pruning_reports_what_it_costs(tmp_path: Path, corpus: Corpus, capsys: p
     assert "lacks experts that were removed" in capsys.readouterr().err
 
 
+def test_merging_reports_what_it_costs(tmp_path: Path, corpus: Corpus, capsys: pytest.CaptureFixture[str]) -> None:
+    run_dir = random_run(tmp_path, corpus, steps=(5,), moe={"strata": [2, 4], "bias_balancing": 0.0})
+    out = tmp_path / "out"
+    merging = ["--merge-experts", 4, "--directions", "eng-nso,nso-eng", "--limit", 3]
+    assert export(run_dir, "--output", out, *merging) == 0
+    printed, _ = capsys.readouterr()
+    content = json.loads((out / "export.json").read_text("utf-8"))
+    weights, whole = load_file(out / "model.safetensors"), load_translator(run_dir, device="cpu").model.state_dict()
+    for block, removed in content["removed_experts"].items():
+        groups = content["pruning"]["groups"][block]
+        assert len(removed) == 2 and removed == sorted(e for group in groups for e in group["experts"][1:])
+        first = "+".join(map(str, sorted(groups[0]["experts"])))
+        assert f"{block}: 4 of 6 experts left, merged {first} (CKA 0." in printed
+        for e in (e for e in range(6) if e not in removed):
+            name = f"{block}.experts.{e}.w1"
+            assert torch.equal(weights[name], whole[name]) is (e not in [group["experts"][0] for group in groups])
+    assert content["pruning"]["rule"] == {"merge": 4}
+    scores = json.loads((out / "pruning_scores.json").read_text("utf-8"))["directions"]["eng-nso"]
+    evaluated = ["evaluate", str(out), "--device", "cpu", "--limit", "3", "--directions", "eng-nso"]
+    assert main(evaluated) == 0
+    found = json.loads((out / "scores.json").read_text("utf-8"))["directions"]["eng-nso"]
+    assert scores["pruned"] == {name: found[name] for name in ("bleu", "chrf", "length_ratio")}
+    assert "BLEU whole  merged  difference" in printed
+
+
+def test_merging_nothing_changes_nothing(run_dir: Path, tmp_path: Path) -> None:
+    assert export(run_dir, "--output", tmp_path / "out", "--merge-experts", 4, "--limit", 1) == 0
+    exported, run = (load_translator(folder, device="cpu") for folder in (tmp_path / "out", run_dir))
+    assert exported.translate(LINES, "cat") == run.translate(LINES, "cat")
+
+
 def test_pruning_nothing_changes_nothing(run_dir: Path, tmp_path: Path) -> None:
     assert export(run_dir, "--output", tmp_path / "out", "--keep-share", 0, "--limit", 1) == 0
     exported, run = (load_translator(folder, device="cpu") for folder in (tmp_path / "out", run_dir))
@@ -131,6 +162,8 @@ def test_pruning_nothing_changes_nothing(run_dir: Path, tmp_path: Path) -> None:
         (["--keep-share", "2"], "expected a number from 0 to 1"),
         (["--keep-share", "0.1", "--directions", "eng-xyz"], "no direction 'eng-xyz'"),
         (["--keep-share", "0.1", "--keep-experts", "3"], "not allowed with"),
+        (["--merge-experts", "2"], "--merge-experts 2: expected 3 to 4"),
+        (["--merge-experts", "3", "--keep-experts", "3"], "not allowed with"),
         (["--keep-experts", "3", "--data", "/nowhere"], "/nowhere: no such folder (--data)"),
     ],
 )
@@ -146,3 +179,5 @@ def test_a_dense_model_has_nothing_to_prune(tmp_path: Path, corpus: Corpus, caps
     run_dir = random_run(tmp_path, corpus, moe={"strata": []})
     assert export(run_dir, "--output", tmp_path / "out", "--keep-experts", 1) == 2
     assert "is a dense model; leave --keep-experts" in capsys.readouterr().err
+    assert export(run_dir, "--output", tmp_path / "out", "--directions", "eng-nso") == 2
+    assert "is a dense model without experts; leave --directions out" in capsys.readouterr().err

@@ -52,11 +52,13 @@ def test_files_scores_and_settings(run_dir: Path, tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.parametrize("text", [b"", b"\n", b"\n\n"])
-def test_nothing_in_nothing_out(run_dir: Path, tmp_path: Path, text: bytes) -> None:
+def test_nothing_in_nothing_out(run_dir: Path, tmp_path: Path, text: bytes, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "in").write_bytes(text)
     files = ["--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]
     assert main(["translate", str(run_dir), "--to", "nso", "--device", "cpu", *files]) == 0
     assert (tmp_path / "out").read_bytes() == text
+    said = f"smoe-ds translate: {tmp_path}/in: is empty, so there is nothing to translate\n"
+    assert capsys.readouterr().err == ("" if text else said)
 
 
 @pytest.mark.parametrize("way", ["name", "symbolic link", "hard link", "input redirected", "output redirected"])
@@ -84,7 +86,8 @@ def test_the_input_is_never_the_output(run_dir: Path, tmp_path: Path, way: str) 
 def test_what_is_no_file_may_be_both(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = ["--input", os.devnull, "--output", os.devnull]
     assert main(["translate", str(run_dir), "--to", "nso", "--device", "cpu", *files]) == 0
-    assert capsys.readouterr() == ("", "")
+    said = "smoe-ds translate: /dev/null: is empty, so there is nothing to translate\n"
+    assert capsys.readouterr() == ("", said)
 
 
 def test_compressed_input_is_named(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

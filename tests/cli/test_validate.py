@@ -13,12 +13,22 @@ from tests.helpers.environment import ROOT
 
 CONFIGS = ROOT / "ds_configs"
 M4 = str(CONFIGS / "m4.json")
+NO_CORPUS = (
+    "smoe.data.path: there is no corpus in data/m4 yet; make it with `python -m data_prep SPEC.yaml --output DIR`, "
+    "or correct smoe.data.path\n"
+)
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that holds no data/m4."""
+    monkeypatch.chdir(tmp_path)
 
 
 def test_prints_the_resolved_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["validate", M4, "--set", "smoe.moe.strata=[2,6]"]) == 0
     captured = capsys.readouterr()
-    assert captured.err == f"{M4}: valid\n"
+    assert captured.err == f"{M4}: valid\n{NO_CORPUS}"
     resolved = json.loads(captured.out)
     assert resolved["smoe"]["moe"]["strata"] == [2, 6]
     assert resolved["gradient_clipping"] == 0.0
@@ -40,7 +50,7 @@ def test_prints_every_error(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_world_size(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["validate", M4, "--world-size", "8"]) == 0
-    assert capsys.readouterr().err == f"{M4}: valid on 8 ranks, with gradient_accumulation_steps 4\n"
+    assert capsys.readouterr().err == f"{M4}: valid on 8 ranks, with gradient_accumulation_steps 4\n{NO_CORPUS}"
     assert main(["validate", M4, "--world-size", "7"]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -50,6 +60,11 @@ def test_world_size(capsys: pytest.CaptureFixture[str]) -> None:
     )
     assert main(["validate", M4, "--world-size", "0"]) == 2
     assert "expected 1 or more ranks" in capsys.readouterr().err
+
+
+def test_a_corpus_that_is_there_needs_no_note(capsys: pytest.CaptureFixture[str], corpus_folder: Path) -> None:
+    assert main(["validate", M4, "--set", f"smoe.data.path={corpus_folder}"]) == 0
+    assert capsys.readouterr().err == f"{M4}: valid\n"
 
 
 def test_keys(capsys: pytest.CaptureFixture[str]) -> None:

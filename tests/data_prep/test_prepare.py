@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import shutil
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -295,6 +296,14 @@ def test_a_vocabulary_is_reused(tmp_path: Path) -> None:
     spec |= {"output": "second", "sentencepiece": {"model": "corpus/tokenizer.model"}}
     second = prepare_spec(tmp_path, spec)
     assert second.tokenizer.sha256 == first.tokenizer.sha256
+    given = {"file": "corpus/tokenizer.model", "bytes": first.tokenizer.model_file.stat().st_size}
+    assert given | {"sha256": first.tokenizer.sha256} in second.manifest["inputs"]
+    assert (second.manifest["vocabulary"]["given"], first.manifest["vocabulary"]["given"]) == (given["file"], None)
+    assert prepare_spec(tmp_path, spec).fingerprint == second.fingerprint
+    other = small_corpus(tmp_path, languages=("nso", "cat"), size=300, output="other").tokenizer.model_file
+    shutil.copy(other, first.tokenizer.model_file)
+    with pytest.raises(DataError, match=r"was prepared before \S+corpus/tokenizer.model changed; add --overwrite"):
+        prepare_spec(tmp_path, spec)
     spec["pairs"] = [{"pair": "eng-rus", "train": [write_pair(tmp_path, "train", "rus", range(100))]}]
     with pytest.raises(DataError, match=r"no token for language 'rus'; the vocabulary knows: cat, eng, nso"):
         prepare_spec(tmp_path, spec | {"output": "third"})

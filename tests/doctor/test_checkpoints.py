@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from smoe_ds.config.load import load_run
 from smoe_ds.data.corpus import Corpus
-from smoe_ds.doctor.checkpoints import checkpoint_findings, lock_finding
+from smoe_ds.doctor.checkpoints import checkpoint_findings, initial_findings, lock_finding
 from smoe_ds.doctor.finding import FAILED, NOTE, OK, SKIPPED
 from smoe_ds.doctor.merge import merge
 from tests.helpers.random_run import random_run
+from tests.helpers.small_run import write_run
 
 HOLDER = """
 import sys
@@ -33,6 +35,20 @@ def run_dir(tmp_path: Path, corpus_folder: Path) -> Path:
 def marks(folder: Path, *, full: bool = False) -> list[tuple[str, str]]:
     lines = merge("x", {0: list(checkpoint_findings(folder, full=full))}, ["here"])
     return [(line.mark, line.text) for line in lines]
+
+
+def test_weights_to_start_with(run_dir: Path, tmp_path: Path) -> None:
+    def found(**changes: object) -> list[tuple[str, str]]:
+        smoe = {"train": {"init_from": str(run_dir)}} | changes
+        run = load_run(write_run(tmp_path / "next.json", {"extends": "run.json", "smoe": smoe}))
+        return [(finding.mark, finding.text) for finding in initial_findings(run.smoe)]
+
+    assert found() == [] == found(train={})
+    ((mark, text),) = found(model={"activation": "gelu"})
+    assert mark == FAILED and "smoe.model.activation is 'relu' and 'gelu' in this run" in text
+    for path, message in ((tmp_path / "nowhere", "does not exist"), (tmp_path, "has no checkpoint")):
+        ((mark, text),) = found(train={"init_from": str(path)})
+        assert mark == FAILED and message in text
 
 
 def test_the_newest_is_whole(run_dir: Path) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from smoe_ds.cli.main import main
+from smoe_ds.parallel.ports import free_port
 from tests.helpers.environment import own_environment
-from tests.helpers.ranks import free_port, run_ranks
+from tests.helpers.ranks import run_ranks
 
 
 def doctor(*arguments: str, launcher: tuple[str, ...] = (), **environment: str) -> tuple[int, str]:

@@ -14,6 +14,7 @@ from smoe_ds.doctor.cores import check_cores, cores_finding
 from smoe_ds.doctor.finding import FAILED, NOTE, OK, SKIPPED
 from smoe_ds.doctor.interfaces import interface_finding, matches_nccl
 from smoe_ds.doctor.limits import check_limits, files_finding, files_needed, locked_finding, shared_memory_finding
+from smoe_ds.parallel.cores import cores_here
 from tests.helpers.doctors import alone
 
 INFINITE = resource.RLIM_INFINITY
@@ -34,25 +35,31 @@ def test_open_files(run_file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("load", "cores", "ranks", "threads", "mark", "remedy"),
+    ("load", "cores", "all_cores", "ranks", "threads", "mark", "remedy"),
     [
-        (0.4, 2, 1, 2, OK, ""),
-        (1.0, 2, 1, 2, NOTE, "set OMP_NUM_THREADS to 1;"),
-        (1.0, 2, 1, 1, OK, ""),
-        (0.0, 2, 2, 2, NOTE, "set OMP_NUM_THREADS to 1;"),
-        (9.0, 2, 1, 1, NOTE, "the host is busy"),
-        (20.0, 64, 4, 8, OK, ""),
-        (40.0, 64, 4, 8, NOTE, "set OMP_NUM_THREADS to 6;"),
+        (0.4, 2, 2, 1, 2, OK, ""),
+        (1.0, 2, 2, 1, 2, NOTE, "set OMP_NUM_THREADS to 1;"),
+        (1.0, 2, 2, 1, 1, OK, ""),
+        (0.0, 2, 2, 2, 2, NOTE, "set OMP_NUM_THREADS to 1;"),
+        (9.0, 2, 2, 1, 1, NOTE, "the host is busy"),
+        (20.0, 64, 64, 4, 8, OK, ""),
+        (40.0, 64, 64, 4, 8, NOTE, "set OMP_NUM_THREADS to 6;"),
+        (40.0, 8, 64, 4, 2, OK, ""),
+        (60.0, 8, 64, 4, 2, NOTE, "set OMP_NUM_THREADS to 1;"),
+        (0.0, 8, 64, 4, 16, NOTE, "set OMP_NUM_THREADS to 2;"),
     ],
 )
-def test_cores(load: float, cores: int, ranks: int, threads: int, mark: str, remedy: str) -> None:
-    found = cores_finding(load, cores, ranks, threads)
+def test_cores(load: float, cores: int, all_cores: int, ranks: int, threads: int, mark: str, remedy: str) -> None:
+    found = cores_finding(load, cores, all_cores, ranks, threads)
     assert found.mark == mark and remedy in found.remedy
 
 
 def test_cores_of_this_host(run_file: Path) -> None:
+    together, everything = cores_here({}).together, os.cpu_count()
     (line,) = alone(run_file, check_cores)
-    assert f"{os.cpu_count()} cores, load " in line.text
+    assert line.text.startswith(
+        f"{together} cores, load " if together == everything else f"{together} of {everything} cores"
+    )
 
 
 def test_shared_and_locked_memory() -> None:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from smoe_ds.parallel.ports import free_port
 from tests.helpers.hosts import Host
 from tests.helpers.own_ranks import OwnRanks
-from tests.helpers.ranks import free_port
 from tests.helpers.small_run import small_run, write_run
 
 RANKS_PER_HOST = 2

@@ -30,6 +30,7 @@ class Setup:
     weight_decay: float = 0.01
     initial_scale_power: int = 8
     native_adam: bool = False
+    freeze: tuple[str, ...] = ()
 
 
 def join_gloo() -> None:
@@ -57,6 +58,7 @@ def make_engine(rank: int, world_size: int, setup: Setup) -> Any:
     from smoe_ds.config.moe import MoeConfig
     from smoe_ds.engine.adapter import build_model
     from smoe_ds.engine.build import build_engine
+    from smoe_ds.model.freezing import freeze, is_meant
 
     join_gloo()
     sizes = ModelConfig(
@@ -64,6 +66,7 @@ def make_engine(rank: int, world_size: int, setup: Setup) -> Any:
     )
     moe = MoeConfig(strata=list(setup.strata), ep_size=setup.ep_size, second_expert="argmax", capacity_factor=None)
     model = build_model(sizes, moe, VOCAB, seed=5, rank=rank)
+    freeze(model, {name for name, _ in model.named_parameters() if is_meant(name, setup.freeze)})
     return build_engine(model, ds_config(setup, world_size))
 
 

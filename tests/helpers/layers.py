@@ -53,6 +53,13 @@ def noisy_layer(
     return layer
 
 
+def change_settings(layer: StratifiedMoE, **changes: Any) -> None:
+    """Gives a layer other settings, of those that need no other parameters."""
+    layer.block = layer.block.model_copy(update=changes)
+    for mixture in layer.mixtures:
+        mixture.block = mixture.router.block = layer.block
+
+
 class Twins:
     """A layer and the loop that was told the same, both with the layer's weights.
 
@@ -85,3 +92,17 @@ def loop_of(
     """The loop over tokens with a layer's weights; gradients reach them."""
     weights = layer.state_dict(keep_vars=True)
     return naive_stratified_moe(weights, settings, x_ND, padding_N, training=layer.training, removed=removed)
+
+
+def naive_slices(layer: StratifiedMoE, x_ND: Tensor) -> Tensor:
+    """What a layer with H heads routes in place of x: slices [N H, D/H] of a row's projection by the split's matrix."""
+    weights = layer.state_dict(keep_vars=True)
+    width = x_ND.shape[1] // layer.block.heads
+    slices = []
+    for token in x_ND:
+        centred = token - token.mean()
+        normal = centred / torch.sqrt((centred**2).mean() + 1e-5)
+        h = normal * weights["heads.norm.weight"] + weights["heads.norm.bias"]
+        projected = weights["heads.split.weight"] @ h + weights["heads.split.bias"]
+        slices += [projected[j * width : (j + 1) * width] for j in range(layer.block.heads)]
+    return torch.stack(slices)

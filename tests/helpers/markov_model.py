@@ -8,6 +8,7 @@ from torch import Tensor
 from smoe_ds.model.attention import KeyValue
 from smoe_ds.model.layers import LayerCache
 from smoe_ds.model.transformer import DecoderCache, Encoded
+from smoe_ds.moe.stats import ModelStats
 
 
 class MarkovModel:
@@ -28,24 +29,21 @@ class MarkovModel:
             sharpness * torch.randn(vocab_size, vocab_size, generator=generator, dtype=torch.float64) for _ in range(3)
         )
 
-    def encode(self, src: Tensor) -> Encoded:
+    def encode(self, src: Tensor, *, start: Tensor | None = None) -> Encoded:
         """The source's row of the table as memory [B, 1, V]."""
-        return Encoded(self.given[src[:, 0]].unsqueeze(1), (src == 0)[:, :1], [])
+        return Encoded(self.given[src[:, 0]].unsqueeze(1), (src == 0)[:, :1], src[:, 0], ModelStats())
 
     def start_decoding(self, encoded: Encoded) -> DecoderCache:
         """A cache of one layer."""
         memory = encoded.memory.unsqueeze(1)
-        return DecoderCache([LayerCache(None, KeyValue(memory, memory))], encoded.padding_mask)
+        return DecoderCache([LayerCache(KeyValue(memory, memory))], encoded.padding_mask, encoded.first)
 
     def decode_step(self, tokens: Tensor, cache: DecoderCache) -> Tensor:
-        """[B] -> [B, V]."""
+        """[R] -> [R, V]."""
         layer = cache.layers[0]
         new = self.history[tokens].view(len(tokens), 1, 1, -1)
-        if layer.own is None:
-            layer.own = KeyValue(new, new)
-        else:
-            layer.own.append(new, new)
-        return self.after[tokens] + layer.memory.key[:, 0, 0] + layer.own.key.mean(dim=2)[:, 0]
+        own, given = layer.own.append(KeyValue(new, new)).key, layer.memory.key[:, 0, 0]
+        return self.after[tokens] + given.repeat_interleave(len(tokens) // len(given), dim=0) + own.mean(dim=2)[:, 0]
 
     def log_probs(self, source: list[int], prefix: tuple[int, ...]) -> list[float]:
         """The same, after ``prefix`` (start token first), without a cache."""

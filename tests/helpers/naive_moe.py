@@ -5,7 +5,8 @@ given and forgot shows as a difference.
 
 Random options draw their noise as the layer documents it: per stratum, for its tokens in order, jitter [T, D], then the
 draw of the second expert [T, E], output masking [T, K], dropout by (choice, token) [K * T, D]; after the first stratum
-the shared expert's dropout [T, D] and CMR's gate dropout [T, 1]. Seeded alike, loop and layer see the same noise.
+the shared expert's dropout [T, D] and CMR's gate dropout [T, 1]; at last final output masking [T, 1]. Seeded alike,
+loop and layer see the same noise.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class Settings:
     capacity_order: str = "position"
     stacked: bool = False
     expert_output_masking: float = 0.0
+    final_output_masking: float = 0.0
     shared_expert: str = "none"
     cmr_gate_dropout: float = 0.1
     jitter: float = 0.0
@@ -58,6 +60,7 @@ class NaiveResult:
         requested_capacity: passes of each position.
         num_dropped: choices that found no room.
         choices: of each position, the experts chosen in each of its passes, best first, by their numbers in the block.
+        entropies: of each position, the entropy of the gate in each of its passes [nat].
         tokens_per_stratum: tokens that entered each stratum.
         z_loss: mean over the strata.
         cmr_gate_sum: sum of CMR's gate over the tokens; None without CMR.
@@ -68,6 +71,7 @@ class NaiveResult:
     requested_capacity: list[int]
     num_dropped: int
     choices: list[list[list[int]]]
+    entropies: list[list[float]]
     tokens_per_stratum: list[int] = field(default_factory=list)
     z_loss: Tensor = field(default_factory=lambda: torch.zeros(()))
     cmr_gate_sum: Tensor | None = None
@@ -119,12 +123,14 @@ def _kept(settings: Settings, active: list[int], chosen: dict, probs: dict, capa
     return kept
 
 
-def _total(settings: Settings, probs: Tensor, chosen: list[int], kept: list[bool]) -> Tensor:
-    """What the probabilities of the choices are divided by."""
-    if settings.top_k == 1 or settings.combine_weights == "raw":
+def _weight(settings: Settings, probs: Tensor, expert: int, chosen: list[int], kept: list[bool]) -> Tensor:
+    """The weight of an expert's output: its probability over those that count, or 1."""
+    if settings.combine_weights == "ones":
         return torch.ones((), dtype=probs.dtype)
+    if settings.top_k == 1 or settings.combine_weights == "raw":
+        return probs[expert]
     counted = [e for e, keep in zip(chosen, kept, strict=True) if keep or settings.combine_weights == "before_drop"]
-    return sum((probs[e] for e in counted), torch.zeros((), dtype=probs.dtype))
+    return probs[expert] / sum((probs[e] for e in counted), torch.zeros((), dtype=probs.dtype))
 
 
 def _output_noise(settings: Settings, training: bool, T: int, D: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -152,6 +158,38 @@ def _losses(
     for n in active:
         z_loss = z_loss + torch.log(torch.exp(logits[n]).sum()) ** 2 / T
     return loss, z_loss
+
+
+def _jittered(settings: Settings, training: bool, h: dict, width: int, dtype: torch.dtype) -> dict:
+    """What the gate reads of each token."""
+    if not (training and settings.jitter):
+        return h
+    factor = torch.empty(len(h), width, dtype=dtype).uniform_(1 - settings.jitter, 1 + settings.jitter)
+    return {n: value * factor[t] for t, (n, value) in enumerate(h.items())}
+
+
+def _finally_masked(settings: Settings, training: bool, y: dict, dtype: torch.dtype) -> dict:
+    """The mixed output of each token after final output masking."""
+    if not settings.final_output_masking:
+        return y
+    factor_T = torch.full((len(y),), 1 - settings.final_output_masking, dtype=dtype)
+    if training:
+        factor_T = torch.empty(len(y), 1, dtype=dtype).bernoulli_(1 - settings.final_output_masking)[:, 0]
+    return {n: value * factor_T[t] for t, (n, value) in enumerate(y.items())}
+
+
+def _routed(
+    weights: Weights, settings: Settings, h: dict, choice: tuple[dict, dict, dict], experts: list[int], noise: tuple
+) -> dict:
+    """The weighted sum of each token's experts."""
+    (probs, chosen, kept), (factor_TK, drop_PD) = choice, noise
+    y = {n: torch.zeros_like(h[n]) for n in h}
+    for t, n in enumerate(h):
+        for k, e in enumerate(chosen[n]):
+            if kept[n][k]:
+                out = _ffn(h[n], weights, f"experts.{experts[e]}", settings.activation) * drop_PD[k * len(h) + t]
+                y[n] = y[n] + factor_TK[t, k] * _weight(settings, probs[n], e, chosen[n], kept[n]) * out
+    return y
 
 
 def naive_stratified_moe(
@@ -182,6 +220,7 @@ def naive_stratified_moe(
     carried: dict[int, Tensor] = {}
     next_stratum = dict.fromkeys(tokens, 0)
     choices: list[list[list[int]]] = [[] for _ in padding_N]
+    entropies: list[list[float]] = [[] for _ in padding_N]
     losses, z_losses, num_dropped, sizes, gate_sum = [], [], 0, [], None
     for i in range(len(strata)):
         first = sum(strata[:i])
@@ -193,34 +232,25 @@ def naive_stratified_moe(
         row = {n: t for t, n in enumerate(active)}
         sizes.append(T)
         h = {n: carried[n] if settings.stacked and i > 0 else _layer_norm(x[n], weights, f"norms.{i}") for n in active}
-        gate_input = dict(h)
-        if training and settings.jitter:
-            factor = torch.empty(T, D, dtype=dtype).uniform_(1 - settings.jitter, 1 + settings.jitter)
-            gate_input = {n: h[n] * factor[row[n]] for n in active}
+        gate_input = _jittered(settings, training, h, D, dtype)
         logits = {n: weights[f"gates.{i}"][rows] @ gate_input[n] for n in active}
         probs = {n: torch.exp(logits[n]) / torch.exp(logits[n]).sum() for n in active}
         bias: Tensor | float = 0.0
         if settings.bias_balancing:
             bias = settings.bias_balancing * weights[f"balance_steps_{i}"][rows].to(dtype)
-        noise = None
-        if training and settings.second_expert == "sample" and K > 1:
-            noise = torch.empty(T, len(experts), dtype=dtype).exponential_()
+        drawn = training and settings.second_expert == "sample" and K > 1
+        noise = torch.empty(T, len(experts), dtype=dtype).exponential_() if drawn else None
         chosen = {n: _ranking(probs[n].detach() + bias, None if noise is None else noise[row[n]], K) for n in active}
         kept = _kept(settings, active, chosen, probs, _capacity(settings, training, T, len(experts)))
         num_dropped += sum(not keep for n in active for keep in kept[n])
-        factor_TK, drop_PD = _output_noise(settings, training, T, D, dtype)
-        y = {}
-        for n in active:
-            total = _total(settings, probs[n], chosen[n], kept[n])
-            y[n] = torch.zeros_like(h[n])
-            for k, e in enumerate(chosen[n]):
-                if kept[n][k]:
-                    out = _ffn(h[n], weights, f"experts.{experts[e]}", settings.activation) * drop_PD[k * T + row[n]]
-                    y[n] = y[n] + factor_TK[row[n], k] * probs[n][e] / total * out
+        noise_of_outputs = _output_noise(settings, training, T, D, dtype)
+        y = _routed(weights, settings, h, (probs, chosen, kept), experts, noise_of_outputs)
         if i == 0 and settings.shared_expert != "none":
             y, gate_sum = _shared(weights, settings, training, h, y, active)
+        y = _finally_masked(settings, training, y, dtype)
         for n in active:
             choices[n].append([experts[e] for e in chosen[n]])
+            entropies[n].append(-sum(p * math.log(p) for p in probs[n].tolist() if p > 0))
             next_stratum[n] = i + 1 if settings.stacked else settings.stratum_of(experts[chosen[n][0]]) + 1
             if settings.stacked and i < len(strata) - 1:
                 carried[n] = y[n]
@@ -237,6 +267,7 @@ def naive_stratified_moe(
         [len(passes) for passes in choices],
         num_dropped,
         choices,
+        entropies,
         sizes,
         sum(z_losses) / len(strata),
         gate_sum,
@@ -255,6 +286,9 @@ def _shared(
     shared = {n: _ffn(h[n], weights, "shared", settings.activation) * scale[t] for t, n in enumerate(active)}
     if settings.shared_expert == "add":
         return {n: y[n] + shared[n] for n in active}, None
+    if settings.shared_expert == "residual":
+        scores = {n: torch.exp(weights["coefficient.weight"] @ h[n] + weights["coefficient.bias"]) for n in active}
+        return {n: (scores[n][0] * y[n] + scores[n][1] * shared[n]) / scores[n].sum() for n in active}, None
     gates = {n: torch.sigmoid(weights["cmr_gate.weight"][0] @ h[n] + weights["cmr_gate.bias"][0]) for n in active}
     open_T = torch.ones(T, dtype=dtype)
     if training and settings.cmr_gate_dropout:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.helpers.ranks import _ENVIRONMENT, _context, _rank_variables, free_port
+from smoe_ds.parallel.ports import free_port
+from tests.helpers.ranks import _ENVIRONMENT, _context, _rank_variables
 
 
 @dataclass(frozen=True)

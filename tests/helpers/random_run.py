@@ -12,6 +12,7 @@ from smoe_ds.checkpoints import format as checkpoint_format
 from smoe_ds.checkpoints.part_file import PartFile
 from smoe_ds.config.load import load_run
 from smoe_ds.data.corpus import Corpus
+from smoe_ds.engine.state import persistent_buffers
 from smoe_ds.model.transformer import Transformer
 from smoe_ds.run.folder import RunFolder
 from smoe_ds.run.record import write_record
@@ -36,7 +37,8 @@ def random_run(folder: Path, corpus: Corpus, *, steps: tuple[int, ...] = (1,), *
     root = RunFolder(run_dir).checkpoints
     for step in steps:
         model = Transformer(run.smoe.model, run.smoe.moe, corpus.tokenizer.vocab_size, seed=100 + step)
-        write_checkpoint(root, step, scattered(model, step))
+        buffers = {name: buffer.float() for name, buffer in persistent_buffers(model).items()}
+        write_checkpoint(root, step, scattered(model, step) | buffers)
     (root / "best").write_text(checkpoint_format.folder_name(steps[0]) + "\n")
     (root / "latest").write_text(checkpoint_format.folder_name(steps[-1]) + "\n")
     return run_dir

@@ -13,7 +13,6 @@ import multiprocessing.connection
 import os
 import pickle
 import shutil
-import socket
 import sys
 import tempfile
 import time
@@ -22,6 +21,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from smoe_ds.parallel.ports import free_port
+
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "TOKENIZERS_PARALLELISM": "false"}
 _PRELOAD = ["tests.helpers.preloaded"]
 _GRACE = 1.0  # seconds in which the other ranks may still tell what they saw after one failed
@@ -29,13 +30,6 @@ _GRACE = 1.0  # seconds in which the other ranks may still tell what they saw af
 
 class RankError(AssertionError):
     """A rank raised, died or did not finish in time; the message holds the traceback of each failing rank."""
-
-
-def free_port() -> int:
-    """A TCP port on the loopback interface that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def run_ranks(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +72,9 @@ def train_and_listen(rank: int, world_size: int, run_file: str, overrides: list[
     return code, printed.getvalue()
 
 
-def train_here(run_file: Path) -> tuple[int, str]:
+def train_here(run_file: Path, overrides: Sequence[str] = (), timeout: float = 120) -> tuple[int, str]:
     """``smoe-ds train`` in a process of its own, so that no process group stays behind: exit code, what it said."""
-    ((code, printed),) = run_ranks(train_and_listen, 1, str(run_file), [], init=False)
+    ((code, printed),) = run_ranks(train_and_listen, 1, str(run_file), list(overrides), init=False, timeout=timeout)
     return code, printed
 
 

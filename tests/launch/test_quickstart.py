@@ -45,7 +45,7 @@ def test_from_text_to_scores_and_then_from_what_is_there(tmp_path: Path) -> None
     assert set(scores["directions"]) == {"eng-msa", "msa-eng"}
     assert "smoke-test data" in first.stdout
     assert "on 2 rank(s) (ep_size 2)" in first.stdout
-    for place in ("tensorboard", "checkpoints", "config.json", "scores.json"):
+    for place in ("report.html", "tensorboard", "checkpoints", "config.json", "scores.json"):
         assert str(run / place) in first.stdout
         assert (run / place).exists()
     checkpoints = sorted(path.name for path in (run / "checkpoints").iterdir())
@@ -58,6 +58,7 @@ def test_from_text_to_scores_and_then_from_what_is_there(tmp_path: Path) -> None
         "Verifying the corpus",
         "Model is trained",
         "Scores are there",
+        "Writing the report",
     ):
         assert line in second.stdout
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == checkpoints

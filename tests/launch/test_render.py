@@ -15,6 +15,7 @@ from launch.cli import main
 from launch.quoting import file_pattern, sbatch_value
 from launch.time_limit import seconds_of
 from smoe_ds.errors import LaunchError
+from tests.helpers.environment import ROOT
 from tests.helpers.prepared import small_spec, write_spec
 from tests.helpers.small_run import small_run, write_run
 
@@ -116,7 +117,8 @@ def test_a_job_without_gpus_stays_on_the_processors(run_file: Path, capsys: pyte
         (["--time", "60", "--sbatch=--signal=KILL@9"], "the script sets --signal itself"),
         (["--time", "60", "--sbatch=-x"], "expected a long option of sbatch"),
         (["--time", "60", "--gpus-per-node", "2", "--tasks-per-node", "4"], "each task has one GPU; leave out"),
-        (["--time", "60", "--array", "4"], "--array and --mpi are for --kind prepare, not for train"),
+        (["--time", "60", "--array", "4"], "--array is for --kind prepare and study, not for train"),
+        (["--time", "60", "--mpi", "pmi2"], "--mpi is for --kind prepare, not for train"),
         (["--time", "60", "--venv", "/none"], "--venv /none: is not a virtual environment"),
         (["--time", "60", "--container", "/none.sif"], "--container /none.sif: no such image"),
         (["--time", "60", "--python", "/none", "--conda", "x"], "--python and --conda: each has its own Python"),
@@ -220,6 +222,66 @@ def test_preparation_by_an_array_and_over_mpi(tmp_path: Path, capsys: pytest.Cap
     assert "they share the work over MPI (--mpi pmi2 or pmix" in message
     (tmp_path / "train.eng-nso.eng").unlink()
     assert "train.eng-nso.eng" in refused(capsys, spec, "--kind", "prepare", "--time", "60")
+
+
+SMALL = str(ROOT / "ds_configs/studies/small.yaml")
+
+
+def test_a_study_by_an_array(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--kind", "study", "--time", "60", "--set", f"smoe.data.path={tmp_path}", "--array", "3"]
+    more = ["--gpus-per-node", "4", "--", "--jobs", "2", "--ranks", "2", "--output", str(tmp_path / "out")]
+    assert main(["render", SMALL, *given, *more]) == 0
+    script, said = capsys.readouterr()
+    check_shell(script)
+    assert said == f"{SMALL}: 18 runs of 10 systems\n"
+    for line in ("array=1-3", "ntasks-per-node=1", "gpus-per-node=4", "cpus-per-task=16", "signal=USR1@300"):
+        assert f"#SBATCH --{line}\n" in script
+    study = ["study", SMALL, "--set", f"smoe.data.path={tmp_path}", *more[3:]]
+    assert words_of_srun(script, tmp_path)[-len(study) :] == study
+    assert (tmp_path / "out/logs").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--nodes", "2"], "a run has all of its ranks on one host; leave out --nodes"),
+        (["--gpus-per-node", "2", "--", "--jobs", "2", "--ranks", "2"], "at once need 4 GPUs, there are 2; lower it"),
+        (["--", "--ranks", "3"], "2 micro-batches a step cannot be shared by 3 ranks"),
+        (["--set", "smoe.moe.top_k=9"], "small.yaml: vanilla: "),
+        (["--gpus-per-node", "1", "--gpu-memory", "0.01"], "--gpu-memory 0.01: the plan needs"),
+    ],
+)
+def test_a_study_that_cannot_work_is_refused(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in refused(capsys, SMALL, "--kind", "study", "--time", "60", *arguments)
+
+
+def test_a_target_of_another_kind_is_named(run_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = write_spec(tmp_path, small_spec(tmp_path))
+    for target, kind, message in [
+        (str(spec), "train", f"{spec}: is a specification of a corpus, which --kind train cannot use; to prepare it, "
+         "write --kind prepare"),
+        ("m15", "train", "m15: is the name of a known corpus, which --kind train cannot use"),
+        (str(run_file), "prepare", f"{run_file}: is a run file, which --kind prepare cannot use; to train it, leave "
+         "out --kind"),
+        (str(ROOT / "ds_configs/m4.json"), "evaluate", "is a run file, which --kind evaluate cannot use"),
+        (SMALL, "prepare", "small.yaml: is a study, which --kind prepare cannot use; to run it, write --kind study"),
+        (str(tmp_path), "train", f"{tmp_path}: is a folder, which --kind train cannot use; to evaluate it, write"),
+    ]:  # fmt: skip
+        assert message in refused(capsys, target, "--kind", kind, "--time", "60")
+
+
+@pytest.mark.parametrize(
+    ("engine", "gpus", "noted"), [("cpu_fp32", 1, True), ("cpu_fp32", 0, False), ("h200_bf16_zero1", 1, False)]
+)
+def test_an_engine_for_cpus_on_gpus_is_noted(
+    engine: str, gpus: int, noted: bool, run_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extends = f"extends={ROOT}/ds_configs/engine/{engine}.json"
+    arguments = [str(run_file), "--time", "60", "--gpus-per-node", str(gpus), "--set", extends]
+    assert main(["render", *arguments]) == 0
+    assert ("trains in fp32, as the engine files for CPUs do" in capsys.readouterr().err) == noted
 
 
 def test_evaluation_needs_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

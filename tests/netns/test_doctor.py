@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from smoe_ds.parallel.ports import free_port
 from tests.helpers.environment import own_environment
 from tests.helpers.hosts import two_hosts
-from tests.helpers.ranks import free_port
 from tests.helpers.small_run import small_run, write_run
 
 pytestmark = [pytest.mark.netns, pytest.mark.multirank]

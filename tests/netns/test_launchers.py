@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from smoe_ds.parallel.ports import free_port
 from tests.helpers.apart import apart_run
 from tests.helpers.environment import ROOT
 from tests.helpers.hosts import Host, two_hosts
 from tests.helpers.own_ranks import await_none_that_mention
-from tests.helpers.ranks import free_port, run_ranks
+from tests.helpers.ranks import run_ranks
 from tests.helpers.small_run import scalars, train_on_rank
 
 pytestmark = [pytest.mark.multirank, pytest.mark.netns, pytest.mark.slow]

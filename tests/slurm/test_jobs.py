@@ -155,7 +155,7 @@ def test_an_evaluation_by_four_ranks_is_that_of_one_process(
     assert slurm.wait(job, ENDED, seconds=120) == "COMPLETED", job_log(run, job)
     spread = json.loads((run / "scores.json").read_text())
     capsys.readouterr()
-    assert smoe_ds(["evaluate", str(run), "--device", "cpu", "--limit", "4"]) == 0
+    assert smoe_ds(["evaluate", str(run), "--device", "cpu", "--limit", "4", "--again"]) == 0
     table = capsys.readouterr().out
     alone = json.loads((run / "scores.json").read_text())
     for report in (spread, alone):
@@ -163,3 +163,19 @@ def test_an_evaluation_by_four_ranks_is_that_of_one_process(
             del result["seconds"]
     assert spread == alone
     assert table in job_log(run, job)
+
+
+def test_a_study_is_shared_by_the_tasks_of_an_array(slurm: Cluster, corpus_folder: Path, tmp_path: Path) -> None:
+    base = write_run(tmp_path / "base.json", small_run(tmp_path / "unused", corpus_folder, max_steps=3))
+    file = tmp_path / "study.yaml"
+    systems = "systems: {dense: {smoe.moe.strata: []}, smoe: {smoe.moe.strata: [2, 2]}}"
+    file.write_text(f"base: {base}\noutput: {tmp_path / 'out'}\nseeds: [1, 2]\n{systems}\n")
+    job = slurm.submit(rendered(slurm, file, "--kind", "study", "--array", "2"))
+    wait_until(lambda: not slurm.run("squeue", "--noheader").stdout.strip(), "the end of all tasks")
+    logs = {path: path.read_text() for path in sorted((tmp_path / "out/logs").rglob("*.log"))}
+    assert slurm.state(job) == "COMPLETED", logs
+    rows = [json.loads(line) for line in (tmp_path / "out/results.jsonl").read_text().splitlines()]
+    trained = sorted((row["system"], row["seed"], row["status"]) for row in rows)
+    assert trained == [("dense", 1, "done"), ("dense", 2, "done"), ("smoe", 1, "done"), ("smoe", 2, "done")], logs
+    of_tasks = [text.count(": training in ") for text in logs.values() if ": training in " in text]
+    assert sum(of_tasks) == 4 and len(of_tasks) == 2, of_tasks

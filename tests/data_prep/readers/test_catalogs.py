@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from data_prep.cleaning.clean import Cleaner
+from data_prep.readers.block import Block
 from data_prep.readers.notes import Notes
 from data_prep.readers.source import Reading, read_source
-from data_prep.spec.sections import Spec
+from data_prep.spec.sections import Clean, Spec
 from smoe_ds.errors import DataError
 
 PO = r"""# Translators
@@ -174,6 +176,17 @@ def test_markup_is_stripped_unless_it_is_kept(tmp_path: Path) -> None:
     files = {"mediawiki": {"src": "en.json", "tgt": "ms.json"}}
     assert read(tmp_path, files) == [("Bold text", "Teks tebal")]
     assert read(tmp_path, files | {"markup": "keep"}) == [("'''Bold''' text", "Teks '''tebal'''")]
+
+
+def test_invisible_characters_of_catalogs_stay_and_control_characters_are_counted(tmp_path: Path) -> None:
+    """Catalogs are no other text than that of files: what is removed is in the report."""
+    text = 'msgid "Ring the bell\\a"\nmsgstr "ตี\u200bระฆัง\\a"\n\nmsgid "Co\u00adoperate"\nmsgstr "ร่วม\u200bมือ"\n'
+    (tmp_path / "a.po").write_text(text, encoding="utf-8")
+    cleaner = Cleaner(Clean(), ("eng", "tha"), 0, held_out=False, seed=3)
+    kept = cleaner(Block.of(read(tmp_path, {"po": "a.po"}, pair="eng-tha")))
+    first, second = ([line.decode() for line in side] for side in kept.lines)
+    assert first == ["Ring the bell", "Co\u00adoperate"] and second == ["ตี\u200bระฆัง", "ร่วม\u200bมือ"]
+    assert cleaner.counts()["noticed"] == {"control_characters": 1}
 
 
 def test_mediawiki_joins_by_key(tmp_path: Path) -> None:

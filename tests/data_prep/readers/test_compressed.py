@@ -113,6 +113,9 @@ def test_plain_text_that_begins_like_an_archive(tmp_path: Path) -> None:
     path.write_bytes(b"PK\x03\x04\x14\0\0\0")
     with pytest.raises(DataError, match="a: is a zip archive; unpack it"):
         open_bytes(path)
+    path.write_bytes(b"\x04\x22\x4d\x18\x64\x40\xa7")
+    with pytest.raises(DataError, match="a: is lz4-compressed, which is not supported; unpack it"):
+        open_bytes(path)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

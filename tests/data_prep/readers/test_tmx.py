@@ -87,7 +87,9 @@ def notes_of(folder: Path, content: bytes, *, refuse_invalid: bool = False) -> t
     return pairs, notes.places
 
 
-FORBIDDEN, INVALID = (Unusable.FORBIDDEN,) * 2, (Unusable.INVALID_UTF8,) * 2
+FORBIDDEN, INVALID, UNKNOWN = (
+    (kind,) * 2 for kind in (Unusable.FORBIDDEN, Unusable.INVALID_UTF8, Unusable.UNKNOWN_ENTITY)
+)
 
 
 @pytest.mark.parametrize("text", ["a\x01b", "\x1f", "\0", "a&#1;", "&#x1F;b", "&#xFFFE;", "&#xD800;", "&#0;", "\ufffe",
@@ -160,7 +162,6 @@ def test_inline_markup_is_taken_out(tmp_path: Path) -> None:
     [
         (HEAD + unit(("en", "a"), ("nso", "b")), "line 6, column 1: not well-formed XML .no element found.; fix"),
         (HEAD + "<tu>\n</seg></tu>", r"line 6, column \d+: not well-formed XML .mismatched tag."),
-        (HEAD + unit(("en", "a&nbsp;b"), ("nso", "b")) + TAIL, r"line 5, column \d+: unknown entity &nbsp;; replace"),
         (HEAD + "<tu><tuv><seg>x</seg></tuv></tu>" + TAIL, "line 5, column 5: tuv without xml:lang"),
         ("<html><body/></html>", "line 1, column 1: root element is html; expected tmx"),
         ("one line\ttwo columns\n", "line 1, column 1: not well-formed XML"),
@@ -179,6 +180,26 @@ def test_refused(tmp_path: Path, content: str, message: str) -> None:
         read(tmp_path, content)
 
 
+@pytest.mark.parametrize(
+    "begin",
+    [
+        "", '<?xml version="1.0"?>', "<?xml version='1.0' standalone='yes'?>", '<!DOCTYPE tmx SYSTEM "tmx14.dtd">',
+        '<?xml version="1.0" encoding="UTF-8" standalone="yes" ?><!DOCTYPE tmx PUBLIC "-//LISA//DTD" "tmx14.dtd">',
+    ],
+)  # fmt: skip
+def test_entities_of_html_are_read_and_unknown_ones_cost_their_unit(tmp_path: Path, begin: str) -> None:
+    content = f"{begin}<tmx x='&attribute;'><header>&nosuch;&nbsp;</header><body>\n"
+    content += unit(("en", "a&nbsp;b &eacute;&amp;&Nbsp;<ph>&nosuch;&nbsp;</ph>"), ("nso", "&ngE;&amp;nbsp;"))
+    content += unit(("en", "x &company; &other;"), ("nso", "y")) + unit(("en", "c"), ("nso", "d"))
+    content += unit(("fr", "&nosuch;&nbsp;"), ("en", "e"), ("nso", "f")) + TAIL
+    path, notes = tmp_path / "memory.tmx", Notes()
+    path.write_text(content, encoding="utf-8")
+    pairs = list(read_tmx(path, ("en", "nso"), notes, refuse_invalid=False))
+    assert pairs == [("a\xa0b é&\xa0 ", "≧̸&nbsp;"), UNKNOWN, ("c", "d"), ("e", "f")]
+    assert notes.counts == {"html_entities": 4}
+    assert notes.places == ["memory.tmx: first unit with an unknown entity, &company;: line 3"]
+
+
 def test_entities_that_expand_a_billion_times(tmp_path: Path) -> None:
     entities = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">\n' for n in range(1, 10))
     content = f'<?xml version="1.0"?>\n<!DOCTYPE tmx [\n<!ENTITY l0 "lol">\n{entities}]>\n<tmx><body>&l9;</body></tmx>'
@@ -194,8 +215,7 @@ def test_other_files_are_never_read(tmp_path: Path, declaration: str) -> None:
     with pytest.raises(DataError, match="declares entities"):
         read(tmp_path, content)
     (tmp_path / "tmx14.dtd").write_text('<!ENTITY secret "secret">')
-    with pytest.raises(DataError, match="unknown entity &secret;"):
-        read(tmp_path, HEAD + unit(("en", "&secret;"), ("nso", "b")) + TAIL)
+    assert read(tmp_path, HEAD + unit(("en", "&secret;"), ("nso", "b")) + TAIL) == [UNKNOWN]
 
 
 def test_a_segment_of_10_mb_is_too_long_and_the_rest_is_read(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from data_prep.check_files import check_files
 from data_prep.spec.sections import Spec
 from smoe_ds.errors import DataError
-from tests.helpers.prepared import small_corpus
+from tests.helpers.prepared import sentence, small_corpus
 from tests.helpers.unprivileged import open_folder, unprivileged
 
 
@@ -61,6 +61,18 @@ def test_unreadable_files_are_named_with_pair_and_remedy() -> None:
             check_files(spec_of(("a", "b")), folder)
 
 
+def plain_model(folder: Path) -> Path:
+    """A model as SentencePiece writes it by itself: no padding, no languages."""
+    import sentencepiece
+
+    sentences = iter([sentence(number) for number in range(200)])
+    with (folder / "plain.model").open("wb") as file:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=sentences, model_writer=file, vocab_size=50, num_threads=1, minloglevel=2
+        )
+    return folder / "plain.model"
+
+
 def test_a_given_vocabulary_is_looked_at_first(tmp_path: Path) -> None:
     model = small_corpus(tmp_path, languages=("nso", "cat")).tokenizer.model_file
     for name in "ab":
@@ -68,5 +80,9 @@ def test_a_given_vocabulary_is_looked_at_first(tmp_path: Path) -> None:
     check_files(spec_of(("a", "b"), ("a", "b"), sentencepiece={"model": str(model)}), tmp_path)
     with pytest.raises(DataError, match=r"no token for language 'msa', 'tgl'; the vocabulary knows: cat, eng, nso; n"):
         check_files(spec_of(*[("a", "b")] * 4, sentencepiece={"model": str(model)}), tmp_path)
+    with pytest.raises(
+        DataError, match=r"plain.model: has no piece for pad: .*ids \(-1, 1, 2, 0\), expected \(0, 1, 2"
+    ):
+        check_files(spec_of(("a", "b"), sentencepiece={"model": str(plain_model(tmp_path))}), tmp_path)
     with pytest.raises(DataError, match=r"a: is not a SentencePiece model"):
         check_files(spec_of(("a", "b"), sentencepiece={"model": "a"}), tmp_path)

@@ -56,7 +56,9 @@ def test_after_an_error_that_would_come_again_nobody_is_told_to_repeat_the_comma
     assert message in error
     pattern = r"\d+ finished pieces are kept in \S+corpus.work; they are used again once the error is fixed, or remove"
     assert re.match(pattern, note)
+    command.remove("--quiet")
     assert main([*command, "sentencepiece.vocab_size=340"]) == 0, "fixed"
+    assert "an earlier run ended with an error: " in capsys.readouterr().err
 
 
 def test_another_specification_is_no_reason_to_speak_of_pieces(

@@ -62,6 +62,8 @@ def test_equal_to_one_sentence_at_a_time(sentences: list[str]) -> None:
         "ﾡￂ",  # two letters of half width that become one syllable
         "ｶﾞ か\u3099 \u1100\u1161\u11a8",
         "\ufa6c",  # becomes a character above 0xFFFF
+        "\U000e0000",  # unassigned, and yet nothing that is seen
+        "\U000e0001\U000e0fff",
         "a \u200d b, \u00ad. c\u200b \u2060",  # nothing between two blanks, and at the end
         "“‘(«Quoted»)’”!?",
         "... and so on ...",

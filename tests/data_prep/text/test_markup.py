@@ -62,10 +62,10 @@ GETTEXT = {
     "format specifiers": ("Copied %1$s to %s: %d%%", "Copied %1$s to %s: %d%%"),
     "pango": ('<b>Bold</b> and <span size="x">big</span>', "Bold and big"),
     "no-break space": ("10\u00a0GB free\u202fspace", "10 GB free space"),
-    "direction marks": ("\u200fabc\u200e \u2067def\u2069", "abc def"),
-    "soft hyphen": ("trans\u00adlation", "translation"),
+    "direction marks stay": ("\u200fabc\u200e \u2067def\u2069", "\u200fabc\u200e \u2067def\u2069"),
+    "soft hyphen and zero-width space stay": ("trans\u00adla\u200btion", "trans\u00adla\u200btion"),
     "line breaks": ("one\ntwo\t three\r\n", "one two three"),
-    "control characters": ("one\x07two", "one two"),
+    "control characters are left to be counted": ("one\x07two\x0bthree\ufeff", "one\x07two three\ufeff"),
     "zero-width joiner stays": ("क्\u200dष", "क्\u200dष"),
 }
 

@@ -17,6 +17,18 @@ from smoe_ds.data.tokenizer import Tokenizer
 from tests.helpers.prepared import prepare_spec, sentence, small_corpus, small_spec, write_lines
 
 
+def test_a_given_vocabulary_that_loses_characters_is_told_apart() -> None:
+    """One that was imported may have no bytes to spell a character that it lacks."""
+    figures = {"x": {"character_coverage": 0.9, "changed": 0}}
+    base = {"pieces": 1, "requested": 1, "given": "a.model", "languages": figures}
+    spelled, lost = (list(warnings_of({}, base | {"byte_fallback": has})) for has in (True, False))
+    assert spelled[0] == (
+        "vocabulary: 10.0% of the characters of x are spelled in bytes; name another sentencepiece.model, or none to "
+        "train one"
+    )
+    assert "of x are lost, since the vocabulary has no bytes; name another" in lost[0]
+
+
 def naive(tokenizer: Tokenizer, sentences: list[str]) -> dict[str, float]:
     """The same figures, by looking at text and pieces one by one."""
     vocabulary = tokenizer.vocabulary()
