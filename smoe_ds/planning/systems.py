@@ -81,6 +81,7 @@ SYSTEMS = (
     System("Loss-free balancing", "2408.15664", {"bias_balancing": 0.001, "load_balancing_weight": 0.0}),
     System("Hash layers", "2106.04426", {"router": {"kind": "hash"}}),
     System("THOR", "2110.04260", {"router": {"kind": "random"}}),
+    System("BASE", "2103.16716", {"router": {"kind": "base"}}),
     System(
         "Expert choice, encoder",
         "2202.09368",

@@ -77,6 +77,11 @@ def test_another_router_takes_only_the_keys_that_it_uses() -> None:
             [],
             r"diversity_loss with weights 0\.1 and 0",
         ),
+        (
+            {"*.2": {"router": {"kind": "base"}}, "encoder.*": {"top_k": 4}},
+            [],
+            r"encoder\.2: top_k: the router base does not use it",
+        ),
     ],
 )
 def test_what_cannot_work_is_named(layers: dict[str, Any], settings: list[str], message: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Union
 
+from smoe_ds.config.routers.base import Base
 from smoe_ds.config.routers.dynamic import Dynamic
 from smoe_ds.config.routers.expert_choice import ExpertChoice
 from smoe_ds.config.routers.hash import Hash
@@ -16,6 +17,7 @@ from smoe_ds.config.routers.top_p import TopP
 ROUTERS: tuple[type[RouterSection], ...] = (
     TopK,
     Hash,
+    Base,
     ExpertChoice,
     Random,
     Task,
