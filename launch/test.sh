@@ -73,6 +73,7 @@ times+=("$(printf '%2d:%02d  %s' "$((SECONDS / 60))" "$((SECONDS % 60))" "enviro
 cd -- "$REPO"
 set_environment 2
 export OMP_NUM_THREADS=1
+unset PYTHONDONTWRITEBYTECODE # tests start hundreds of processes, each of which would compile every module anew
 export TORCH_EXTENSIONS_DIR="${TORCH_EXTENSIONS_DIR:-$VENV/torch_extensions}" # DeepSpeed's Adam is compiled once
 cores="$(env -u OMP_NUM_THREADS nproc)" # which takes OMP_NUM_THREADS for a limit
 jobs="${JOBS:-$((cores < 4 ? cores : 4))}"

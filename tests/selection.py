@@ -81,6 +81,10 @@ SLOW: Mapping[str, Sequence[str]] = {
 
 ASKED: Mapping[str, Sequence[str]] = {
     "minutes, 16 GiB of memory and 10 GiB of disk": ("tests/huggingface/test_600m.py",),
+    "minutes, and --all has every fifth point or more of it": (
+        "tests/engine/test_grid.py::test_every_pair_of_the_grid",
+        "tests/faults/test_killed_saves.py::test_killed_at_every_point_that_changes_the_disk[1]",
+    ),
 }
 """Left out even with ``--all``, by the reason: run only if the command line names just these tests, or some of them."""
 

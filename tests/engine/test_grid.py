@@ -1,4 +1,4 @@
-"""Every topology reads what every other wrote: bit-equal weights, moments and steps for all pairs of a grid."""
+"""Topologies read what others wrote: bit-equal weights, moments and steps, for the pairs of a grid."""
 
 from __future__ import annotations
 
@@ -127,6 +127,17 @@ def test_a_ring_through_the_grid(tmp_path: Path, strata: tuple[int, ...]) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("strata", STRATA, ids=str)
+def test_every_topology_of_the_grid(tmp_path: Path, strata: tuple[int, ...]) -> None:
+    """Each writes, and reads what three others wrote, one of each world size."""
+    grid = topologies(strata)
+    names = [label(*topology) for topology in grid]
+    by_size = [[name for name in names if name.startswith(f"world{size}-")] for size in (1, 2, 4)]
+    pairs = {topology: [some[(7 * i + 3) % len(some)] for some in by_size] for i, topology in enumerate(grid)}
+    assert {name for some in pairs.values() for name in some} == set(names), "each is read by somebody"
+    check(tmp_path, grid, pairs)
+
+
 @pytest.mark.parametrize("strata", STRATA, ids=str)
 def test_every_pair_of_the_grid(tmp_path: Path, strata: tuple[int, ...]) -> None:
     grid = topologies(strata)

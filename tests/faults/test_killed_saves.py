@@ -74,9 +74,9 @@ def _kill_at_points(rank: int, world_size: int, root: Path, every_write: int) ->
     return results
 
 
-@pytest.mark.parametrize("every_write", [20, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every_write", [20, pytest.param(5, marks=pytest.mark.slow), 1])
 def test_killed_at_every_point_that_changes_the_disk(tmp_path: Path, every_write: int) -> None:
-    (results,) = run_ranks(_kill_at_points, 1, tmp_path, every_write, timeout=240)
+    (results,) = run_ranks(_kill_at_points, 1, tmp_path, every_write, timeout=600)
     names = [name.split()[0] for name, _ in results]
     assert len(results) > 20
     assert {"open", "write", "fsync", "os.rename", "os.remove", "os.rmdir", "os.mkdir"} == set(names)
@@ -117,7 +117,7 @@ def _kill_at_random_times(rank: int, world_size: int, root: Path, number: int) -
 
 @pytest.mark.parametrize("number", [10, pytest.param(100, marks=pytest.mark.slow)])
 def test_killed_at_random_times(tmp_path: Path, number: int) -> None:
-    ((in_time, steps),) = run_ranks(_kill_at_random_times, 1, tmp_path, number, timeout=240)
+    ((in_time, steps),) = run_ranks(_kill_at_random_times, 1, tmp_path, number, timeout=600)
     assert in_time == number, f"{len(steps)} saves"
     assert set(steps) <= {1, 2}
 
