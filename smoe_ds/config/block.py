@@ -205,6 +205,11 @@ class BlockSettings(RoutingSettings):
         width = self.cosine_width(visible)
         return self.gate_rows(visible) * d_model + own + (0 if width is None else width * visible + 1)
 
+    @property
+    def learns_routing(self) -> bool:
+        """Whether the block has a gate, or a router that learns."""
+        return self.shared_expert in ("cmr", "residual") or bool(self.strata and self.gate_parameters(1, 1))
+
     def gate_flops(self, d_model: int, visible: int) -> float:
         """FLOPs of one token's routing, matrix products alone."""
         width = self.cosine_width(visible)

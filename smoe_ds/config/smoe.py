@@ -35,6 +35,7 @@ class SmoeConfig(Section):
             yield "moe.layers", str(error)
             return
         yield from self._loss_problems(blocks.values())
+        yield from self._rate_problems(blocks.values())
         for name, block in blocks.items():
             yield from self._block_problems(name, block)
         yield from self._entry_problems(blocks)
@@ -83,6 +84,14 @@ class SmoeConfig(Section):
                 yield "moe.layers", f"{pattern} is no layer; expected names from {names[0]} to {names[-1]}, or patterns"
             elif "strata" not in changes and not meant & with_experts:
                 yield "moe.layers", f"{pattern} has no experts to change; give it strata, or leave it out"
+
+    def _rate_problems(self, blocks: Collection[BlockSettings]) -> Iterator[tuple[str, str]]:
+        """Learning rates of parameters that the model does not have."""
+        gates = bool(self.model.language_capacity.languages) or any(block.learns_routing for block in blocks)
+        lacking = "routed experts" if not blocks else "gates, and its routers learn nothing"
+        for key, has in (("expert_lr_factor", bool(blocks)), ("gate_lr_factor", gates)):
+            if (value := getattr(self.train, key)) != 1 and not has:
+                yield f"train.{key}", f"is {value:g}, but this model has no {lacking}; leave it out"
 
     def _loss_problems(self, blocks: Collection[BlockSettings]) -> Iterator[tuple[str, str]]:
         """A loss of routers' own has one weight in a run, and so has the consistency of two passes."""

@@ -46,6 +46,18 @@ class TrainConfig(Section):
         description="The last steps before max_steps: over them the learning rate goes down to 0 in a straight line, "
         "on top of its decay, so that weights settle. A run that is prolonged afterwards has its former rate again.",
     )
+    expert_lr_factor: float = Field(
+        default=1.0,
+        gt=0,
+        description="What the learning rate is multiplied by for the routed experts. A shared expert, and what all "
+        "experts of a block have in common, keep the rate itself.",
+    )
+    gate_lr_factor: float = Field(
+        default=1.0,
+        gt=0,
+        description="What the learning rate is multiplied by for gates and for whatever else a router learns. Like "
+        "expert_lr_factor it also scales decoupled weight decay; the log shows the rate of all other parameters.",
+    )
     label_smoothing: float = Field(
         default=0.1,
         ge=0,

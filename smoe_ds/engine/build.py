@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +22,13 @@ if TYPE_CHECKING:
     from torch import nn
 
 _ADAM = ("adam", "adamw")
+_LR_FACTOR = "lr_factor"
+"""Key of a parameter group whose learning rate is another than the step's."""
 
 
-def build_engine(model: nn.Module, ds_config: dict[str, Any]) -> Engine:
+def build_engine(
+    model: nn.Module, ds_config: dict[str, Any], lr_factor: Callable[[str], float] = lambda name: 1.0
+) -> Engine:
     """Wraps `model` in a DeepSpeed engine with the optimizer of `ds_config`.
 
     The engine has no learning-rate scheduler: call `set_learning_rate` before each step. On CPU Adam is torch's unless
@@ -36,6 +40,7 @@ def build_engine(model: nn.Module, ds_config: dict[str, Any]) -> Engine:
         model: module; its experts carry `allreduce = False` and `group_name`. Parameters that need no gradient are
             frozen: the engine holds them without optimizer state, and in half precision an fp32 copy on the host.
         ds_config: DeepSpeed's configuration, complete (batch sizes included). Not modified.
+        lr_factor: what the learning rate is multiplied by for a parameter, given its name.
 
     Returns:
         deepspeed.DeepSpeedEngine, as far as it is used.
@@ -62,7 +67,7 @@ def build_engine(model: nn.Module, ds_config: dict[str, Any]) -> Engine:
     with _errors_of_a_user():
         _make_profile_folder(config)
         engine, *_ = deepspeed.initialize(
-            model=model, model_parameters=parameter_groups(model), config=config, dist_init_required=False
+            model=model, model_parameters=parameter_groups(model, lr_factor), config=config, dist_init_required=False
         )
     _let_the_loss_scale_rest_at_its_floor(engine)
     engine.gradient_norm_hook = GradientNormHook(engine, clip) if stage == 0 else None
@@ -71,28 +76,32 @@ def build_engine(model: nn.Module, ds_config: dict[str, Any]) -> Engine:
     return engine
 
 
-def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
+def parameter_groups(model: nn.Module, lr_factor: Callable[[str], float] = lambda name: 1.0) -> list[dict[str, Any]]:
     """Optimizer groups in an order that every run and rank has: dense parameters, then each expert group. Without
     frozen parameters.
 
     DeepSpeed's own grouping iterates a set of strings, so its order changes from run to run.
+
+    Args:
+        model: see `build_engine`.
+        lr_factor: see `build_engine`. Parameters with another factor than 1 have groups of their own, after those of
+            their kind.
     """
-    members: dict[str, list[nn.Parameter]] = {}
-    for parameter in model.parameters():
-        if not parameter.requires_grad:
-            continue
-        members.setdefault(expert_group(parameter), []).append(parameter)
-    dense = members.pop("", [])
-    groups: list[dict[str, Any]] = [{"name": "dense", "params": dense}] if dense else []
-    for name in sorted(members, key=_natural):
-        groups.append({"name": name, "params": members[name], "moe": True})
+    members: dict[tuple[str, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            members.setdefault((expert_group(parameter), lr_factor(name)), []).append(parameter)
+    groups = []
+    for kind, factor in sorted(members, key=lambda key: (_natural(key[0]), key[1] != 1, key[1])):
+        group: dict[str, Any] = {"name": kind or "dense", "params": members[kind, factor]}
+        groups.append(group | ({"moe": True} if kind else {}) | ({_LR_FACTOR: factor} if factor != 1 else {}))
     return groups
 
 
 def set_learning_rate(engine: TrainingState, lr: float) -> None:
-    """Sets the learning rate of the next step for all parameter groups."""
+    """Sets the learning rate of the next step, for each parameter group times its factor."""
     for group in engine.optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get(_LR_FACTOR, 1.0)
 
 
 def gradient_norm(engine: Stepped) -> float:

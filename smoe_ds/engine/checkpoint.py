@@ -238,7 +238,7 @@ def _topology(engine: Engine) -> dict[str, Any]:
     import torch.distributed as dist
 
     model_dtype, gradient_dtype = engine.get_data_types()
-    groups = sorted(group["name"] for group in engine.optimizer.param_groups if group.get("moe"))
+    groups = sorted({group["name"] for group in engine.optimizer.param_groups if group.get("moe")})
     return {
         "world_size": dist.get_world_size(),
         "ep_size": max((int(name.rpartition("_")[2]) for name in groups), default=1),

@@ -12,6 +12,7 @@ from torch import nn
 from smoe_ds.config.nearest import nearest
 from smoe_ds.config.run import RunConfig
 from smoe_ds.errors import ConfigError
+from smoe_ds.model.parameter_kinds import kind_of
 from smoe_ds.model.transformer import Transformer
 
 KEY = "smoe.train.freeze"
@@ -84,12 +85,14 @@ def check_freeze(run: RunConfig) -> frozenset[str]:
     """The names that a run freezes.
 
     Raises:
-        ConfigError: see :func:`frozen_names`; or expert parallelism does not allow it.
+        ConfigError: see :func:`frozen_names`; or expert parallelism does not allow it, or nothing is left that a factor
+            of the learning rate is for.
     """
     if not run.smoe.train.freeze:
         return frozenset()
     names = _all_names(run)
     frozen = frozen_names(names, run.smoe.train.freeze)
+    _check_factors(names, frozen, run)
     moe = run.smoe.moe
     if not moe.is_dense and moe.ep_size > 1:
         _check_experts(names, frozen, run)
@@ -114,6 +117,19 @@ def _check_experts(names: Iterable[str], frozen: frozenset[str], run: RunConfig)
             f"{KEY}: freezes all experts, which DeepSpeed's ZeRO cannot do while they are spread over {ep_size} ranks; "
             "set smoe.moe.ep_size to 1, or zero_optimization.stage to 0"
         )
+
+
+def _check_factors(names: Iterable[str], frozen: frozenset[str], run: RunConfig) -> None:
+    """A factor of the learning rate needs parameters that learn."""
+    train = run.smoe.train
+    learn = {kind_of(name) for name in names if name not in frozen}
+    factors = {
+        "experts": ("expert_lr_factor", train.expert_lr_factor),
+        "gates": ("gate_lr_factor", train.gate_lr_factor),
+    }
+    for kind, (key, factor) in factors.items():
+        if factor != 1 and kind not in learn:
+            raise ConfigError(f"smoe.train.{key}: is {factor:g}, but {KEY} freezes all {kind}; leave one of them out")
 
 
 def freeze(model: nn.Module, frozen: Collection[str]) -> None:

@@ -13,6 +13,7 @@ from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from smoe_ds.config.run import RunConfig
+from smoe_ds.model.parameter_kinds import kind_of
 from smoe_ds.moe.cost import KINDS
 from smoe_ds.moe.expert_backends import Accelerator
 from smoe_ds.moe.loads import (
@@ -205,20 +206,7 @@ def _meta_model(run: RunConfig, vocab_size: int) -> Transformer:
 def _parameters_by_kind(named: Mapping[str, Parameter]) -> dict[str, int]:
     kinds = dict.fromkeys(KINDS, 0)
     for name, parameter in named.items():
-        parts = name.split(".")
-        if "experts" in parts:
-            kind = "experts"
-        elif not {"gates", "mixtures", "cmr_gate", "coefficient"}.isdisjoint(parts):
-            kind = "gates"
-        elif any("norm" in part for part in parts):
-            kind = "norms"
-        elif any("attention" in part for part in parts):
-            kind = "attention"
-        elif "shared" in parts or "common" in parts:
-            kind = "shared_experts"
-        else:
-            kind = "embedding" if parts[0] == "embedding" else "feed_forward"
-        kinds[kind] += parameter.numel()
+        kinds[kind_of(name)] += parameter.numel()
     return kinds
 
 

@@ -114,6 +114,9 @@ _RESET = {*_SHAPES, "num_experts", "stacked", "top_k", "router", *(key for syste
 _RESET_MODEL = {"language_capacity"}
 """The same of ``smoe.model``."""
 
+_RESET_TRAIN = {"freeze", "expert_lr_factor", "gate_lr_factor"}
+"""Keys of ``smoe.train`` about parameters that only the run's own system may have."""
+
 
 @dataclass(frozen=True)
 class SystemRow:
@@ -170,7 +173,7 @@ def run_of(system: System, run: RunConfig) -> RunConfig:
     moe = {**_kept(system, run.smoe.moe), **system.moe, **sized.get("moe", {}), "strata": strata}
     sections = {name: getattr(run.smoe, name) for name in SmoeConfig.model_fields}
     model = {**run.smoe.model.model_dump(exclude=_RESET_MODEL), **system.model, **sized.get("model", {})}
-    train = {**run.smoe.train.model_dump(), "freeze": []}  # its names are those of the run's own system
+    train = run.smoe.train.model_dump(exclude=_RESET_TRAIN)
     try:
         smoe = SmoeConfig.model_validate({**sections, "moe": moe, "model": model, "train": train})
     except ValidationError as error:

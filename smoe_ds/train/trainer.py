@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -22,6 +23,7 @@ from smoe_ds.engine.protocol import Engine
 from smoe_ds.errors import DataError, SmoeError
 from smoe_ds.model.compilation import compile_dense_parts
 from smoe_ds.model.freezing import check_freeze, freeze
+from smoe_ds.model.parameter_kinds import lr_factor
 from smoe_ds.model.transformer import Transformer
 from smoe_ds.moe import exchange
 from smoe_ds.moe.adaptive import Adaptation
@@ -344,7 +346,8 @@ class Trainer:
         model.activation_checkpointing = self.train.activation_checkpointing
         if self.train.compile:
             compile_dense_parts(model)
-        return build_engine(model, finalize_deepspeed(self.run, self.env.world_size, self.device.type))
+        config = finalize_deepspeed(self.run, self.env.world_size, self.device.type)
+        return build_engine(model, config, partial(lr_factor, train=self.train))
 
     def _save(self, best: bool) -> None:
         self.heartbeat.doing(f"step {self.progress.step}: saving")

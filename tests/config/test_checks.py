@@ -100,6 +100,26 @@ EXPERTS_OFF = "smoe.moe.strata=[]"
             "ignores false",
         ),
         (["smoe.train.max_steps=5", "smoe.train.cooldown_steps=6"], "smoe.train.cooldown_steps", "above max_steps, 5"),
+        *(
+            ([f"smoe.train.{key}={value}"], f"smoe.train.{key}", found)
+            for key in ("expert_lr_factor", "gate_lr_factor")
+            for value, found in (
+                ("0", "expected a value > 0"),
+                ("-1", "expected a value > 0"),
+                ("NaN", "finite"),
+                ("1e999", "finite"),
+            )
+        ),
+        (
+            ["smoe.train.expert_lr_factor=0.5", EXPERTS_OFF],
+            "smoe.train.expert_lr_factor",
+            "is 0.5, but this model has no routed experts; leave it out",
+        ),
+        (
+            ["smoe.train.gate_lr_factor=2", 'smoe.moe.router={"kind": "hash"}'],
+            "smoe.train.gate_lr_factor",
+            "is 2, but this model has no gates, and its routers learn nothing; leave it out",
+        ),
         (["smoe.train.warmup_init_lr=0.1"], "smoe.train.warmup_init_lr", "above the peak"),
         (["smoe.moe.every=7"], "smoe.moe.every", "choose 6 or less"),
         (["smoe.moe.num_experts=16"], "smoe.moe.strata", "sums to 8 experts, but num_experts is 16"),
@@ -127,6 +147,9 @@ def test_refused_combination(run_file: Path, overrides: list[str], key: str, rea
         ["zero_optimization.offload_optimizer.device=none"],
         ["optimizer.params.adam_w_mode=true", "optimizer.params.weight_decay=0.1"],
         ["smoe.moe.num_experts=8", "smoe.moe.ep_size=8"],
+        ["smoe.train.expert_lr_factor=1", "smoe.train.gate_lr_factor=1", EXPERTS_OFF],
+        ["smoe.train.gate_lr_factor=0.5", EXPERTS_OFF, "smoe.model.language_capacity.languages=3"],
+        ["smoe.train.gate_lr_factor=0.5", "smoe.moe.shared_expert=cmr", 'smoe.moe.router={"kind": "hash"}'],
     ],
 )
 def test_neighbours_of_refused_combinations_are_accepted(run_file: Path, overrides: list[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,6 +32,8 @@ class Setup:
     initial_scale_power: int = 8
     native_adam: bool = False
     freeze: tuple[str, ...] = ()
+    expert_lr_factor: float = 1.0
+    gate_lr_factor: float = 1.0
 
 
 def join_gloo() -> None:
@@ -56,9 +59,11 @@ def make_engine(rank: int, world_size: int, setup: Setup) -> Any:
     """An engine over a two-layer translation model; torch.distributed is initialised already."""
     from smoe_ds.config.model import ModelConfig
     from smoe_ds.config.moe import MoeConfig
+    from smoe_ds.config.train import TrainConfig
     from smoe_ds.engine.adapter import build_model
     from smoe_ds.engine.build import build_engine
     from smoe_ds.model.freezing import freeze, is_meant
+    from smoe_ds.model.parameter_kinds import lr_factor
 
     join_gloo()
     sizes = ModelConfig(
@@ -67,7 +72,8 @@ def make_engine(rank: int, world_size: int, setup: Setup) -> Any:
     moe = MoeConfig(strata=list(setup.strata), ep_size=setup.ep_size, second_expert="argmax", capacity_factor=None)
     model = build_model(sizes, moe, VOCAB, seed=5, rank=rank)
     freeze(model, {name for name, _ in model.named_parameters() if is_meant(name, setup.freeze)})
-    return build_engine(model, ds_config(setup, world_size))
+    train = TrainConfig(output_dir="none", expert_lr_factor=setup.expert_lr_factor, gate_lr_factor=setup.gate_lr_factor)
+    return build_engine(model, ds_config(setup, world_size), partial(lr_factor, train=train))
 
 
 def ds_config(setup: Setup, world_size: int) -> dict[str, Any]:
