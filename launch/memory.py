@@ -42,7 +42,7 @@ def check_memory(config: RunConfig, resources: Resources, gpu_memory: float | No
     tokenizer = Path(config.smoe.data.path) / TOKENIZER
     vocab_size = Tokenizer(tokenizer).vocab_size if tokenizer.is_file() else VOCAB_SIZE
     plan = make_plan(config, vocab_size=vocab_size, world_size=resources.tasks)
-    device, host = plan.memory["total"], sum(plan.host_memory.values())
+    device, host = plan.memory["total"], plan.host_memory.get("total", 0)
     if resources.gpus_per_node and gpu_memory is not None and device > gpu_memory * _GIB:
         raise LaunchError(
             f"--gpu-memory {gpu_memory:g}: the plan needs {device / _GIB:.1f} GiB on a GPU; lower "

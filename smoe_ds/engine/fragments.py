@@ -80,6 +80,11 @@ def keep_exact(model: nn.Module) -> None:
             setattr(parameter, _EXACT, parameter.detach().to("cpu", torch.float32, copy=True))
 
 
+def exact_bytes(frozen: int) -> int:
+    """Host memory that `keep_exact` takes for a model with so many frozen parameters [bytes]."""
+    return 4 * frozen
+
+
 def _of_frozen(parameter: nn.Parameter) -> Fragment:
     return Fragment(getattr(parameter, _EXACT, parameter), 0, 0, parameter.numel(), True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from smoe_ds.config.run import RunConfig
+from smoe_ds.engine.fragments import exact_bytes
 from smoe_ds.model.transformer_cost import TransformerCost
 from smoe_ds.planning.work import ITEMSIZE, tokens_per_side, training_passes
 
@@ -25,14 +26,18 @@ def planned_memory(
     With offload the fp32 copy, the moments and fp32 gradients of the share lie on the host; ZeRO 2 accumulates there
     too. On both sides stands a buffer for the largest parameter on its way, on the host one for the updated weights.
 
+    In half precision the host also has fp32 copies of frozen parameters, with offload and without.
+
     Args:
         run: checked configuration.
         cost: of its model in a full micro-batch, see :func:`smoe_ds.planning.work.cost_of`.
         dense: trained parameters that all ranks hold.
         experts: trained parameters of the experts on one rank.
         ranks: of the run.
-        frozen: parameters on one rank that are not trained: neither gradients nor moments; their fp32 copy on the host
-            in half precision is not counted.
+        frozen: parameters on one rank that are not trained: neither gradients nor moments.
+
+    Returns:
+        Device and host; the latter is empty where nothing is kept on the host of a GPU.
     """
     itemsize, stage, whole = ITEMSIZE[run.precision], run.zero_stage, dense + experts
     share = dense / ranks + experts / max(ranks // run.smoe.moe.ep_size, 1) if stage else whole
@@ -57,7 +62,10 @@ def planned_memory(
     update = 0 if offloaded else _update(run, share)
     device = {**held, **backward, "update": update}
     device["total"] = sum(held.values()) + max(sum(backward.values()), update)
-    return device, _on_host(run, states, share, copies, ranks) if offloaded else {}
+    host = _offloaded(run, states, share, copies, ranks) if offloaded else {}
+    if frozen and itemsize == 2:
+        host["frozen_weights"] = exact_bytes(frozen)
+    return device, {**host, "total": sum(host.values())} if host else {}
 
 
 def _activations(run: RunConfig, cost: TransformerCost) -> float:
@@ -69,17 +77,16 @@ def _activations(run: RunConfig, cost: TransformerCost) -> float:
     return 2 * once + CONSISTENCY_TENSORS * 4 * tokens_per_side(run) * vocab_size
 
 
-def _on_host(run: RunConfig, states: dict[str, int], share: float, copies: int, ranks: int) -> dict[str, int]:
+def _offloaded(run: RunConfig, states: dict[str, int], share: float, copies: int, ranks: int) -> dict[str, int]:
     """What offload keeps on the host, of the share that a rank updates."""
     itemsize = ITEMSIZE[run.precision]
     accumulates = run.zero_stage == 2 and run.train_batch_size > ranks
-    host = {
+    return {
         **states,
         "gradients": round((4 + (itemsize if accumulates else 0)) * share),
         "copies": round(itemsize * share) + copies,
         "update": round(4 * share) if run.deepspeed["optimizer"]["params"].get("torch_adam") else 0,
     }
-    return {**host, "total": sum(host.values())}
 
 
 def _reduction_buckets(run: RunConfig, parameters: int) -> int:

@@ -69,7 +69,8 @@ class Plan:
         exchange_bytes_per_step: bytes one rank sends in one optimizer step, forward and backward, all blocks.
         memory: bytes on one device by kind, and the ``total`` at its peak: kinds of the backward pass (activations,
             exchange buffers, reduction) and of the update are not there at the same time.
-        host_memory: bytes on the host per rank, with optimizer offload.
+        host_memory: bytes on the host per rank by kind, and their ``total``: optimizer offload, and frozen weights that
+            half precision keeps exact; empty without either.
         expert_backend: how the memory takes experts to be computed; ``none`` in a dense model.
         warnings: what should be changed.
     """

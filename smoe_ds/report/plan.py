@@ -12,6 +12,10 @@ from smoe_ds.report.tables import RULE, Cell, Column, Marked, Table
 from smoe_ds.report.units import binary_bytes, si
 
 _MEMORY_NOTES = {"total": "backward pass or update, whichever is larger", "update": "not beside the three above"}
+_HOST_NOTES = {
+    "master_weights": "offload",
+    "frozen_weights": "in fp32, so that checkpoints have them as they were loaded",
+}
 
 
 def plan_page(name: str, run: RunConfig, plan: Plan, vocab_source: str) -> Page:
@@ -41,7 +45,7 @@ def plan_page(name: str, run: RunConfig, plan: Plan, vocab_source: str) -> Page:
     sizes = {kind: size for kind, size in plan.memory.items() if size}
     blocks.append(_bytes(heading, sizes, _MEMORY_NOTES | experts))
     if plan.host_memory:
-        blocks.append(_bytes("memory on the host per rank (offload)", plan.host_memory, {}))
+        blocks.append(_bytes("memory on the host per rank", plan.host_memory, _HOST_NOTES))
     return Page(tuple(blocks))
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from smoe_ds.doctor.finding import FAILED, NOTE, OK
+from smoe_ds.doctor.context import Context
+from smoe_ds.doctor.finding import FAILED, NOTE, OK, Finding
 from smoe_ds.doctor.host_memory import Limit, memory_limits
 from smoe_ds.doctor.memory import check_memory, gpu_finding, host_finding
 from tests.helpers.doctors import alone
@@ -103,3 +105,25 @@ def test_this_machine_and_a_run_too_big_for_it(run_file: Path) -> None:
 def test_slurms_limit_counts(run_file: Path) -> None:
     (line,) = alone(run_file, check_memory, environ={"DS_ACCELERATOR": "cpu", "SLURM_MEM_PER_NODE": "100"})
     assert line.mark == FAILED and "100 MiB of SLURM's --mem are free" in line.text
+
+
+def test_exact_copies_of_frozen_weights_count(run_file: Path) -> None:
+    """Half precision keeps them in fp32 on the host, beside the model."""
+    run = json.loads(run_file.read_text()) | {"bf16": {"enabled": True}}
+    planned = {}
+    for patterns in ((), ("embedding", "*.experts.*.w1")):
+        run["smoe"]["train"]["freeze"] = list(patterns)
+        run_file.write_text(json.dumps(run))
+        seen: list[Context] = []
+
+        def look(context: Context, seen: list[Context] = seen) -> Iterator[Finding]:
+            seen.append(context)
+            yield from check_memory(context)
+
+        (line,) = alone(run_file, look)
+        (context,) = seen
+        (found,) = check_memory(context)
+        planned[patterns] = found.figures["planned"] - context.plan.memory["total"]
+        frozen = context.plan.parameters["total"] - context.plan.trainable_parameters
+        assert line.mark == OK and planned[patterns] == 4 * frozen
+    assert 0 == planned[()] < planned["embedding", "*.experts.*.w1"]

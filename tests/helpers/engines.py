@@ -49,9 +49,11 @@ def engine_of_run(run: RunConfig, vocab_size: int, rank: int, world_size: int) -
     from smoe_ds.config import finalize_deepspeed
     from smoe_ds.engine.adapter import build_model
     from smoe_ds.engine.build import build_engine
+    from smoe_ds.model.freezing import check_freeze, freeze
 
     join_gloo()
     model = build_model(run.smoe.model, run.smoe.moe, vocab_size, seed=run.smoe.train.seed, rank=rank)
+    freeze(model, check_freeze(run))
     return build_engine(model, finalize_deepspeed(run, world_size, "cpu"))
 
 

@@ -6,15 +6,20 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from launch.cli import main
+from launch.memory import check_memory
 from launch.quoting import file_pattern, sbatch_value
+from launch.resources import Resources
 from launch.time_limit import seconds_of
+from smoe_ds.config import load_run
 from smoe_ds.errors import LaunchError
+from smoe_ds.planning.plan import make_plan
 from tests.helpers.environment import ROOT
 from tests.helpers.prepared import small_spec, write_spec
 from tests.helpers.small_run import small_run, write_run
@@ -92,6 +97,19 @@ def test_what_was_asked_is_in_the_script(run_file: Path, capsys: pytest.CaptureF
     }  # fmt: skip
     assert f"{sys.executable} -m smoe_ds train {run_file}" in script
     assert "export DS_ACCELERATOR=cuda\n" in script and "/launch/nccl_env.sh" in script
+
+
+def test_the_memory_of_a_host_is_that_of_the_plan(run_file: Path) -> None:
+    offload = ["zero_optimization.stage=2", "zero_optimization.offload_optimizer.device=cpu"]
+    config = load_run(run_file, offload)
+    resources = Resources(
+        "job", nodes=1, tasks_per_node=2, gpus_per_node=2, cpus_per_task=1, time="60", stop_before=300
+    )
+    on_host = 2 * make_plan(config, world_size=2).host_memory["total"]
+    assert f", {on_host / 2**30:.2f} GiB on a host" in check_memory(config, resources, None)
+    with pytest.raises(LaunchError, match=r"--mem .*: the plan needs"):
+        check_memory(config, replace(resources, mem=f"{on_host // 2**10 - 1}K"), None)
+    check_memory(config, replace(resources, mem=f"{on_host // 2**10 + 1}K"), None)
 
 
 def test_a_job_without_gpus_stays_on_the_processors(run_file: Path, capsys: pytest.CaptureFixture[str]) -> None:

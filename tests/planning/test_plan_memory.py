@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from smoe_ds.engine.fragments import _EXACT
 from tests.benchmarks.held import held as held_by_kind
 from tests.benchmarks.held import live_bytes
 from tests.helpers.engines import engine_of_run
@@ -31,6 +32,7 @@ COMMON = {
 }
 POSITIONS = 512 * 128 * 4  # the table of sinusoidal positions
 BUCKET = {"zero_optimization.reduce_bucket_size": 3_000_000}
+FROZEN = '["embedding", "*.experts.*.w1"]'
 CASES: list[tuple[int, int, dict]] = [
     (1, 0, {}),
     (1, 0, {"bf16.enabled": "true"}),
@@ -39,6 +41,8 @@ CASES: list[tuple[int, int, dict]] = [
     (2, 1, {"smoe.moe.ep_size": 2}),
     (2, 1, {"fp16.enabled": "true"}),
     (2, 2, {**BUCKET, "bf16.enabled": "true"}),
+    (2, 1, {"bf16.enabled": "true", "smoe.moe.ep_size": 2, "smoe.train.freeze": FROZEN}),
+    (1, 0, {"smoe.train.freeze": FROZEN}),
     (2, 2, {**BUCKET, "zero_optimization.overlap_comm": "true"}),
 ]
 
@@ -68,7 +72,9 @@ def measure(rank: int, world_size: int, settings: list[str]) -> tuple[Any, int, 
     # What a thread of gloo's is the last to let go of, the profiler counts as held; which steps that happens in, and to
     # how much, is chance, so the least of several is the peak.
     peak = held + min(peak_memory(step, torch.device("cpu")) for _ in range(STEPS))
-    by_kind = held_by_kind(engine) if run.zero_stage else {}
+    by_kind = held_by_kind(engine) if run.zero_stage else {"host": {}}
+    frozen = [parameter for parameter in engine.module.parameters() if not parameter.requires_grad]
+    by_kind["host"]["frozen_weights"] = sum(getattr(p, _EXACT).nbytes for p in frozen if hasattr(p, _EXACT))
     plan = make_plan(run, vocab_size=VOCAB, world_size=world_size, accelerator=Accelerator("cpu"))
     return plan, held, peak, by_kind
 
@@ -78,11 +84,17 @@ def measure(rank: int, world_size: int, settings: list[str]) -> tuple[Any, int, 
 def test_planned_memory_is_that_of_the_engine(world_size: int, stage: int, settings: dict) -> None:
     settings = COMMON | {"zero_optimization.stage": stage} | settings
     overrides = [f"{key}={value}" for key, value in settings.items()]
-    whole_plan, held, peak, _ = run_ranks(measure, world_size, overrides)[0]
-    plan = whole_plan.memory
-    states = plan["weights"] + plan["master_weights"] + plan["optimizer"]
+    whole_plan, held, peak, by_kind = run_ranks(measure, world_size, overrides)[0]
+    plan, host = whole_plan.memory, whole_plan.host_memory
+    assert host.get("frozen_weights", 0) == by_kind["host"]["frozen_weights"]
+    assert bool(host) == ("smoe.train.freeze" in settings and run_is_half(settings))
+    states = plan["weights"] + plan["master_weights"] + plan["optimizer"] + host.get("total", 0)
     assert held == pytest.approx(states + POSITIONS, rel=0.01)
-    assert peak == pytest.approx(plan["total"], rel=0.15)
+    assert peak == pytest.approx(plan["total"] + host.get("total", 0), rel=0.15)
+
+
+def run_is_half(settings: dict) -> bool:
+    return settings.get("bf16.enabled") == "true" or settings["fp16.enabled"] == "true"
 
 
 OFFLOADED: list[tuple[int, int, dict]] = [
@@ -90,6 +102,7 @@ OFFLOADED: list[tuple[int, int, dict]] = [
     (2, 1, {"fp16.enabled": "true"}),
     (2, 2, {"fp16.enabled": "true", "smoe.moe.ep_size": 2}),
     (2, 2, {**BUCKET, "train_batch_size": 2}),
+    (1, 2, {"bf16.enabled": "true", "smoe.train.freeze": FROZEN}),
 ]
 
 
@@ -105,6 +118,7 @@ def test_planned_memory_with_offload_is_that_of_the_engine(world_size: int, stag
     assert by_kind["device"]["gradients"] == by_kind["device"]["reduction"] == 0  # between two steps
     gradients = by_kind["host"]["fp32_gradients"] + by_kind["host"]["accumulation"]
     assert gradients == pytest.approx(host["gradients"], rel=0.06)  # whole parameters are accumulated, also at borders
+    assert by_kind["host"]["frozen_weights"] == host.get("frozen_weights", 0)
     for kind in ("master_weights", "optimizer", "copies"):
         assert by_kind["host"][kind] == pytest.approx(host[kind], rel=0.01), kind
     named = sum(size for kinds in by_kind.values() for size in kinds.values())

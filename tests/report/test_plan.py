@@ -78,7 +78,7 @@ def test_measured_offloaded_and_unlike_the_paper() -> None:
         measured_flops_per_token=700_000_000,
         dense_flops="own",
         memory={"total": 2**30},
-        host_memory={"master_weights": 2**29, "total": 2**29},
+        host_memory={"master_weights": 2**28, "frozen_weights": 2**28, "total": 2**29},
     )
     assert text(plan, "smoe.moe.ep_size=1")[8:] == [
         "",
@@ -92,8 +92,9 @@ def test_measured_offloaded_and_unlike_the_paper() -> None:
         "memory per device, a full micro-batch of 8,192 tokens (estimate)",
         "  total                               1.00 GiB  backward pass or update, whichever is larger",
         "",
-        "memory on the host per rank (offload)",
-        "  master weights                    512.00 MiB",
+        "memory on the host per rank",
+        "  master weights                    256.00 MiB  offload",
+        "  frozen weights                    256.00 MiB  in fp32, so that checkpoints have them as they were loaded",
         "  total                             512.00 MiB",
     ]
 
