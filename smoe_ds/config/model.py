@@ -13,6 +13,9 @@ from smoe_ds.config.section import Section
 MOST_LAYERS = 1000
 """Of an encoder or decoder."""
 
+MOST_POSITIONS = 1 << 17
+"""Of a sentence; every model has a table of them, [positions, D]."""
+
 
 class ModelConfig(Section):
     """Sizes and regularisation of the transformer. Defaults are the M4 recipe."""
@@ -39,7 +42,10 @@ class ModelConfig(Section):
     )
     attention_dropout: float = Field(default=0.1, ge=0, lt=1, description="Dropout on attention probabilities.")
     max_positions: int = Field(
-        default=512, gt=2, description="Longest source or target in tokens, special tokens included."
+        default=512,
+        gt=2,
+        le=MOST_POSITIONS,
+        description="Longest source or target in tokens, special tokens included.",
     )
     position_offset: int = Field(
         default=0,

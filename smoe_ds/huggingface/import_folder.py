@@ -19,6 +19,7 @@ from smoe_ds.huggingface.folder import CONFIG, read_config
 from smoe_ds.huggingface.names import EMBEDDING, NAMES, SHARED, TIED, is_parameter
 from smoe_ds.huggingface.new_pieces import NewPieces
 from smoe_ds.huggingface.settings import Settings, framing_of, settings_of
+from smoe_ds.huggingface.sizes import check_sizes
 from smoe_ds.huggingface.tensors import FolderTensors
 from smoe_ds.huggingface.tokenizer_model import Added, Imported, imported_tokenizer
 from smoe_ds.huggingface.vocabulary import language_names, read_table, read_vocabulary
@@ -91,11 +92,12 @@ def import_folder(request: Request) -> Taken:
     folder = request.folder
     config = read_config(folder)
     settings = settings_of(config, folder)
+    tensors = FolderTensors(folder, trust=request.trust)
+    check_sizes(config, tensors.shapes, folder)
     vocabulary = read_vocabulary(folder, request.sentencepiece_file)
     table = read_table(request.table) if request.table else {}
     names = language_names(vocabulary.languages, table, str(request.table or folder))
     tokenizer = imported_tokenizer(vocabulary, settings.vocab_size, names, request.added)
-    tensors = FolderTensors(folder, trust=request.trust)
     run = imported_run(settings, framing_of(folder), request.run_file, request.overrides)
     shapes = model_shape(run.smoe, len(tokenizer.rows)).shapes
     tensor = weights_of(config["model_type"], tensors, settings, tokenizer, shapes)

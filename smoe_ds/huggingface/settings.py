@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from smoe_ds.config.model import MOST_LAYERS, MOST_POSITIONS
 from smoe_ds.errors import CheckpointError
 from smoe_ds.huggingface.folder import CONFIG, NLLB_MOE, TOKENIZER_CONFIG, read_json
 
@@ -66,12 +67,12 @@ def settings_of(config: Mapping[str, Any], folder: Path) -> Settings:
         "d_model": theirs.get("d_model", int),
         "d_ffn": theirs.same("encoder_ffn_dim", "decoder_ffn_dim"),
         "num_heads": theirs.same("encoder_attention_heads", "decoder_attention_heads"),
-        "encoder_layers": theirs.get("encoder_layers", int),
-        "decoder_layers": theirs.get("decoder_layers", int),
+        "encoder_layers": theirs.at_most("encoder_layers", MOST_LAYERS),
+        "decoder_layers": theirs.at_most("decoder_layers", MOST_LAYERS),
         "activation": theirs.get("activation_function", str, "relu"),
         "dropout": theirs.get("dropout", float, 0.1),
         "attention_dropout": theirs.get("attention_dropout", float, 0.1),
-        "max_positions": theirs.get("max_position_embeddings", int, 1024),
+        "max_positions": theirs.at_most("max_position_embeddings", MOST_POSITIONS, 1024),
         "position_offset": POSITION_OFFSET,
         "scale_embedding": theirs.get("scale_embedding", bool, True),
         "norm_epsilon": NORM_EPSILON,
@@ -108,6 +109,13 @@ class _Theirs:
             value = float(value)
         if type(value) is not kind:
             raise CheckpointError(f"{self.path}: {key}: expected {_WORDS[kind]}, found {value!r}; download it again")
+        return value
+
+    def at_most(self, key: str, most: int, default: int | None = None) -> int:
+        """A number that has a limit here."""
+        value = self.get(key, int, default)
+        if value > most:
+            raise CheckpointError(f"{self.path}: {key} is {value:,}: models here have at most {most:,}; correct it")
         return value
 
     def same(self, one: str, other: str) -> int:

@@ -134,6 +134,9 @@ def test_an_epsilon_that_transformers_ignores(
     assert TrainedRun(tmp_path / "out", device="cpu").config.smoe.model.norm_epsilon == 1e-5
 
 
+HUGE = 10**12
+
+
 class Spoil:
     """Ways to spoil a folder."""
 
@@ -196,6 +199,10 @@ def left_over(state: dict[str, torch.Tensor]) -> None:
     state["model.encoder.layers.9.fc1.weight"] = torch.zeros(1)
 
 
+def no_embedding(state: dict[str, torch.Tensor]) -> None:
+    state.update({name: torch.zeros(3) for name in state if "shared" in name or "embed" in name})
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -218,9 +225,28 @@ def left_over(state: dict[str, torch.Tensor]) -> None:
         ),
         (Spoil.config(quantization_config={"bits": 4}), "the weights are quantized"),
         (Spoil.config(encoder_attention_heads=5, decoder_attention_heads=5), "num_heads: 5 does not divide d_model 32"),
-        (Spoil.config(encoder_ffn_dim=64, decoder_ffn_dim=64), "fc1.weight [48, 32] instead of [64, 32]"),
-        (Spoil.config(encoder_layers=3), "parameters missing (model.encoder.layers.2."),
-        (Spoil.config(vocab_size=300), "the tokenizer has a token 327, but the embedding 300 rows"),
+        (
+            Spoil.config(encoder_ffn_dim=64, decoder_ffn_dim=64),
+            "config.json: encoder_ffn_dim is 64, but the weights have 48; download the whole folder again",
+        ),
+        (Spoil.config(encoder_layers=3), "config.json: encoder_layers is 3, but the weights have 2;"),
+        (Spoil.config(encoder_layers=1), "not in this model (model.encoder.layers.1."),
+        (Spoil.config(vocab_size=300), "config.json: vocab_size is 300, but the weights have 3"),
+        (Spoil.json("added_tokens.json", nso_Latn=900), "the tokenizer has a token 900, but the embedding 3"),
+        (
+            Spoil.config(max_position_embeddings=HUGE),
+            "config.json: max_position_embeddings is 1,000,000,000,000: models here have at most 131,072; correct it",
+        ),
+        (Spoil.config(max_position_embeddings=-1), "smoe.model.max_positions: expected a value > 2, found -1"),
+        (Spoil.config(vocab_size=HUGE), "vocab_size is 1,000,000,000,000, but the weights have 3"),
+        (Spoil.config(d_model=HUGE), "d_model is 1,000,000,000,000, but the weights have 32;"),
+        (Spoil.config(d_model=-HUGE), "d_model is -1,000,000,000,000, but the weights have 32;"),
+        (Spoil.config(encoder_layers=HUGE), "encoder_layers is 1,000,000,000,000: models here have at most 1,000;"),
+        (Spoil.config(decoder_layers=900), "decoder_layers is 900, but the weights have 2;"),
+        (Spoil.config(encoder_ffn_dim=HUGE, decoder_ffn_dim=HUGE), "encoder_ffn_dim is 1,000,000,000,000, but the w"),
+        (Spoil.config(encoder_attention_heads=HUGE, decoder_attention_heads=HUGE), "does not divide d_model 32"),
+        (Spoil.config(model_type="nllb-moe", num_experts=HUGE), "num_experts is 1,000,000,000,000, but the weights"),
+        (Spoil.weight(no_embedding), "vocab_size is 331, but the weights have 0;"),
         (Spoil.config(model_type="nllb-moe", num_experts=1), "num_experts is 1: a token takes the two best"),
         (Spoil.config(model_type="nllb-moe", num_experts=4, router_bias=True), "router_bias is True: gates here have"),
         (

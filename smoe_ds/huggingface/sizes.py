@@ -1,0 +1,55 @@
+"""Sizes in a ``config.json`` against the shapes of the weights beside it, before anything is made of that size."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from smoe_ds.errors import CheckpointError
+from smoe_ds.huggingface.folder import CONFIG, NLLB_MOE
+from smoe_ds.huggingface.names import SHARED, TIED
+
+_LAYER = re.compile(r"model\.(encoder|decoder)\.layers\.(\d{1,9})\..+")
+_EXPERT = re.compile(r"model\.(?:encoder|decoder)\.layers\.\d+\.ffn\.experts\.expert_(\d{1,9})\..+")
+_FIRST_MATRIX = re.compile(r"model\.encoder\.layers\.\d+\.(?:ffn\.)?(?:experts\.expert_\d+\.)?fc1\.weight")
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def check_sizes(config: Mapping[str, Any], shapes: Shapes, folder: Path) -> None:
+    """Refuses a size that the weights do not have.
+
+    Layers and experts that the weights have beyond those of the configuration are found later, by name.
+
+    Args:
+        config: content of ``config.json``, whose sizes are whole numbers.
+        shapes: of all tensors by name.
+        folder: for messages.
+
+    Raises:
+        CheckpointError: naming the first one.
+    """
+    for key, found, more_is_fine in _sizes(config["model_type"], shapes):
+        if found != config[key] and not (more_is_fine and found > config[key]):
+            raise CheckpointError(
+                f"{folder / CONFIG}: {key} is {config[key]:,}, but the weights have {found:,}; download the whole "
+                "folder again"
+            )
+
+
+def _sizes(kind: str, shapes: Shapes) -> Iterator[tuple[str, int, bool]]:
+    """Keys of ``config.json``; what the weights say, 0 where they lack it; whether they may have more."""
+    embedding = next((shapes[name] for name in (SHARED, *TIED) if name in shapes), ())
+    rows, width = embedding if len(embedding) == 2 else (0, 0)
+    yield "vocab_size", rows, False
+    yield "d_model", width, False
+    layers = [match for match in map(_LAYER.fullmatch, shapes) if match]
+    for side in ("encoder", "decoder"):
+        yield f"{side}_layers", max((int(match[2]) + 1 for match in layers if match[1] == side), default=0), True
+    first = [shape[0] for name, shape in shapes.items() if shape and _FIRST_MATRIX.fullmatch(name)]
+    yield "encoder_ffn_dim", first[0] if first else 0, False
+    if kind == NLLB_MOE:
+        experts = [int(match[1]) + 1 for match in map(_EXPERT.fullmatch, shapes) if match]
+        yield "num_experts", max(experts, default=0), True
