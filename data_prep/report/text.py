@@ -63,7 +63,8 @@ def _without_piece(vocabulary: Mapping[str, Any]) -> str:
     """What becomes of characters without a piece of their own, and the remedy."""
     fate = "are spelled in bytes" if vocabulary["byte_fallback"] else "are lost, since the vocabulary has no bytes"
     if vocabulary["given"] is not None:
-        return f"{fate}; name another sentencepiece.model, or none to train one"
+        more = "" if vocabulary["byte_fallback"] else ", or add them to it with smoe-ds import --add-pieces"
+        return f"{fate}; name another sentencepiece.model, or none to train one{more}"
     return f"{fate}; raise sentencepiece.character_coverage, vocab_size or temperature"
 
 
@@ -151,7 +152,19 @@ def format_report(manifest: Mapping[str, Any]) -> str:
     tables = ["\n".join(_aligned(rows)) for rows in (report_rows(manifest), vocabulary_rows(manifest["vocabulary"]))]
     rule = f"normalization of the vocabulary: {manifest['vocabulary'].get('normalization') or 'not recorded'}"
     warnings = [f"warning: {spelled_out(text)}" for text in manifest["warnings"]]
-    return "\n".join([tables[0], *noticed, "", tables[1], rule, *warnings])
+    return "\n".join([tables[0], *noticed, "", tables[1], rule, *_lost(manifest["vocabulary"]), *warnings])
+
+
+def _lost(vocabulary: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each language that loses characters, with the most frequent."""
+    for language, figures in vocabulary.get("languages", {}).items():
+        if lost := figures.get("lost", 0):  # earlier corpora do not have it
+            named = figures["lost_characters"]
+            shown = [f"{spelled_out(one['character'])} ({one['code_point']}) {one['count']:,}" for one in named]
+            if others := lost - sum(one["count"] for one in named):
+                shown.append(f"others {others:,}")
+            where = f"{lost:,} in the {figures['compared']:,} sentences looked at"
+            yield f"characters of {language} that the vocabulary loses, {where}: {', '.join(shown)}"
 
 
 def format_examples(report: Mapping[str, Any]) -> str:

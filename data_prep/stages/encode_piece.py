@@ -62,7 +62,8 @@ class Encoding:
         marked = {**masks, "compared": compared}
         lines = {name: hashlib.sha256(mask.tobytes()).hexdigest() for name, mask in marked.items()}
         pair = "-".join(spool.languages)
-        made_from = fingerprint(pair, spool.split, piece, lines, max_pieces, model_sha256, text_made_from)
+        looked_for = ["changed", "lost"]  # what `compare` finds; pieces of a version that found less are made again
+        made_from = fingerprint(pair, spool.split, piece, lines, max_pieces, model_sha256, text_made_from, looked_for)
         name = f"ids/{pair}.{spool.split}/{piece:05d}"
         return cls(name, spool, piece, masks, compared, max_pieces, model, made_from)
 

@@ -98,6 +98,14 @@ class Counts(_Part):
     places: list[str] = Field([])
 
 
+class LostCharacter(_Part):
+    """A character that a language loses by the vocabulary."""
+
+    character: str
+    code_point: str
+    count: Number
+
+
 class Figures(_Part):
     """How the vocabulary suits a language."""
 
@@ -110,6 +118,8 @@ class Figures(_Part):
     compared: Number = 0
     changed: Number = 0
     changed_examples: list[Sides] = Field([])
+    lost: Number = 0
+    lost_characters: list[LostCharacter] = Field([])
 
 
 class Vocabulary(_Part):

@@ -156,6 +156,11 @@ class Tokenizer:
         cut = self._processor.encode(text, return_type="proto")
         return text, [(piece.begin, piece.end) for piece in cut.pieces]
 
+    def unknown_parts(self, text: str) -> list[str]:
+        """The parts of a text that `encode` finds no piece for, in their order."""
+        cut = self._processor.encode(text, return_type="proto")
+        return [piece.surface for piece in cut.pieces if piece.id == UNK_ID]
+
     def target_spans(self, ids: Sequence[int]) -> tuple[str, list[Span | None]]:
         """The text that `decode` gives, and where each id lies in it; None for those that are no part of it.
 
