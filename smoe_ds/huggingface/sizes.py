@@ -48,7 +48,7 @@ def _sizes(kind: str, shapes: Shapes) -> Iterator[tuple[str, int, bool]]:
     layers = [match for match in map(_LAYER.fullmatch, shapes) if match]
     for side in ("encoder", "decoder"):
         yield f"{side}_layers", max((int(match[2]) + 1 for match in layers if match[1] == side), default=0), True
-    first = [shape[0] for name, shape in shapes.items() if shape and _FIRST_MATRIX.fullmatch(name)]
+    first = [shape[0] for name, shape in shapes.items() if len(shape) == 2 and _FIRST_MATRIX.fullmatch(name)]
     yield "encoder_ffn_dim", first[0] if first else 0, False
     if kind == NLLB_MOE:
         experts = [int(match[1]) + 1 for match in map(_EXPERT.fullmatch, shapes) if match]

@@ -15,7 +15,7 @@ DEFAULT_BUCKET = 500_000_000
 
 
 def planned_memory(
-    run: RunConfig, cost: TransformerCost, dense: int, experts: int, ranks: int, frozen: int = 0
+    run: RunConfig, cost: TransformerCost, dense: int, experts: int, ranks: int, *, frozen: int, largest: int
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Bytes on one device and on the host by kind.
 
@@ -35,6 +35,7 @@ def planned_memory(
         experts: trained parameters of the experts on one rank.
         ranks: of the run.
         frozen: parameters on one rank that are not trained: neither gradients nor moments.
+        largest: elements of the largest parameter that is trained.
 
     Returns:
         Device and host; the latter is empty where nothing is kept on the host of a GPU.
@@ -45,10 +46,7 @@ def planned_memory(
     states = {"master_weights": round(4 * masters), "optimizer": round(8 * share)}
     offload = run.deepspeed["zero_optimization"].get("offload_optimizer") or {}
     offloaded = offload.get("device", "none") != "none"
-    model = run.smoe.model
-    blocks = run.smoe.moe.blocks(model).values()
-    widest = max([model.d_ffn, *(width for block in blocks for width in block.widths(model.d_ffn))])
-    copies = itemsize * max(cost.embedding.matrices, widest * model.d_model)
+    copies = itemsize * largest
     held = {
         "weights": itemsize * (whole + frozen),
         "gradients": 0 if offloaded and stage == 2 else round(itemsize * (share if stage == 2 else whole)),

@@ -137,7 +137,13 @@ def make_plan(
     frozen_experts = round(experts * frozen["experts"] / max(kinds["experts"], 1))
     frozen_dense = sum(frozen.values()) - frozen["experts"]
     device, host = planned_memory(
-        run, cost, dense - frozen_dense, experts - frozen_experts, ranks, frozen_dense + frozen_experts
+        run,
+        cost,
+        dense - frozen_dense,
+        experts - frozen_experts,
+        ranks,
+        frozen=frozen_dense + frozen_experts,
+        largest=max(parameter.numel() for name, parameter in named.items() if name not in frozen_names),
     )
     blocks = list(moe.blocks(run.smoe.model).values())
     shares = [stratum_shares(block.strata, stacked=block.stacked) for block in blocks]
