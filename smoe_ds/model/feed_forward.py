@@ -28,6 +28,7 @@ class Positions(NamedTuple):
         language: id of the first token of each sentence [B]: the target language's, where the run puts it there.
         pair: ids of the first tokens of source and decoder input [B, 2]: their languages', where the run puts them
             there; None if the decoder's is not known.
+        stats: whether anybody wants to know what a block's routing did.
     """
 
     padding_mask: Tensor | None = None
@@ -35,6 +36,7 @@ class Positions(NamedTuple):
     token_ids: Tensor | None = None
     language: Tensor | None = None
     pair: Tensor | None = None
+    stats: bool = True
 
 
 class DenseFeedForward(nn.Module):

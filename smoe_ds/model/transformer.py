@@ -33,7 +33,7 @@ class Encoded:
         memory: [B, S, D].
         padding_mask: [B, S], True = padding.
         first: first token of each source [B].
-        stats: one entry per stratified block of the encoder.
+        stats: one entry per stratified block of the encoder, if they were asked for.
     """
 
     memory: Tensor
@@ -141,7 +141,7 @@ class Transformer(nn.Module):
         Returns:
             Logits [B, T, V] and the statistics of each stratified block, encoder first.
         """
-        encoded = self.encode(src, num_src_tokens, tgt_in[:, 0])
+        encoded = self.encode(src, num_src_tokens, tgt_in[:, 0], stats=True)
         pair = torch.stack([src[:, 0], tgt_in[:, 0]], dim=1)
         positions = Positions(tgt_in == PAD_ID, num_tgt_tokens, tgt_in, tgt_in[:, 0], pair)
         memory_mask = attention_mask(encoded.padding_mask)
@@ -156,27 +156,30 @@ class Transformer(nn.Module):
             stats.language_gates = encoded.stats.language_gates + languages.close()
         return self.embedding.project(self.decoder.norm(x)), stats
 
-    def encode(self, src: Tensor, num_tokens: int | None = None, start: Tensor | None = None) -> Encoded:
+    def encode(
+        self, src: Tensor, num_tokens: int | None = None, start: Tensor | None = None, stats: bool = False
+    ) -> Encoded:
         """Encode source token ids [B, S].
 
         Args:
             src: padded on the right with 0.
             num_tokens: those that are no padding, if that is known.
             start: first token of each decoder input [B], for routers that go by both languages.
+            stats: whether anybody wants to know what the blocks' routing did.
         """
         padding_mask = src == PAD_ID
         mask = attention_mask(padding_mask)
         pair = None if start is None else torch.stack([src[:, 0], start], dim=1)
-        positions = Positions(padding_mask, num_tokens, src, src[:, 0], pair)
-        x, stats = self._embed(src), ModelStats()
+        positions = Positions(padding_mask, num_tokens, src, src[:, 0], pair, stats)
+        x, blocks = self._embed(src), ModelStats()
         languages = self._languages(self.encoder, positions)
         for layer in self.encoder.layers:
             x, block = self._through(layer, x, mask, positions, languages)
             if block is not None:
-                stats.append(block)
+                blocks.append(block)
         if languages is not None:
-            stats.language_gates = languages.close()
-        return Encoded(self.encoder.norm(x), padding_mask, src[:, 0], stats)
+            blocks.language_gates = languages.close()
+        return Encoded(self.encoder.norm(x), padding_mask, src[:, 0], blocks)
 
     def start_decoding(self, encoded: Encoded) -> DecoderCache:
         """Cache for ``decode_step``: the source's keys and values of every layer, computed once."""
@@ -196,7 +199,7 @@ class Transformer(nn.Module):
         if cache.pair is None:
             source = cache.first.repeat_interleave(len(tokens) // len(cache.first))
             cache.pair = torch.stack([source, tokens], dim=1)
-        positions = Positions(token_ids=tokens.unsqueeze(1), language=cache.pair[:, 1], pair=cache.pair)
+        positions = Positions(token_ids=tokens.unsqueeze(1), language=cache.pair[:, 1], pair=cache.pair, stats=False)
         x = self._embed(tokens.unsqueeze(1), cache.position)
         languages = self._languages(self.decoder, positions)
         for layer, layer_cache in zip(self._decoder_layers, cache.layers, strict=True):

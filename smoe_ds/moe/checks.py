@@ -160,3 +160,19 @@ def check_input(
         raise ValueError(
             f"token_ids has shape {list(token_ids.shape)} and x {list(x.shape)}; expected [B, S], [B, S, D]"
         )
+
+
+def check_num_tokens(name: str, said: int, counted: int, heads: int) -> None:
+    """Refuses a wrong number of tokens.
+
+    Args:
+        name: of the block.
+        said: slices of positions that the caller takes for no padding.
+        counted: those that are none.
+        heads: slices of a position.
+    """
+    if said != counted:
+        raise ValueError(
+            f"{name}: num_tokens is {said // heads}, but {counted // heads} positions are not padding; "
+            "leave num_tokens out to have them counted"
+        )

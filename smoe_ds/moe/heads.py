@@ -13,7 +13,7 @@ from smoe_ds.moe.stats import BlockStats
 
 InnerBlock = Callable[
     [Tensor, Tensor | None, int | None, Tensor | None, Tensor | None, Tensor | None],
-    tuple[Tensor, BlockStats],
+    tuple[Tensor, BlockStats | None],
 ]
 """``(x, padding_mask, num_tokens, token_ids, language, pair) -> (y, stats)``, residual included, of width D/H."""
 
@@ -57,7 +57,7 @@ class Heads(nn.Module):
         token_ids: Tensor | None,
         language: Tensor | None,
         pair: Tensor | None,
-    ) -> tuple[Tensor, BlockStats]:
+    ) -> tuple[Tensor, BlockStats | None]:
         """[..., S, D] -> [..., S, D], with the statistics of the slices; arguments as of the layer.
 
         Args:
@@ -78,8 +78,11 @@ class Heads(nn.Module):
             language,
             pair,
         )
+        y = x + self.merge(y.reshape(x.shape))
+        if stats is None:
+            return y, None
         passes = stats.requested_capacity.reshape(*x.shape[:-1], self.heads).sum(-1)
-        return x + self.merge(y.reshape(x.shape)), replace(stats, requested_capacity=passes, heads=self.heads)
+        return y, replace(stats, requested_capacity=passes, heads=self.heads)
 
     def _of_slices(self, values: Tensor | None) -> Tensor | None:
         """What is known of positions [..., S], for each of their slices [..., S H]."""

@@ -19,6 +19,7 @@ from smoe_ds.moe.checks import (
     check_custom_expert,
     check_ep_rank,
     check_input,
+    check_num_tokens,
     check_sizes,
     make_experts,
 )
@@ -28,7 +29,7 @@ from smoe_ds.moe.expert_backend_here import backend_here
 from smoe_ds.moe.experts import ExpertFFN
 from smoe_ds.moe.experts_adapters import Adapter
 from smoe_ds.moe.experts_mpo import ChainExpert
-from smoe_ds.moe.heads import Heads
+from smoe_ds.moe.heads import Heads, InnerBlock
 from smoe_ds.moe.initial import initialize
 from smoe_ds.moe.mixture import Mixed, Mixture
 from smoe_ds.moe.placement import Placement
@@ -209,7 +210,8 @@ class StratifiedMoE(nn.Module):
         token_ids: Tensor | None = None,
         language: Tensor | None = None,
         pair: Tensor | None = None,
-    ) -> tuple[Tensor, BlockStats]:
+        stats: bool = True,
+    ) -> tuple[Tensor, BlockStats | None]:
         """Routes every position that is not padding through the strata.
 
         Args:
@@ -219,10 +221,12 @@ class StratifiedMoE(nn.Module):
             token_ids: vocabulary ids of the input [B, S], for routers that look at them; x is [B, S, D] then.
             language: id of the sentences' language [B]; None: the first token of each sentence.
             pair: ids of the language tokens of source and target [B, 2], for a router that goes by both.
+            stats: whether to tell what the routing did. If not, evaluation on a processor that holds all experts takes
+                a shorter way to the same output.
 
         Returns:
             The block's output in the shape of ``x``, residual included (padding positions pass unrouted), and what the
-            routing did.
+            routing did; None in its place after the shorter way.
 
         Raises:
             ValueError: shapes that do not fit, a wrong ``num_tokens``, no token ids for a router that needs them.
@@ -235,12 +239,13 @@ class StratifiedMoE(nn.Module):
                 f"{self.name}: ep_size is {self.placement.ep_size}, but nothing exchanges rows yet; hand the model to "
                 "deepspeed.initialize first, or set the layer's dispatcher"
             )
+        block: InnerBlock = self._through_strata if stats or not self._can_infer(x) else self._infer
         if self.heads is not None:
             return cast(
-                tuple[Tensor, BlockStats],
-                self.heads(x, self._through_strata, padding_mask, num_tokens, token_ids, language, pair),
+                tuple[Tensor, BlockStats | None],
+                self.heads(x, block, padding_mask, num_tokens, token_ids, language, pair),
             )
-        return self._through_strata(x, padding_mask, num_tokens, token_ids, language, pair)
+        return block(x, padding_mask, num_tokens, token_ids, language, pair)
 
     def _through_strata(
         self,
@@ -286,10 +291,66 @@ class StratifiedMoE(nn.Module):
             x_ND = self.output_norm(x_ND)
         return x_ND.reshape(x.shape), BlockStats(strata, passes_N.reshape(x.shape[:-1]), cmr_gate_sum)
 
-    def _context(self, token_ids: Tensor | None, language: Tensor | None, pair: Tensor | None) -> RoutingContext:
+    def _can_infer(self, x: Tensor) -> bool:
+        """Whether `_infer` does for `_through_strata`, but for the statistics."""
+        learns = self.training or torch.is_grad_enabled()
+        here = x.device.type == "cpu" and self.placement.ep_size == 1
+        return here and not learns and self.block.expert_backend in ("auto", "loop")
+
+    def _infer(
+        self,
+        x: Tensor,
+        padding_mask: Tensor | None,
+        num_tokens: int | None,
+        token_ids: Tensor | None,
+        language: Tensor | None,
+        pair: Tensor | None,
+    ) -> tuple[Tensor, None]:
+        """The output of `_through_strata` in evaluation; the host keeps the positions that wait for each stratum."""
+        block, num_strata = self.block, len(self.block.strata)
+        x_ND = x.reshape(-1, self.width).clone()
+        entering = range(len(x_ND)) if padding_mask is None else (~padding_mask).flatten().nonzero().flatten().tolist()
+        if num_tokens is not None:
+            check_num_tokens(self.name, num_tokens, len(entering), block.heads)
+        context, experts = self._context(token_ids, language, pair, sums=False), self._experts()
+        waiting: list[list[int]] = [list(entering), *([] for _ in range(num_strata))]
+        y_TD = x_ND
+        for i in range(num_strata):
+            if not waiting[i]:
+                continue
+            here = sorted(waiting[i])
+            index_T = None if len(here) == len(x_ND) else torch.tensor(here)
+            x_TD = _take(x_ND, index_T)
+            h_TD = y_TD if block.stacked and i else self.norms[i](x_TD)
+            told = self._told(i, context.select(index_T))
+            y_TD, after = self._mixtures[i].infer(h_TD, self._gate(i), experts, told, self.common)
+            if i == 0 and self.shared is not None:
+                y_TD, _ = self._with_shared_expert(h_TD, y_TD)
+            if block.final_output_masking:
+                y_TD = self._masked(y_TD)
+            for position, stratum in zip(here, after, strict=True):
+                waiting[stratum].append(position)
+            if not block.stacked or i == num_strata - 1:
+                kept_TD = h_TD if block.norm == "released" and i > 0 and not block.stacked else x_TD
+                _put(x_ND, index_T, kept_TD.to(x.dtype) + y_TD.to(x.dtype))
+        if self.output_norm is not None:
+            x_ND = self.output_norm(x_ND)
+        return x_ND.reshape(x.shape), None
+
+    def _context(
+        self, token_ids: Tensor | None, language: Tensor | None, pair: Tensor | None, sums: bool = True
+    ) -> RoutingContext:
         if token_ids is None or not self.block.router.needs:
-            return RoutingContext(self.training)
-        return RoutingContext(self.training, tokens=Tokens.of(token_ids, language, pair))
+            return RoutingContext(self.training, sums=sums)
+        return RoutingContext(self.training, tokens=Tokens.of(token_ids, language, pair), sums=sums)
+
+    def _told(self, i: int, context: RoutingContext) -> RoutingContext:
+        """What the router of stratum i is told."""
+        return replace(context, bias_steps_E=self.bias_steps()[i]) if self.block.bias_balancing else context
+
+    def _gate(self, i: int) -> Tensor | None:
+        """The gate's weight of stratum i; None where the router has none."""
+        return self.gates[i] if len(self.gates) else None
 
     def _mixture(
         self,
@@ -302,15 +363,12 @@ class StratifiedMoE(nn.Module):
         local_only: bool,
     ) -> Mixed:
         """The mixture of stratum i."""
-        if self.block.bias_balancing:
-            context = replace(context, bias_steps_E=self.bias_steps()[i])
-        gate_ED = self.gates[i] if len(self.gates) else None
         mixed: Mixed = self.mixtures[i](
             h_TD,
-            gate_ED,
+            self._gate(i),
             experts,
             self.dispatcher,
-            context,
+            self._told(i, context),
             common=self.common,
             local_only=local_only,
             entered=entered,

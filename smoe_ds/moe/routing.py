@@ -63,16 +63,38 @@ class RoutingContext:
         bias_steps_E: balancing bias of each expert, in steps of ``bias_balancing`` [E], int64; None without.
         forbidden_E: True where an expert must not be chosen this time [E]; None if all may.
         tokens: what is known of the tokens; None if the layer was not told.
+        sums: whether somebody wants the gate's sums over tokens; a router may leave them out if not.
     """
 
     training: bool = False
     bias_steps_E: Tensor | None = None
     forbidden_E: Tensor | None = None
     tokens: Tokens | None = None
+    sums: bool = True
 
     def select(self, index_T: Tensor | None) -> RoutingContext:
         """The context of the tokens ``index_T`` only; of all for None."""
         return self if self.tokens is None else replace(self, tokens=self.tokens.select(index_T))
+
+
+@dataclass(frozen=True)
+class GateSums:
+    """Sums over the tokens of a stratum, for losses and log.
+
+    Attributes:
+        probs_E: gate probabilities [E], with gradient; of a router without probabilities the number of first choices.
+        entropy: gate entropy [nat], 0-dim, without gradient.
+        z: squared log-sum-exp of the logits, 0-dim, with gradient.
+        losses: further ones, with gradient, by the router's own loss that is taken of them.
+        records: what the router wants to hear of after the step, without gradient, see :mod:`smoe_ds.moe.adaptive`;
+            None: nothing.
+    """
+
+    probs_E: Tensor
+    entropy: Tensor
+    z: Tensor
+    losses: Mapping[str, Tensor] = field(default_factory=dict)
+    records: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -86,26 +108,16 @@ class Routing:
         expert_TK: expert of each choice, numbered from 0 at the first one that the gate sees [T, K], int64.
         weights_TK: weights of the choices, with gradient [T, K]; what the mixture makes of them once capacity is known
             is the router's :meth:`smoe_ds.moe.routers.router.Router.weights`.
-        prob_sum_E: gate probabilities summed over tokens [E], with gradient; of a router without probabilities the
-            number of first choices.
-        entropy_sum: gate entropy summed over tokens [nat], 0-dim, without gradient.
-        z_sum: squared log-sum-exp of the logits summed over tokens, 0-dim, with gradient.
+        sums: of the gate; None where nobody wants them.
         chosen_TK: True where the choice is taken [T, K]; None: all are.
         priority_T: higher goes first where an expert is full [T]; None: in the order of positions.
-        sums: further sums over tokens, with gradient, for the losses that the router brings.
-        records: sums over tokens that it wants to hear of after the step, without gradient, see
-            :mod:`smoe_ds.moe.adaptive`; None: none.
     """
 
     expert_TK: Tensor
     weights_TK: Tensor
-    prob_sum_E: Tensor
-    entropy_sum: Tensor
-    z_sum: Tensor
+    sums: GateSums | None = None
     chosen_TK: Tensor | None = None
     priority_T: Tensor | None = None
-    sums: Mapping[str, Tensor] = field(default_factory=dict)
-    records: Tensor | None = None
 
     def first(self, num_choices: int) -> Routing:
         """The same with the first choices only; no token takes more."""

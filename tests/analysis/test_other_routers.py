@@ -14,7 +14,7 @@ from smoe_ds.analysis.pruning import held_out_batches
 from smoe_ds.analysis.routing_analysis import analyse_routing
 from smoe_ds.data.corpus import Corpus
 from smoe_ds.decode.load import TrainedRun
-from smoe_ds.moe.routing import Routing
+from smoe_ds.moe.routing import GateSums, Routing
 from tests.helpers.random_run import random_run
 
 MOE: dict[str, dict[str, Any]] = {
@@ -59,7 +59,7 @@ def test_pairs_against_a_loop() -> None:
     chosen_TK = torch.rand(40, 3, generator=generator) < 0.7
     nothing = torch.zeros(())
     for chosen in (None, chosen_TK):
-        routing = Routing(expert_TK, torch.ones(40, 3), torch.ones(5), nothing, nothing, chosen)
+        routing = Routing(expert_TK, torch.ones(40, 3), GateSums(torch.ones(5), nothing, nothing), chosen)
         pairs = same = 0
         for t, (first, second, _) in enumerate(expert_TK.tolist()):
             if chosen is None or (chosen[t, 0] and chosen[t, 1]):
@@ -67,5 +67,5 @@ def test_pairs_against_a_loop() -> None:
                 same += (first < 2) == (second < 2)
         assert count_pairs(routing, stratum_after_E).tolist() == [pairs, same]
         assert 0 < same < pairs
-    one = Routing(expert_TK[:, :1], torch.ones(40, 1), torch.ones(5), nothing, nothing)
+    one = Routing(expert_TK[:, :1], torch.ones(40, 1), GateSums(torch.ones(5), nothing, nothing))
     assert count_pairs(one, stratum_after_E).tolist() == [0, 0]

@@ -11,7 +11,7 @@ from smoe_ds.config.routers.dynamic import Dynamic
 from smoe_ds.moe.gate import gate_logits
 from smoe_ds.moe.routers.dynamic_pool import ExpertPool, PoolState, empty_records
 from smoe_ds.moe.routers.router import Router, without, z_sum
-from smoe_ds.moe.routing import Routing, RoutingContext
+from smoe_ds.moe.routing import GateSums, Routing, RoutingContext
 from smoe_ds.moe.seeding import derive_seed
 
 
@@ -84,16 +84,14 @@ class DynamicRouter(Router):
         if not context.training:
             best_TK = F.pad(lost_T1, (0, self.visible - 1))
             weights_TK, chosen_TK = weights_TK + best_TK, chosen_TK | best_TK
-        return Routing(
-            expert_TK,
-            weights_TK,
-            prob_sum_E=share_TE.sum(0),
-            entropy_sum=number_T1.clamp(min=1).to(wide_TD.dtype).log().sum(),
-            z_sum=z_sum(without(cosine_TE, off_E)),
-            chosen_TK=chosen_TK,
-            sums=self._sums(gate_TE),
+        sums = GateSums(
+            share_TE.sum(0),
+            number_T1.clamp(min=1).to(wide_TD.dtype).log().sum(),
+            z_sum(without(cosine_TE, off_E)),
+            losses=self._losses(gate_TE),
             records=self._lost(wide_TD.detach(), lost_T1, context),
         )
+        return Routing(expert_TK, weights_TK, sums, chosen_TK=chosen_TK)
 
     def _lost(self, h_TD: Tensor, lost_T1: Tensor, context: RoutingContext) -> Tensor | None:
         """Number and sum of the tokens that take no expert [1 + D]; none counts where experts were forbidden."""
@@ -104,7 +102,7 @@ class DynamicRouter(Router):
             lost_T1 = torch.zeros_like(lost_T1)
         return torch.cat([lost_T1.sum().view(1), (lost_T1.t() @ h_TD).view(-1)])
 
-    def _sums(self, gate_TE: Tensor) -> dict[str, Tensor]:
+    def _losses(self, gate_TE: Tensor) -> dict[str, Tensor]:
         """Sums over tokens for the losses; those of the gate itself count once for each token."""
         num_tokens, settings, sums = gate_TE.shape[0], self.settings, {}
         weight_ED = self.weight.to(gate_TE.dtype)

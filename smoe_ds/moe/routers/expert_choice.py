@@ -9,7 +9,7 @@ from smoe_ds.config.block import BlockSettings
 from smoe_ds.config.routers.expert_choice import ExpertChoice
 from smoe_ds.moe.gate import gate_logits
 from smoe_ds.moe.routers.router import Router, entropy_sum, without, z_sum
-from smoe_ds.moe.routing import Routing, RoutingContext
+from smoe_ds.moe.routing import GateSums, Routing, RoutingContext
 
 
 class ExpertChoiceRouter(Router):
@@ -38,9 +38,7 @@ class ExpertChoiceRouter(Router):
         return Routing(
             order_TE,
             probs_TE.gather(1, order_TE),
-            prob_sum_E=probs_TE.sum(0),
-            entropy_sum=entropy_sum(probs_TE),
-            z_sum=z_sum(logits_TE),
+            GateSums(probs_TE.sum(0), entropy_sum(probs_TE), z_sum(logits_TE)),
             chosen_TK=taken_TE.gather(1, order_TE),
         )
 

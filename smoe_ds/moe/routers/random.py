@@ -8,7 +8,7 @@ from torch import Tensor
 from smoe_ds.config.block import BlockSettings
 from smoe_ds.config.routers.random import Random
 from smoe_ds.moe.routers.router import Router, fixed_routing
-from smoe_ds.moe.routing import Routing, RoutingContext
+from smoe_ds.moe.routing import GateSums, Routing, RoutingContext
 from smoe_ds.moe.seeding import derive_seed
 
 
@@ -57,4 +57,4 @@ class RandomRouter(Router):
         expert_TK = torch.arange(self.visible, device=h_TD.device).expand(num_tokens, -1)
         weights_TK = h_TD.new_full((num_tokens, self.visible), 1 / self.visible, dtype=dtype)
         nothing = h_TD.new_zeros((), dtype=dtype)
-        return Routing(expert_TK, weights_TK, weights_TK.sum(0), nothing, nothing)
+        return Routing(expert_TK, weights_TK, GateSums(weights_TK.sum(0), nothing, nothing))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from smoe_ds.config.block import BlockSettings
 from smoe_ds.moe.adaptive import Adaptive
 from smoe_ds.moe.capacity import count_values
-from smoe_ds.moe.routing import Routing, RoutingContext
+from smoe_ds.moe.routing import GateSums, Routing, RoutingContext
 
 
 class Router(nn.Module, ABC):
@@ -89,4 +89,4 @@ def fixed_routing(expert_T: Tensor, num_experts: int, h_TD: Tensor) -> Routing:
     nothing = h_TD.new_zeros((), dtype=dtype)
     counts_E = count_values(expert_T, num_experts).to(dtype)
     weights_T1 = h_TD.new_ones(h_TD.shape[0], 1, dtype=dtype)
-    return Routing(expert_T.unsqueeze(1), weights_T1, counts_E, nothing, nothing)
+    return Routing(expert_T.unsqueeze(1), weights_T1, GateSums(counts_E, nothing, nothing))

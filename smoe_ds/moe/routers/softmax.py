@@ -10,8 +10,8 @@ from torch import Tensor
 from smoe_ds.config.block import BlockSettings
 from smoe_ds.moe.gate import gate_logits, jittered
 from smoe_ds.moe.gate_scores import FIRST_TEMPERATURE, CosineScores
-from smoe_ds.moe.routers.router import Router, without
-from smoe_ds.moe.routing import RoutingContext
+from smoe_ds.moe.routers.router import Router, entropy_sum, without, z_sum
+from smoe_ds.moe.routing import GateSums, RoutingContext
 
 
 @dataclass(frozen=True)
@@ -19,14 +19,12 @@ class Gated:
     """A gate's answer.
 
     Attributes:
-        logits_TE: what the softmax was taken of; experts that must not be chosen included.
-        probs_TE: gate probabilities, 0 for those.
-        prob_sum_E: the probabilities that the balance loss is taken of, summed over tokens.
+        probs_TE: gate probabilities, 0 for experts that must not be chosen.
+        sums: for losses and log; the probabilities there are those that the balance loss is taken of.
     """
 
-    logits_TE: Tensor
     probs_TE: Tensor
-    prob_sum_E: Tensor
+    sums: GateSums | None
 
 
 class SoftmaxRouter(Router):
@@ -53,9 +51,15 @@ class SoftmaxRouter(Router):
         if self.cosine is None:
             logits_TE = gate_logits(h_TD, weight)
             probs_TE = torch.softmax(without(logits_TE, context.forbidden_E), dim=-1)
-            return Gated(logits_TE, probs_TE, probs_TE.sum(0))
+            return Gated(probs_TE, _sums(logits_TE, probs_TE, probs_TE) if context.sums else None)
         cosines_TE = self.cosine(h_TD, weight)
         logits_TE = self.cosine.logits(cosines_TE)
         probs_TE = torch.softmax(without(logits_TE, context.forbidden_E), dim=-1)
+        if not context.sums:
+            return Gated(probs_TE, None)
         balanced_TE = torch.softmax(without(cosines_TE / FIRST_TEMPERATURE, context.forbidden_E), dim=-1)
-        return Gated(logits_TE, probs_TE, balanced_TE.sum(0))
+        return Gated(probs_TE, _sums(logits_TE, probs_TE, balanced_TE))
+
+
+def _sums(logits_TE: Tensor, probs_TE: Tensor, balanced_TE: Tensor) -> GateSums:
+    return GateSums(balanced_TE.sum(0), entropy_sum(probs_TE), z_sum(logits_TE))

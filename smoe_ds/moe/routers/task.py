@@ -12,7 +12,7 @@ from smoe_ds.config.routers.task import Task
 from smoe_ds.moe.capacity import count_values
 from smoe_ds.moe.gate import choose, gate_logits
 from smoe_ds.moe.routers.router import Router, without
-from smoe_ds.moe.routing import Routing, RoutingContext, Tokens
+from smoe_ds.moe.routing import GateSums, Routing, RoutingContext, Tokens
 from smoe_ds.moe.seeding import uniform_
 
 
@@ -56,13 +56,10 @@ class TaskRouter(Router):
         dtype = torch.promote_types(h_TD.dtype, torch.float32)
         tokens_G = count_values(group_T, task_GD.shape[0]).double()
         entropy_G = torch.special.entr(probs_GE.detach()).sum(1)
-        return Routing(
-            expert_GK.index_select(0, group_T),
-            weights_GK.to(dtype).index_select(0, group_T),
-            prob_sum_E=(tokens_G @ probs_GE).to(dtype),
-            entropy_sum=(tokens_G @ entropy_G).to(dtype),
-            z_sum=(tokens_G @ logits_GE.logsumexp(dim=-1).square()).to(dtype),
-        )
+        expert_TK, weights_TK = expert_GK.index_select(0, group_T), weights_GK.to(dtype).index_select(0, group_T)
+        z_G = logits_GE.logsumexp(dim=-1).square()
+        sums = [(tokens_G @ values).to(dtype) for values in (probs_GE, entropy_G, z_G)]
+        return Routing(expert_TK, weights_TK, GateSums(*sums))
 
     def _tasks(self, h_TD: Tensor, tokens: Tokens) -> tuple[Tensor, Tensor]:
         """What the gate reads [G, D], and the row of each token [T]; of few tokens only their own rows."""

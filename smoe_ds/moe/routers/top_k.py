@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from smoe_ds.moe.gate import choose, normalised_weights
-from smoe_ds.moe.routers.router import biased, entropy_sum, fixed_routing, without, z_sum
+from smoe_ds.moe.routers.router import biased, fixed_routing, without
 from smoe_ds.moe.routers.softmax import SoftmaxRouter
 from smoe_ds.moe.routing import Routing, RoutingContext
 
@@ -36,9 +36,7 @@ class TopKRouter(SoftmaxRouter):
         return Routing(
             expert_TK,
             weights_TK,
-            prob_sum_E=gated.prob_sum_E,
-            entropy_sum=entropy_sum(gated.probs_TE),
-            z_sum=z_sum(gated.logits_TE),
+            gated.sums,
             priority_T=weights_TK[:, 0].detach() if by_probability else None,
         )
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from smoe_ds.config.block import BlockSettings
 from smoe_ds.config.routers.top_p import TopP
 from smoe_ds.moe.gate import rescaled_weights
-from smoe_ds.moe.routers.router import entropy_sum, z_sum
 from smoe_ds.moe.routers.softmax import SoftmaxRouter
 from smoe_ds.moe.routing import Routing, RoutingContext
 
@@ -30,16 +31,15 @@ class TopPRouter(SoftmaxRouter):
         expert_TK, chosen_TK = self._choose(gated.probs_TE.detach(), context.forbidden_E)
         weights_TK = gated.probs_TE.gather(1, expert_TK) * chosen_TK
         by_probability = self.block.capacity_order == "probability"
-        sums = {"gate_entropy_loss": _entropy_with_gradient(gated.probs_TE)} if self.settings.entropy_weight else {}
+        sums = gated.sums
+        if sums is not None and self.settings.entropy_weight:
+            sums = replace(sums, losses={"gate_entropy_loss": _entropy_with_gradient(gated.probs_TE)})
         return Routing(
             expert_TK,
             weights_TK,
-            prob_sum_E=gated.prob_sum_E,
-            entropy_sum=entropy_sum(gated.probs_TE),
-            z_sum=z_sum(gated.logits_TE),
+            sums,
             chosen_TK=chosen_TK,
             priority_T=weights_TK[:, 0].detach() if by_probability else None,
-            sums=sums,
         )
 
     def _choose(self, probs_TE: Tensor, forbidden_E: Tensor | None) -> tuple[Tensor, Tensor]:

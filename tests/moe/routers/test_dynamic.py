@@ -114,7 +114,7 @@ def test_forbidden_experts_are_not_taken_and_nothing_counts_as_lost_then() -> No
     assert held.chosen_TK.sum() == (free.expert_TK[free.chosen_TK] == 1).sum()
     assert held.chosen_TK[:, 0].sum() == held.chosen_TK.sum()  # what a token takes comes first
     assert set(held.expert_TK[:, 0].tolist()) == {0, 1, 2}  # the others follow any expert that is on
-    assert free.records[0] > 0 and not held.records.any()
+    assert free.sums.records[0] > 0 and not held.sums.records.any()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -125,7 +125,7 @@ def test_the_gate_computes_in_float32(dtype: torch.dtype) -> None:
     half = wide(h, None, RoutingContext(training=True))
     full = wide.float()(h.float(), None, RoutingContext(training=True))
     assert half.weights_TK.dtype == torch.float32
-    assert torch.equal(half.expert_TK, full.expert_TK) and torch.equal(half.records, full.records)
+    assert torch.equal(half.expert_TK, full.expert_TK) and torch.equal(half.sums.records, full.sums.records)
     y, _ = layer.to(dtype)(h)
     assert y.dtype == dtype and y.isfinite().all()
 

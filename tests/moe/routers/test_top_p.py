@@ -152,7 +152,7 @@ def test_tokens_that_stay_on_their_rank_take_no_other_expert() -> None:
     taken = routing.expert_TK[routing.chosen_TK]
     assert set(taken.tolist()) == {1, 3, 5}
     assert routing.chosen_TK.sum() == 60
-    grads = torch.autograd.grad(routing.sums["gate_entropy_loss"], layer.gates[0])
+    grads = torch.autograd.grad(routing.sums.losses["gate_entropy_loss"], layer.gates[0])
     assert torch.isfinite(grads[0]).all()
 
 
