@@ -40,7 +40,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "base": ({"kind": "base"}, {}),
     "hash": ({"kind": "hash"}, {}),
     "random": ({"kind": "random"}, {}),
-    "random, all": ({"kind": "random", "at_evaluation": "all"}, {}),
+    "random, mean": ({"kind": "random", "at_evaluation": "mean"}, {}),
     "dynamic": ({"kind": "dynamic"}, {}),
     "task": ({"kind": "task", **LANGUAGES}, {}),
     "task, pairs": ({"kind": "task", **LANGUAGES, "by": "pair"}, {}),
