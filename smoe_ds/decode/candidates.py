@@ -10,6 +10,8 @@ from torch import Tensor
 
 from smoe_ds.decode.constraints import Allowed
 
+_PIECE = 128  # values
+
 
 @dataclass(frozen=True)
 class Continuations:
@@ -47,12 +49,36 @@ def token_log_probs(logits_RV: Tensor, num: int, allowed: Allowed) -> tuple[Tens
     log_prob_RV = logits_RV.log_softmax(dim=1, dtype=wide)
     only_R1 = log_prob_RV.gather(1, allowed.only_or_eos_R.unsqueeze(1))
     allowed.mask(log_prob_RV)
-    log_prob, token = log_prob_RV.topk(min(num, log_prob_RV.shape[1]), dim=1)
+    log_prob, token = largest(log_prob_RV, min(num, log_prob_RV.shape[1]))
     is_only_R = allowed.is_only(log_prob[:, 0])
     log_prob = log_prob.masked_fill(is_only_R.unsqueeze(1), -torch.inf)
     log_prob[:, :1] = torch.where(is_only_R.unsqueeze(1), only_R1, log_prob[:, :1])
     token[:, 0] = torch.where(is_only_R, allowed.only_or_eos_R, token[:, 0])
     return log_prob, token
+
+
+def largest(values_RV: Tensor, num: int) -> tuple[Tensor, Tensor]:
+    """``topk`` of each row; which of equal values come first is open there too.
+
+    On the processor only the pieces with the ``num`` largest maxima are looked at: whatever is among the ``num``
+    largest values is in one of these, or equals a value that is.
+
+    Args:
+        values_RV: any numbers; NaN counts as the largest.
+        num: values wanted per row, at most V.
+
+    Returns:
+        Values and places [R, num], largest first.
+    """
+    whole = values_RV.shape[1] // _PIECE
+    if values_RV.device.type != "cpu" or whole < 4 * num:
+        return values_RV.topk(num, dim=1)
+    pieces_RCP = values_RV[:, : whole * _PIECE].unflatten(1, (whole, _PIECE))
+    best_RN = pieces_RCP.amax(dim=2).topk(num, dim=1).indices
+    found = pieces_RCP.gather(1, best_RN.unsqueeze(2).expand(-1, -1, _PIECE)).flatten(1)
+    value, place = torch.cat([found, values_RV[:, whole * _PIECE :]], dim=1).topk(num, dim=1)
+    piece = F.pad(best_RN, (0, 1), value=whole).gather(1, place.div(_PIECE, rounding_mode="floor"))
+    return value, piece * _PIECE + place % _PIECE
 
 
 def best_continuations(log_prob_BW: Tensor, next_RN: Tensor, token_RN: Tensor, num: int) -> Continuations:

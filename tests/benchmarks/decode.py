@@ -26,27 +26,39 @@ Translate = Callable[[list[list[int]]], object]
 Sizes = argparse.Namespace
 
 
-def ours(what: tuple[Sequence[int], str], sizes: Sizes) -> Translate:
-    """This package: the source's tokens in, beam search over one batch; strata, and how weights are packed if so."""
+def our_network(strata: Sequence[int], numbers: str, sizes: Sizes) -> Any:
+    """A model of this package.
+
+    Args:
+        strata: of its blocks; none for a dense model.
+        numbers: how weights are packed; empty if they are not.
+        sizes: widths, layers, vocabulary.
+    """
     import torch
 
-    from smoe_ds.config.decode import DecodeConfig
     from smoe_ds.config.model import ModelConfig
     from smoe_ds.config.moe import MoeConfig
-    from smoe_ds.decode.beam_search import beam_search
-    from smoe_ds.decode.constraints import SpecialTokens
     from smoe_ds.decode.packed_model import pack_model
     from smoe_ds.model.transformer import Transformer
 
-    strata, numbers = what
     torch.manual_seed(0)
     model = ModelConfig(
         d_model=sizes.width, d_ffn=4 * sizes.width, encoder_layers=sizes.layers, decoder_layers=sizes.layers
     )
-    moe = MoeConfig(strata=list(strata), expert_backend="loop")
-    network = Transformer(model, moe, sizes.vocabulary).eval()
+    network = Transformer(model, MoeConfig(strata=list(strata), expert_backend="loop"), sizes.vocabulary).eval()
     if numbers:
         pack_model(network, numbers)
+    return network
+
+
+def our_translate(network: Any, sizes: Sizes) -> Translate:
+    """The source's tokens in, beam search over one batch."""
+    import torch
+
+    from smoe_ds.config.decode import DecodeConfig
+    from smoe_ds.decode.beam_search import beam_search
+    from smoe_ds.decode.constraints import SpecialTokens
+
     config = DecodeConfig(beam_size=sizes.beam, min_length=OUTPUT_TOKENS - 1, max_length_factor=30 / SOURCE_TOKENS)
 
     def translate(batch: list[list[int]]) -> object:
@@ -56,6 +68,16 @@ def ours(what: tuple[Sequence[int], str], sizes: Sizes) -> Translate:
         return found
 
     return translate
+
+
+def ours(what: tuple[Sequence[int], str], sizes: Sizes) -> Translate:
+    """This package; strata, and how weights are packed if so."""
+    return our_translate(our_network(*what, sizes), sizes)
+
+
+def random_sources(draw: random.Random, size: int, sizes: Sizes) -> list[list[int]]:
+    """Sources of random tokens, each with its end."""
+    return [[draw.randrange(FIRST_WORD, sizes.vocabulary) for _ in range(SOURCE_TOKENS - 1)] + [2] for _ in range(size)]
 
 
 def transformers(kind: str, sizes: Sizes) -> Translate:
@@ -189,9 +211,7 @@ def race(systems: dict[str, tuple[Callable[..., Translate], Any]], size: int, si
         assert pipes[name].recv() == "ready"
     times: dict[str, list[float]] = {name: [] for name in systems}
     for round_number in range(sizes.repeats + 1):
-        batch = [
-            [draw.randrange(FIRST_WORD, sizes.vocabulary) for _ in range(SOURCE_TOKENS - 1)] + [2] for _ in range(size)
-        ]
+        batch = random_sources(draw, size, sizes)
         for name, pipe in pipes.items():
             pipe.send(batch)
             took = pipe.recv()[sizes.clock == "cpu"]
@@ -203,10 +223,8 @@ def race(systems: dict[str, tuple[Callable[..., Translate], Any]], size: int, si
     return times
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Prints a table for each batch size."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--systems", nargs="+", default=[], help="names of the table's first column (default: all)")
+def add_sizes(parser: argparse.ArgumentParser) -> None:
+    """Options for what is measured, and how."""
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 32], help="sentences at once")
     parser.add_argument("--repeats", type=int, default=5, help="rounds that count")
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu: processor time")
@@ -214,6 +232,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--vocabulary", type=int, default=32_000)
     parser.add_argument("--beam", type=int, default=5)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Prints a table for each batch size."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_sizes(parser)
+    parser.add_argument("--systems", nargs="+", default=[], help="names of the table's first column (default: all)")
     parser.add_argument("--json", help="file for the rows")
     args = parser.parse_args(argv)
     rows = []

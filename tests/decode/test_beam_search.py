@@ -16,6 +16,7 @@ from smoe_ds.decode.hypothesis import Hypothesis, longest_output
 from smoe_ds.decode.scorer import score_targets
 from smoe_ds.errors import CheckpointError
 from smoe_ds.model.transformer import DecoderCache, Transformer
+from smoe_ds.moe.layer import StratifiedMoE
 from tests.helpers.markov_model import MarkovModel
 from tests.helpers.naive_beam_search import NaiveSearch, Tokens
 from tests.helpers.random_translation_model import padded, random_model, random_sources
@@ -124,6 +125,19 @@ def test_does_not_depend_on_the_rest_of_the_batch() -> None:
         assert_same(a, c)
         assert_same(b, c)
     assert len({len(h[0].tokens) for h in together}) > 2, "sentences of one length leave the batch together"
+
+
+@pytest.mark.parametrize("strata", [[4], [2, 2, 2]])
+def test_it_finds_the_same_whether_or_not_blocks_take_statistics(
+    strata: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, sources = random_model(4, strata, V), random_sources(4, 8, 9, 6, V)
+    found = search(model, sources, DecodeConfig(beam_size=4))
+    monkeypatch.setattr(StratifiedMoE, "_can_infer", lambda *_: False)
+    expected = search(model, sources, DecodeConfig(beam_size=4))
+    for mine, other in zip(found, expected, strict=True):
+        assert [h.tokens for h in mine] == [h.tokens for h in other]
+        assert [h.score for h in mine] == pytest.approx([h.score for h in other], rel=1e-12)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0])

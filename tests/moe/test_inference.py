@@ -71,9 +71,7 @@ def both_ways(layer: StratifiedMoE, padding: Tensor | None) -> tuple[Tensor, Ten
 
 
 def test_every_router_is_here() -> None:
-    assert {router["kind"] for router, _ in CASES.values()} == {
-        kind.model_fields["kind"].default for kind in ROUTERS
-    }
+    assert {router["kind"] for router, _ in CASES.values()} == {kind.model_fields["kind"].default for kind in ROUTERS}
 
 
 @pytest.mark.parametrize("padded", [False, True])
