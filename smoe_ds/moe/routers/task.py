@@ -58,8 +58,8 @@ class TaskRouter(Router):
         entropy_G = torch.special.entr(probs_GE.detach()).sum(1)
         expert_TK, weights_TK = expert_GK.index_select(0, group_T), weights_GK.to(dtype).index_select(0, group_T)
         z_G = logits_GE.logsumexp(dim=-1).square()
-        sums = [(tokens_G @ values).to(dtype) for values in (probs_GE, entropy_G, z_G)]
-        return Routing(expert_TK, weights_TK, GateSums(*sums))
+        probs_E, entropy, z = ((tokens_G @ values).to(dtype) for values in (probs_GE, entropy_G, z_G))
+        return Routing(expert_TK, weights_TK, GateSums(probs_E, entropy, z))
 
     def _tasks(self, h_TD: Tensor, tokens: Tokens) -> tuple[Tensor, Tensor]:
         """What the gate reads [G, D], and the row of each token [T]; of few tokens only their own rows."""
