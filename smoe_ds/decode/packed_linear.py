@@ -41,8 +41,8 @@ class PackedLinear(nn.Module, ABC):
         """A function from token ids [B, T] to rows of the weight in float32 [B, T, I]."""
 
     @abstractmethod
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., I] -> [..., O]."""
+    def forward(self, x: Tensor, *, relu: bool = False) -> Tensor:
+        """[..., I] -> [..., O], with ReLU behind it if wanted."""
 
 
 class Float32Linear(PackedLinear):
@@ -57,8 +57,9 @@ class Float32Linear(PackedLinear):
     def table(weight: Tensor) -> nn.Module:
         return nn.Embedding.from_pretrained(weight.detach())
 
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, "none", [], "")
+    def forward(self, x: Tensor, *, relu: bool = False) -> Tensor:
+        behind = "relu" if relu else "none"
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, behind, [], "")
         return y
 
 
@@ -82,10 +83,11 @@ class Int8Linear(PackedLinear):
     def table(weight: Tensor) -> nn.Module:
         return _Int8Table(weight.detach())
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *, relu: bool = False) -> Tensor:
         largest = torch.linalg.vector_norm(x, torch.inf, dim=-1, keepdim=True).clamp_(min=_LEAST)
         y: Tensor = torch.ops.quantized.linear_dynamic(x / largest, self._packed, reduce_range=True)
-        return y.mul_(largest) if self.bias is None else torch.addcmul(self.bias, y, largest)
+        y = y.mul_(largest) if self.bias is None else torch.addcmul(self.bias, y, largest)
+        return y.relu_() if relu else y
 
 
 class _Int8Table(nn.Module):

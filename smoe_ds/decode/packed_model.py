@@ -91,8 +91,11 @@ class PackedFFN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[R, D] -> [R, D]."""
-        gate = None if self.gate is None else self.gate(x)
-        y: Tensor = self.second(activated(self.activation, self.first(x), gate))
+        if self.activation == "relu":
+            hidden = self.first(x, relu=True)
+        else:
+            hidden = activated(self.activation, self.first(x), None if self.gate is None else self.gate(x))
+        y: Tensor = self.second(hidden)
         return y
 
 

@@ -22,6 +22,8 @@ def gate_logits(h_TD: Tensor, weight_ED: Tensor) -> Tensor:
         [T, E], float32 (float64 for float64 input).
     """
     dtype = torch.promote_types(h_TD.dtype, torch.float32)
+    if not torch.is_autocast_enabled(h_TD.device.type):
+        return F.linear(h_TD.to(dtype), weight_ED.to(dtype))
     with torch.autocast(h_TD.device.type, enabled=False):
         return F.linear(h_TD.to(dtype), weight_ED.to(dtype))
 

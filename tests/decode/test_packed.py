@@ -81,6 +81,8 @@ def test_products_are_those_of_the_weights(shape: tuple[int, ...], with_bias: bo
     with torch.inference_mode():
         torch.testing.assert_close(Float32Linear(weight, bias)(x), expected, rtol=1e-5, atol=1e-5)
         found = Int8Linear(weight, bias)(x)
+        for layer in (Float32Linear(weight, bias), Int8Linear(weight, bias)):
+            assert torch.equal(layer(x, relu=True), layer(x).relu())
     half_level = weight.abs().amax(1) / 127 / 2
     step = x.abs().amax(-1, keepdim=True) * 2 / 127
     size = x.abs().sum(-1, keepdim=True)
