@@ -39,6 +39,11 @@ def spelled_out(text: str, keep: str = "") -> str:
     return "".join(c.encode("unicode_escape").decode() if is_hidden(c) and c not in keep else c for c in text)
 
 
+def unprintable_spelled_out(text: str) -> str:
+    """A text to be looked at character by character: as ``spelled_out``, but joiners are written out too."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def command_line(words: Iterable[str]) -> str:
     """Words as one line for a shell (bash, zsh, ksh), hidden characters spelled out in ``$'...'``."""
     return " ".join(shlex.quote(word) if hidden_in(word) is None else _dollar_quoted(word) for word in words)

@@ -13,7 +13,7 @@ import pytest
 from smoe_ds.errors import ConfigError, DataError
 from smoe_ds.report.pages import Lines
 from smoe_ds.report.tables import Column, Table
-from smoe_ds.text_line import command_line, first_line, hidden_in, spelled_out
+from smoe_ds.text_line import command_line, first_line, hidden_in, spelled_out, unprintable_spelled_out
 
 LINE_ENDS = [chr(code) for code in range(sys.maxunicode + 1) if len(f"a{chr(code)}b".splitlines()) == 2]
 BIDI = [
@@ -67,3 +67,8 @@ def test_a_shell_reads_a_command_as_its_words() -> None:
     script = f"printf '%s\\0' {line}\n".encode()
     done = subprocess.run(["bash"], input=script, capture_output=True, env={"PATH": os.environ["PATH"]}, check=True)
     assert done.stdout.split(b"\0")[:-1] == [word.encode("utf-8", "surrogateescape") for word in words]
+
+
+def test_joiners_are_spelled_out_where_characters_are_looked_at() -> None:
+    assert unprintable_spelled_out("a\u200db\u00e9\n") == "a\\u200db\u00e9\\n"
+    assert spelled_out("a\u200db") == "a\u200db"

@@ -10,6 +10,7 @@ import numpy as np
 
 from smoe_ds.data.ragged import Ragged
 from smoe_ds.data.tokenizer import UNK_ID, Tokenizer
+from smoe_ds.text_line import unprintable_spelled_out
 
 MAX_CHARACTERS = 20
 """Characters of a language that the report names: the most frequent ones."""
@@ -35,10 +36,6 @@ def most_lost(counts: Mapping[str, int]) -> list[dict[str, Any]]:
     """The most frequent: ``character``, spelled out if it is not seen by itself, ``code_point`` and ``count``."""
     order = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return [
-        {"character": _visible(character), "code_point": f"U+{ord(character):04X}", "count": count}
+        {"character": unprintable_spelled_out(character), "code_point": f"U+{ord(character):04X}", "count": count}
         for character, count in order[:MAX_CHARACTERS]
     ]
-
-
-def _visible(character: str) -> str:
-    return character if character.isprintable() else character.encode("unicode_escape").decode("ascii")

@@ -57,7 +57,8 @@ class Sample:
 
 @contextmanager
 def sampled_tokens(model: Transformer, most: int = _MOST_TOKENS) -> Iterator[dict[str, list[Sample]]]:
-    """Samples of the normalised tokens of each stratum, by block name, of all forward passes within the context."""
+    """Samples of the normalised tokens of each stratum, by block name, of all forward passes within the context
+    that ask for statistics; others may leave mixtures uncalled."""
     blocks = {name: module for name, module in model.named_modules() if isinstance(module, StratifiedMoE)}
     samples = {name: [Sample(most, i) for i in range(len(block.mixtures))] for name, block in blocks.items()}
     handles = []

@@ -50,13 +50,14 @@ class TrainConfig(Section):
         default=1.0,
         gt=0,
         description="What the learning rate is multiplied by for the routed experts. A shared expert, and what all "
-        "experts of a block have in common, keep the rate itself.",
+        "experts of a block have in common, keep the rate itself, which is the one in the log.",
     )
     gate_lr_factor: float = Field(
         default=1.0,
         gt=0,
-        description="What the learning rate is multiplied by for gates and for whatever else a router learns. Like "
-        "expert_lr_factor it also scales decoupled weight decay; the log shows the rate of all other parameters.",
+        description="What the learning rate is multiplied by for the gates of routers, of a shared expert and of "
+        "language_capacity, and for what else a router learns. Like expert_lr_factor it also scales decoupled weight "
+        "decay.",
     )
     label_smoothing: float = Field(
         default=0.1,

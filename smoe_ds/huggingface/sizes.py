@@ -33,9 +33,9 @@ def check_sizes(config: Mapping[str, Any], shapes: Shapes, folder: Path) -> None
     """
     for key, found, more_is_fine in _sizes(config["model_type"], shapes):
         if found != config[key] and not (more_is_fine and found > config[key]):
+            there = f"the weights have {found:,}" if found else "no weight with the expected name says so"
             raise CheckpointError(
-                f"{folder / CONFIG}: {key} is {config[key]:,}, but the weights have {found:,}; download the whole "
-                "folder again"
+                f"{folder / CONFIG}: {key} is {config[key]:,}, but {there}; download the whole folder again"
             )
 
 

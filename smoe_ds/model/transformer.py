@@ -165,7 +165,8 @@ class Transformer(nn.Module):
             src: padded on the right with 0.
             num_tokens: those that are no padding, if that is known.
             start: first token of each decoder input [B], for routers that go by both languages.
-            stats: whether anybody wants to know what the blocks' routing did.
+            stats: whether anybody wants to know what the blocks' routing did. If not, there are statistics of some
+                blocks or of none.
         """
         padding_mask = src == PAD_ID
         mask = attention_mask(padding_mask)

@@ -83,6 +83,4 @@ def rescaled_weights(probs_TK: Tensor, kept_TK: Tensor | None, mode: str) -> Ten
     if mode == "raw":
         return kept_probs_TK
     total_T1 = (kept_probs_TK if mode == "after_drop" else probs_TK).sum(dim=1, keepdim=True)
-    if kept_TK is None:
-        return probs_TK / total_T1  # the most probable expert is among them: not 0
     return kept_probs_TK / torch.where(total_T1 > 0, total_T1, torch.ones_like(total_T1))

@@ -221,12 +221,12 @@ class StratifiedMoE(nn.Module):
             token_ids: vocabulary ids of the input [B, S], for routers that look at them; x is [B, S, D] then.
             language: id of the sentences' language [B]; None: the first token of each sentence.
             pair: ids of the language tokens of source and target [B, 2], for a router that goes by both.
-            stats: whether to tell what the routing did. If not, evaluation on a processor that holds all experts takes
-                a shorter way to the same output.
+            stats: whether to tell what the routing did. If not, evaluation without gradient takes a shorter way to the
+                same output on the CPU, with ``ep_size`` 1, ``expert_backend`` auto or loop, and no autocast.
 
         Returns:
             The block's output in the shape of ``x``, residual included (padding positions pass unrouted), and what the
-            routing did; None in its place after the shorter way.
+            routing did; None in its place after the shorter way, which calls the router but not the mixtures.
 
         Raises:
             ValueError: shapes that do not fit, a wrong ``num_tokens``, no token ids for a router that needs them.
@@ -294,7 +294,7 @@ class StratifiedMoE(nn.Module):
     def _can_infer(self, x: Tensor) -> bool:
         """Whether `_infer` does for `_through_strata`, but for the statistics."""
         learns = self.training or torch.is_grad_enabled()
-        here = x.device.type == "cpu" and self.placement.ep_size == 1
+        here = x.device.type == "cpu" and self.placement.ep_size == 1 and not torch.is_autocast_enabled("cpu")
         return here and not learns and self.block.expert_backend in ("auto", "loop")
 
     def _infer(

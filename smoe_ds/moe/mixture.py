@@ -188,7 +188,11 @@ class Mixture(nn.Module):
         if self.check_finite and not h_TD.isfinite().all():
             raise self._not_finite("")
         routing: Routing = self.router(h_TD, gate_ED, context)
+        if routing.chosen_TK is not None:
+            routing = routing.first(int(_wanted_and_most(routing.chosen_TK)[1]))
         weights_TK, _ = self._weights(routing, routing.chosen_TK, h_TD.shape[1])
+        if self.check_finite and not weights_TK.isfinite().all():  # a gate that holds NaN
+            raise self._not_finite("")
         expert_P = routing.expert_TK.flatten().tolist()
         own = [experts[str(e)] for e in self.local]
         inputs_TD = h_TD if common is None else common.inputs(h_TD)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from smoe_ds.data.round_trip import RoundTrip, first_difference
+from smoe_ds.text_line import unprintable_spelled_out
 
 
 def round_trip_text(normalization: str, found: Mapping[str, RoundTrip]) -> str:
@@ -23,11 +24,6 @@ def round_trip_text(normalization: str, found: Mapping[str, RoundTrip]) -> str:
 
 
 def _line(name: str, language: RoundTrip) -> str:
-    before, after = (_visible(text) for text in first_difference(*language.changed[0]))
+    before, after = (unprintable_spelled_out(text) for text in first_difference(*language.changed[0]))
     share = len(language.changed) / language.compared
     return f"  {name}: {len(language.changed):,} of {language.compared:,} ({share:.2%}): “{before}” becomes “{after}”"
-
-
-def _visible(text: str) -> str:
-    """Text whose invisible characters are spelled out, e.g. a zero-width joiner."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

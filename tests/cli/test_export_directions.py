@@ -13,6 +13,7 @@ from smoe_ds.cli.main import main
 from smoe_ds.data.corpus import Corpus
 from smoe_ds.decode.load import ExportFolder, load_translator
 from smoe_ds.errors import DataError
+from smoe_ds.moe.routing import Routing
 from tests.helpers.random_run import random_run
 
 LINES = ["The house sees snow.", "", "My old friend opens the blue door.", "A small dog finds two birds."]
@@ -36,12 +37,13 @@ def used_by(run_dir: Path, target: str, block: str) -> set[int]:
     used: set[int] = set()
     layer = translator.model.get_submodule(block)
 
-    def remember(_: object, __: object, result: Any) -> None:
-        for i, stratum in enumerate(result[1].strata):
-            chosen = stratum.requested_KE.sum(0).nonzero().flatten().tolist()
-            used.update(list(layer.placement.visible_experts(i))[e] for e in chosen)
+    for i, mixture in enumerate(layer.mixtures):
+        visible = list(layer.placement.visible_experts(i))
 
-    layer.register_forward_hook(remember)
+        def remember(_: object, __: object, routing: Routing, visible: list[int] = visible) -> None:
+            used.update(visible[e] for e in routing.expert_TK.flatten().tolist())
+
+        mixture.router.register_forward_hook(remember)
     translator.translate(LINES, target)
     return used
 

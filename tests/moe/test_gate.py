@@ -57,6 +57,11 @@ def test_weights(mode: str, expected: list[list[float]]) -> None:
     torch.testing.assert_close(whole, torch.tensor(expected[:1], dtype=torch.float64))
 
 
+def test_choices_without_any_probability_weigh_nothing() -> None:
+    """Balancing biases may choose experts whose probabilities are 0 in floating point."""
+    assert normalised_weights(torch.tensor([[0.0, 0.0], [0.0, 0.5]]), None, "after_drop").tolist() == [[0, 0], [0, 1]]
+
+
 def test_a_single_choice_keeps_its_probability() -> None:
     probs = torch.tensor([[0.6], [0.3]])
     kept = torch.tensor([[True], [False]])

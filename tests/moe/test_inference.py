@@ -91,7 +91,14 @@ def test_a_single_token_and_none() -> None:
             torch.testing.assert_close(layer(x, stats=False)[0], layer(x)[0], rtol=1e-12, atol=1e-12)
 
 
-def test_half_precision_is_added_up_in_float32() -> None:
+def test_weights_are_not_rounded_to_half_precision() -> None:
+    h = torch.ones(1, 4, dtype=torch.bfloat16)
+    weights = torch.tensor([[0.501, 0.499]])
+    found = mix_choices([lambda x: x, lambda x: -x], h, weights, [0, 1])
+    assert found.dtype == torch.bfloat16 and found.float().mean().item() == pytest.approx(0.002, rel=0.01)
+
+
+def test_half_precision_gives_what_it_gives_with_statistics() -> None:
     layer = StratifiedMoE(D, F, [4, 4], seed=3)
     add_noise(layer, 0.3)
     layer = layer.bfloat16().eval()
@@ -115,9 +122,13 @@ def test_bad_input_is_refused_as_ever() -> None:
     with torch.inference_mode():
         with pytest.raises(ValueError, match=r"num_tokens is 5, but 20 positions are not padding"):
             layer(x, padding, 5, stats=False)
-        x[0, 0, 0] = torch.nan
-        with pytest.raises(NonFiniteError, match="stratum 0 holds NaN"):
-            layer(x, stats=False)
+        for broken in (x, layer.gates[0]):
+            kept = broken[0, 0].clone()
+            broken[0, 0] = torch.nan
+            with pytest.raises(NonFiniteError, match="stratum 0 holds NaN"):
+                layer(x, stats=False)
+            broken[0, 0] = kept
+        layer(x, stats=False)
 
 
 def test_a_choice_that_is_not_taken_reaches_no_expert() -> None:
