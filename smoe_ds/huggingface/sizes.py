@@ -31,7 +31,7 @@ def check_sizes(config: Mapping[str, Any], shapes: Shapes, folder: Path) -> None
     Raises:
         CheckpointError: naming the first one.
     """
-    for key, found, more_is_fine in _sizes(config["model_type"], shapes):
+    for key, found, more_is_fine in _sizes(config, shapes):
         if found != config[key] and not (more_is_fine and found > config[key]):
             there = f"the weights have {found:,}" if found else "no weight with the expected name says so"
             raise CheckpointError(
@@ -39,7 +39,7 @@ def check_sizes(config: Mapping[str, Any], shapes: Shapes, folder: Path) -> None
             )
 
 
-def _sizes(kind: str, shapes: Shapes) -> Iterator[tuple[str, int, bool]]:
+def _sizes(config: Mapping[str, Any], shapes: Shapes) -> Iterator[tuple[str, int, bool]]:
     """Keys of ``config.json``; what the weights say, 0 where they lack it; whether they may have more."""
     embedding = next((shapes[name] for name in (SHARED, *TIED) if name in shapes), ())
     rows, width = embedding if len(embedding) == 2 else (0, 0)
@@ -50,6 +50,11 @@ def _sizes(kind: str, shapes: Shapes) -> Iterator[tuple[str, int, bool]]:
         yield f"{side}_layers", max((int(match[2]) + 1 for match in layers if match[1] == side), default=0), True
     first = [shape[0] for name, shape in shapes.items() if len(shape) == 2 and _FIRST_MATRIX.fullmatch(name)]
     yield "encoder_ffn_dim", first[0] if first else 0, False
-    if kind == NLLB_MOE:
+    if config["model_type"] == NLLB_MOE and any(_has_experts(config, side) for side in ("encoder", "decoder")):
         experts = [int(match[1]) + 1 for match in map(_EXPERT.fullmatch, shapes) if match]
         yield "num_experts", max(experts, default=0), True
+
+
+def _has_experts(config: Mapping[str, Any], side: str) -> bool:
+    """Whether every n-th layer of an encoder or decoder has experts, and it has n."""
+    return 0 < config.get(f"{side}_sparse_step", 4) <= config[f"{side}_layers"]
