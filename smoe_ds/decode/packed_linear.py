@@ -125,7 +125,7 @@ def packed_problem(numbers: str) -> str | None:
     try:
         with torch.inference_mode():
             found = PACKED[numbers](weight, bias)(rows)
-    except (RuntimeError, AttributeError, NotImplementedError) as error:
+    except (RuntimeError, AttributeError) as error:
         return first_line(str(error)) or type(error).__name__
     right = torch.allclose(found, rows @ weight.t() + bias, atol=4.0 if numbers == "int8" else 1e-3)
     return None if right else "it computes wrong numbers"
