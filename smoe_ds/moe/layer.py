@@ -274,11 +274,8 @@ class StratifiedMoE(nn.Module):
                 h_TD = self.norms[i](_take(x_ND, index_T))
             claimed = None if i or num_tokens is None else (next_stratum_N == 0).sum().view(1)
             mixed = self._mixture(i, h_TD, experts, context.select(index_T), claimed, local_only=gates_aside)
-            y_TD = mixed.y_TD
-            if i == 0 and self.shared is not None:
-                y_TD, cmr_gate_sum = self._with_shared_expert(h_TD, y_TD)
-            if block.final_output_masking:
-                y_TD = self._masked(y_TD)
+            y_TD, gate_sum = self._given(i, h_TD, mixed.y_TD)
+            cmr_gate_sum = gate_sum if i == 0 else cmr_gate_sum
             _put(next_stratum_N, index_T, mixed.after_T)
             _put(passes_N, index_T, _take(passes_N, index_T) + 1)
             waiting = [old + new for old, new in zip(waiting, mixed.arriving, strict=True)]
@@ -286,7 +283,7 @@ class StratifiedMoE(nn.Module):
             if block.stacked and i < num_strata - 1:
                 h_TD = y_TD
             else:
-                x_ND = self._add(x_ND, index_T, h_TD if block.norm == "released" and i > 0 else None, y_TD)
+                x_ND = self._add(x_ND, index_T, h_TD if self._replaces(i) else None, y_TD)
         if self.output_norm is not None:
             x_ND = self.output_norm(x_ND)
         return x_ND.reshape(x.shape), BlockStats(strata, passes_N.reshape(x.shape[:-1]), cmr_gate_sum)
@@ -324,15 +321,12 @@ class StratifiedMoE(nn.Module):
             h_TD = y_TD if block.stacked and i else self.norms[i](x_TD)
             told = self._told(i, context.select(index_T))
             y_TD, after = self._mixtures[i].infer(h_TD, self._gate(i), experts, told, self.common)
-            if i == 0 and self.shared is not None:
-                y_TD, _ = self._with_shared_expert(h_TD, y_TD)
-            if block.final_output_masking:
-                y_TD = self._masked(y_TD)
+            y_TD, _ = self._given(i, h_TD, y_TD)
             for position, stratum in zip(here, after, strict=True):
                 waiting[stratum].append(position)
             if not block.stacked or i == num_strata - 1:
-                kept_TD = h_TD if block.norm == "released" and i > 0 and not block.stacked else x_TD
-                _put(x_ND, index_T, kept_TD.to(x.dtype) + y_TD.to(x.dtype))
+                residual_TD = h_TD if self._replaces(i) else x_TD
+                _put(x_ND, index_T, residual_TD.to(x.dtype) + y_TD.to(x.dtype))
         if self.output_norm is not None:
             x_ND = self.output_norm(x_ND)
         return x_ND.reshape(x.shape), None
@@ -395,7 +389,7 @@ class StratifiedMoE(nn.Module):
     def _add(self, x_ND: Tensor, index_T: Tensor | None, residual_TD: Tensor | None, y_TD: Tensor) -> Tensor:
         """x with y added at the tokens ``index_T`` (None: all), or with ``residual + y`` in their place."""
         y_TD = y_TD.to(x_ND.dtype)
-        if residual_TD is not None and not self.block.stacked:
+        if residual_TD is not None:
             y_TD = residual_TD.to(x_ND.dtype) + y_TD
             return y_TD if index_T is None else x_ND.index_copy(0, index_T, y_TD)
         return x_ND + y_TD if index_T is None else x_ND.index_add(0, index_T, y_TD)
@@ -410,10 +404,20 @@ class StratifiedMoE(nn.Module):
             experts = list(self._experts().values())
         return backend_here(self.block, experts, device, dtype, ep_size=self.placement.ep_size)
 
-    def _with_shared_expert(self, h_TD: Tensor, y_TD: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _replaces(self, i: int) -> bool:
+        """Whether stratum i's residual is its normalised input, which so takes the place of what it got."""
+        return self.block.norm == "released" and i > 0 and not self.block.stacked
+
+    def _given(self, i: int, h_TD: Tensor, y_TD: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What stratum i gives, of what its experts gave; and the sum of CMR's gate, which is in the first."""
+        gate_sum = None
+        if i == 0 and self.shared is not None:
+            y_TD, gate_sum = self._with_shared_expert(self.shared, h_TD, y_TD)
+        return self._masked(y_TD) if self.block.final_output_masking else y_TD, gate_sum
+
+    def _with_shared_expert(self, shared: nn.Module, h_TD: Tensor, y_TD: Tensor) -> tuple[Tensor, Tensor | None]:
         """The routed output with that of the shared expert, and the sum of CMR's gate."""
-        assert self.shared is not None
-        shared_TD = F.dropout(self.shared(h_TD), self.dropout, self.training)
+        shared_TD = F.dropout(shared(h_TD), self.dropout, self.training)
         gate = self.coefficient if self.cmr_gate is None else self.cmr_gate
         return mix_shared(h_TD, y_TD, shared_TD, gate, self.block.cmr_gate_dropout if self.training else 0.0)
 

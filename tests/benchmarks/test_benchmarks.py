@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from smoe_ds.data.corpus import Corpus
+from smoe_ds.parallel.ports import free_port
 from tests.benchmarks.measure import peak_memory
 from tests.benchmarks.threads import WAYS
-from tests.helpers.environment import ROOT
+from tests.helpers.environment import ROOT, own_environment
 from tests.helpers.hosts import why_not
 from tests.helpers.random_run import random_run
 from tests.helpers.ranks import run_ranks
@@ -153,3 +154,21 @@ def test_threads_benchmark() -> None:
     assert [row.split("|")[1].strip() for row in rows] == ways
     assert rows[0].split("|")[2].strip() == "1.00"
     assert all(float(cell) > 0 for row in rows for cell in row.split("|")[2:4])
+
+
+@pytest.mark.multirank
+def test_collectives_benchmark(tmp_path: Path, corpus_folder: Path) -> None:
+    """Two ranks, two blocks of two strata: five all-to-alls a stratum and pass; the last of three steps counts."""
+    configuration = small_run(tmp_path / "run", corpus_folder)
+    configuration["smoe"]["moe"] |= {"ep_size": 2, "every": 2}
+    file, rows_file = write_run(tmp_path / "run.json", configuration), tmp_path / "rows"
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    command += ["--master_port", str(free_port()), "-m", "tests.benchmarks.collectives", str(file)]
+    command += ["--steps", "1", "--warm-up", "2"]
+    environment = {**own_environment(), "TMPDIR": str(tmp_path)}
+    subprocess.run([*command, "--json", str(rows_file)], cwd=ROOT, env=environment, capture_output=True, check=True)
+    rows = {row["collective"]: row for row in json.loads(rows_file.read_text())}
+    assert rows["all_to_all_single"]["per_step"] == 2 * 2 * 5
+    assert rows["all_reduce"]["per_step"] >= 1
+    for row in rows.values():
+        assert row["KB_per_step"] > 0 and 0 < row["of_step"] < 1 and row["when_ready_ms"] > 0
