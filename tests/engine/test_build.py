@@ -229,6 +229,7 @@ init_distributed(discover(), torch.device("cpu"))
 from tests.helpers.engines import Setup, make_engine, train
 engine = make_engine(0, 1, Setup(1, offload=True))
 print("losses", train(engine, 0, 1, 0, 1))
+assert "torch._inductor.compile_fx" not in sys.modules, "PyTorch's compiler takes seconds to import"
 shutdown()
 """
 
@@ -248,7 +249,7 @@ def test_starts_without_a_compiler_and_in_spite_of_a_stale_lock(tmp_path: Path) 
         [sys.executable, "-c", _WITHOUT_COMPILER], env=environ, capture_output=True, text=True, timeout=100
     )
     assert run.returncode == 0, run.stderr
-    assert run.stdout.startswith("losses [3.6")
+    assert run.stdout.startswith("losses [3.")
     assert run.stderr == "", "noise at start-up"
 
 
