@@ -91,13 +91,13 @@ class BlockSettings(RoutingSettings):
         "others travel. More than 1 pays off on a slow network.",
     )
     expert_init: Literal["xavier", "linear", "switch", "zero"] = Field(
-        default="xavier",
+        default="zero",
         description="How experts start. xavier: U(-a, a) with a = sqrt(6 / (in + out)); linear: weights and biases "
         "U(-1/sqrt(in), 1/sqrt(in)), as in PyTorch's Linear and the paper's code; switch: normal with variance 0.1 / "
         "in; zero: first matrices as linear, the last one and all biases 0, so that a block starts as the identity.",
     )
     gate_init: Literal["xavier", "linear", "switch", "orthogonal"] = Field(
-        default="xavier",
+        default="linear",
         description="How gates start; names as for expert_init. orthogonal: rows of length 0.1 at right angles to each "
         "other, as far as there are dimensions (BASE layers).",
     )

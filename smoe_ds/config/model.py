@@ -35,7 +35,7 @@ class ModelConfig(Section):
         "parameters again at the same d_ffn.",
     )
     ffn_init: Literal["xavier", "linear", "switch", "zero"] = Field(
-        default="xavier", description="How dense feed-forward networks start; names as for smoe.moe.expert_init."
+        default="zero", description="How dense feed-forward networks start; names as for smoe.moe.expert_init."
     )
     dropout: float = Field(
         default=0.3, ge=0, lt=1, description="Dropout on embeddings, sub-layer outputs and expert outputs."
