@@ -180,13 +180,17 @@ class StratifiedMoE(nn.Module):
             initialize(gate, None, self.block.gate_init, seed, self.name, "gates", i)
         for i, mixture in enumerate(self._mixtures):
             mixture.router.initialize(seed, self.name, "routers", i)
+        last, how = len(self.block.strata) - 1, self.block.expert_init
+        # An earlier one of stacked strata must not give zeros: they are all that the next one would ever get.
+        earlier = "linear" if self.block.stacked and last and how == "zero" else how
         for number, expert in self.experts.items():
             if isinstance(expert, ExpertFFN | Adapter | ChainExpert):
-                expert.initialize(seed, self.name, "experts", number, how=self.block.expert_init)
+                is_last = self.placement.stratum_of(int(number)) == last
+                expert.initialize(seed, self.name, "experts", number, how=how if is_last else earlier)
         if isinstance(self.common, Common):
-            self.common.initialize(seed, self.name, "common", how=self.block.expert_init)
+            self.common.initialize(seed, self.name, "common", how=earlier)
         if isinstance(self.shared, ExpertFFN):
-            self.shared.initialize(seed, self.name, "shared", how=self.block.expert_init)
+            self.shared.initialize(seed, self.name, "shared", how=earlier)
         for name in ("cmr_gate", "coefficient"):
             if (gate := getattr(self, name)) is not None:
                 initialize(gate.weight, gate.bias, "xavier", seed, self.name, name)

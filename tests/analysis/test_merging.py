@@ -101,7 +101,7 @@ def test_the_most_alike_groups_of_a_stratum_become_one(strata: tuple[int, ...], 
 
 
 def test_experts_are_compared_on_the_tokens_of_all_gates_that_see_them() -> None:
-    model = Transformer(MODEL, MoeConfig(strata=[2, 3]), 29, seed=2).double().eval()
+    model = Transformer(MODEL, MoeConfig(strata=[2, 3], expert_init="xavier"), 29, seed=2).double().eval()
     name = "encoder.layers.1.ffn"
     block = model.get_submodule(name)
     assert isinstance(block, StratifiedMoE)

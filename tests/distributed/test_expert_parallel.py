@@ -139,7 +139,7 @@ def option_on_rank(rank: int, world_size: int, ep_size: int) -> list:
     groups = [dist.new_group(list(range(r, r + ep_size))) for r in range(0, world_size, ep_size)]
     results = []
     for options in OPTIONS:
-        settings = {"second_expert": "argmax", **options}
+        settings = {"second_expert": "argmax", "expert_init": "xavier", **options}
         layer = StratifiedMoE(D, F, [2, 2], ep_size=ep_size, ep_rank=rank % ep_size, seed=3, **settings).double()
         if ep_size > 1:
             layer.dispatcher = ExpertParallelDispatcher(groups[rank // ep_size])

@@ -23,9 +23,13 @@ MICRO_BATCHES, STEPS, VOCAB, LR = 4, 5, 29, 1e-3
 # Adam divides by the gradient's own size, so that float32 rounding of a tiny gradient can move a weight by a visible
 # part of the learning rate; five steps of 1e-3 leave this much.
 LOSS_TOLERANCE, WEIGHT_TOLERANCE = 2e-6, 2e-5
-PER_MICRO_BATCH = MoeConfig(strata=[2, 2, 2, 2], capacity_factor=1.0, load_balancing_batch="local")
-WHOLE_BATCH = MoeConfig(strata=[3, 5], capacity_factor=None, second_expert="argmax", load_balancing_batch="global")
-TWO_PASSES = MoeConfig(strata=[2, 2], router=Random(consistency=2.0))
+PER_MICRO_BATCH = MoeConfig(
+    strata=[2, 2, 2, 2], capacity_factor=1.0, load_balancing_batch="local", expert_init="xavier"
+)
+WHOLE_BATCH = MoeConfig(
+    strata=[3, 5], capacity_factor=None, second_expert="argmax", load_balancing_batch="global", expert_init="xavier"
+)
+TWO_PASSES = MoeConfig(strata=[2, 2], router=Random(consistency=2.0), expert_init="xavier")
 CPU = torch.device("cpu")
 
 

@@ -29,8 +29,9 @@ class Constant(nn.Module):
 
 def make_layer(rank: int, world_size: int, **settings: Any) -> StratifiedMoE:
     layer = StratifiedMoE(
-        D, 16, [2, 2], ep_size=world_size, ep_rank=rank, exchange_chunks=2, second_expert="argmax", **settings
-    )
+        D, 16, [2, 2], ep_size=world_size, ep_rank=rank, exchange_chunks=2, second_expert="argmax",
+        expert_init="xavier", **settings,
+    )  # fmt: skip
     layer.dispatcher = ExpertParallelDispatcher(dist.group.WORLD, 2)
     return layer
 

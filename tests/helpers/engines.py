@@ -71,7 +71,13 @@ def make_engine(rank: int, world_size: int, setup: Setup) -> Any:
     sizes = ModelConfig(
         d_model=10, d_ffn=7, num_heads=2, encoder_layers=2, decoder_layers=2, dropout=0.0, attention_dropout=0.0
     )
-    moe = MoeConfig(strata=list(setup.strata), ep_size=setup.ep_size, second_expert="argmax", capacity_factor=None)
+    moe = MoeConfig(
+        strata=list(setup.strata),
+        ep_size=setup.ep_size,
+        second_expert="argmax",
+        capacity_factor=None,
+        expert_init="xavier",  # all weights matter from the first step on
+    )
     model = build_model(sizes, moe, VOCAB, seed=5, rank=rank)
     freeze(model, {name for name, _ in model.named_parameters() if is_meant(name, setup.freeze)})
     train = TrainConfig(output_dir="none", expert_lr_factor=setup.expert_lr_factor, gate_lr_factor=setup.gate_lr_factor)

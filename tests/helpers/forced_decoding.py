@@ -6,10 +6,13 @@ import torch
 from torch import Tensor
 
 from smoe_ds.model.transformer import Transformer
+from tests.helpers.layers import add_noise
 
 
 def assert_steps_are_forced_decoding(model: Transformer, src: Tensor, tgt: Tensor) -> tuple[Tensor, Tensor]:
     """Every step's logits are those of the whole targets, also after hypotheses have changed places.
+
+    The model gets some noise, so that all of its weights matter.
 
     Args:
         model: float64, in evaluation.
@@ -19,6 +22,7 @@ def assert_steps_are_forced_decoding(model: Transformer, src: Tensor, tgt: Tenso
     Returns:
         the decoder inputs and logits in their last order.
     """
+    add_noise(model, 0.1)
     with torch.no_grad():
         forced, _ = model(src, tgt)
         cache = model.start_decoding(model.encode(src, start=tgt[:, 0]))

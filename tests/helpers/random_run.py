@@ -35,8 +35,10 @@ def random_run(folder: Path, corpus: Corpus, *, steps: tuple[int, ...] = (1,), *
     run = load_run(write_run(folder / "run.json", settings))
     write_record(RunFolder(run_dir), run, corpus.tokenizer.model_file, world_size=1)
     root = RunFolder(run_dir).checkpoints
+    sizes = run.smoe.model.model_copy(update={"ffn_init": "xavier"})
+    moe = run.smoe.moe.model_copy(update={"expert_init": "xavier", "gate_init": "xavier"})
     for step in steps:
-        model = Transformer(run.smoe.model, run.smoe.moe, corpus.tokenizer.vocab_size, seed=100 + step)
+        model = Transformer(sizes, moe, corpus.tokenizer.vocab_size, seed=100 + step)
         buffers = {name: buffer.float() for name, buffer in persistent_buffers(model).items()}
         write_checkpoint(root, step, scattered(model, step) | buffers)
     (root / "best").write_text(checkpoint_format.folder_name(steps[0]) + "\n")

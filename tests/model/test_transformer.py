@@ -148,7 +148,7 @@ def test_experts_and_blocks_start_different_and_another_seed_differs() -> None:
     assert len(w1) == 8
     assert len({p.sum().item() for p in w1}) == len(w1)
     same = [n for n, p in one.items() if torch.equal(p, other[n])]
-    assert all("norm" in n or n.endswith(("bias", "b1", "b2")) for n in same)
+    assert all("norm" in n or n.endswith(("bias", "b1", "b2", "w2")) for n in same)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

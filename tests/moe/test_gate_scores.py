@@ -59,7 +59,7 @@ def test_the_balance_loss_keeps_the_first_temperature() -> None:
 
 
 def test_the_temperature_starts_at_the_papers_and_is_learnt() -> None:
-    layer = StratifiedMoE(D, F, [4], **COSINE)
+    layer = StratifiedMoE(D, F, [4], expert_init="xavier", **COSINE)
     temperature = layer.mixtures[0].router.cosine.log_temperature
     assert float(temperature.exp()) == pytest.approx(0.3)
     layer(torch.randn(20, D))[0].square().sum().backward()

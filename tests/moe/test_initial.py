@@ -51,6 +51,24 @@ def test_zero_starts_as_the_identity(activation: str) -> None:
     assert layer.experts["0"].w1.std() > 0.1
 
 
+@pytest.mark.parametrize("experts", ["ffn", "mpo"])
+@pytest.mark.parametrize("strata", [[8], [4, 4], [2, 2, 2, 2]])
+@pytest.mark.parametrize("stacked", [False, True])
+def test_every_expert_learns_from_the_default_start(strata: list[int], stacked: bool, experts: str) -> None:
+    """The first step moves what gives the output; after it a gradient reaches every weight of every expert."""
+    layer = StratifiedMoE(8, 16, strata, stacked=stacked, experts={"kind": experts}, capacity_factor=None)
+    optimizer = torch.optim.Adam(layer.parameters(), 1e-2)
+    x, target = torch.randn(2, 400, 8)
+    if experts == "ffn" or not stacked:
+        assert torch.equal(layer(x)[0], x), "the block starts as the identity"
+    for _ in range(2):
+        optimizer.zero_grad()
+        (layer(x)[0] - target).square().mean().backward()
+        optimizer.step()
+    for name, parameter in layer.named_parameters():
+        assert parameter.grad.any(), name
+
+
 def test_every_network_of_a_model_starts_as_it_was_told() -> None:
     config = ModelConfig(d_model=64, d_ffn=128, num_heads=2, encoder_layers=2, decoder_layers=2, ffn_init="switch")
     model = Transformer(config, MoeConfig(strata=[2, 2], expert_init="zero", gate_init="linear"), 40)

@@ -138,7 +138,7 @@ class Waits(TorchDispatchMode):
 
 
 def test_number_of_tokens_spares_a_wait_and_changes_nothing() -> None:
-    layer = StratifiedMoE(8, 16, [3, 3])
+    layer = StratifiedMoE(8, 16, [3, 3], expert_init="xavier")
     x, padding_mask = torch.randn(4, 9, 8), torch.rand(4, 9) < 0.3
     results, waits = [], []
     for number in (None, int((~padding_mask).sum())):

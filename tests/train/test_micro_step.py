@@ -37,7 +37,7 @@ def batch() -> Batch:
 @pytest.mark.parametrize("name", CASES)
 def test_loss_and_auxiliary_losses(name: str) -> None:
     settings, names = CASES[name]
-    moe = MoeConfig(strata=[2, 2]).model_copy(update=settings)
+    moe = MoeConfig(strata=[2, 2], expert_init="xavier").model_copy(update=settings)
     model = Transformer(SIZES, moe, VOCAB, seed=3)
 
     def doubled(counts: torch.Tensor) -> torch.Tensor:  # as if another rank had seen the same

@@ -247,6 +247,7 @@ def test_balance_loss_of_two_ranks_is_that_of_both_micro_batches(tmp_path: Path,
 
     run = small_run(tmp_path / "run", corpus_folder, max_steps=1)
     run["smoe"]["model"] |= {"dropout": 0.0, "attention_dropout": 0.0}
+    run["smoe"]["moe"] |= {"expert_init": "xavier"}
     logged = scalars(train(tmp_path, run, "smoe.moe.ep_size=2"))["train/load_balancing_loss"][1]
     smoe = load_run(tmp_path / "run.json").smoe
     corpus = Corpus(corpus_folder)
