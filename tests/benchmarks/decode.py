@@ -43,9 +43,14 @@ def our_network(strata: Sequence[int], numbers: str, sizes: Sizes) -> Any:
 
     torch.manual_seed(0)
     model = ModelConfig(
-        d_model=sizes.width, d_ffn=4 * sizes.width, encoder_layers=sizes.layers, decoder_layers=sizes.layers
+        d_model=sizes.width,
+        d_ffn=4 * sizes.width,
+        encoder_layers=sizes.layers,
+        decoder_layers=sizes.layers,
+        ffn_init="xavier",
     )
-    network = Transformer(model, MoeConfig(strata=list(strata), expert_backend="loop"), sizes.vocabulary).eval()
+    moe = MoeConfig(strata=list(strata), expert_backend="loop", expert_init="xavier")
+    network = Transformer(model, moe, sizes.vocabulary).eval()
     if numbers:
         pack_model(network, numbers)
     return network

@@ -131,7 +131,8 @@ def make(
     """Layer, input of LayerNormed tokens with a common direction, output gradient."""
     d_model, d_ffn = WIDTHS[width]
     torch.manual_seed(0)
-    layer = StratifiedMoE(d_model, d_ffn, strata, second_expert="argmax", expert_backend=backend).to(device, dtype)
+    settings = {"second_expert": "argmax", "expert_backend": backend, "expert_init": "xavier"}
+    layer = StratifiedMoE(d_model, d_ffn, strata, **settings).to(device, dtype)
     x = torch.nn.functional.layer_norm(torch.randn(tokens, d_model) + torch.randn(d_model), (d_model,))
     common = torch.nn.functional.normalize(x.mean(0), dim=0)
     with torch.no_grad():  # no expert is favoured by the common direction

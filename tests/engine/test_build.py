@@ -16,7 +16,16 @@ import torch.nn.functional as F
 
 from smoe_ds.engine.ownership import assign_owners
 from smoe_ds.errors import ConfigError
-from tests.helpers.engines import MICRO_BATCHES, Setup, ds_config, full_state, make_engine, micro_batch, train
+from tests.helpers.engines import (
+    MICRO_BATCHES,
+    Setup,
+    ds_config,
+    full_state,
+    make_engine,
+    micro_batch,
+    moe_config,
+    train,
+)
 from tests.helpers.environment import ROOT
 from tests.helpers.ranks import run_ranks
 
@@ -83,13 +92,12 @@ def _poisoned(engine: Any, rank: int, world_size: int) -> tuple[bool, float, boo
 def _reference() -> tuple[dict[str, torch.Tensor], list[float]]:
     """The same steps in plain torch, one process."""
     from smoe_ds.config.model import ModelConfig
-    from smoe_ds.config.moe import MoeConfig
     from smoe_ds.model.transformer import Transformer
 
     sizes = ModelConfig(
         d_model=10, d_ffn=7, num_heads=2, encoder_layers=2, decoder_layers=2, dropout=0.0, attention_dropout=0.0
     )
-    model = Transformer(sizes, MoeConfig(strata=[2, 4], second_expert="argmax", capacity_factor=None), 23, seed=5)
+    model = Transformer(sizes, moe_config(), 23, seed=5)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, betas=(0.9, 0.98), eps=1e-8, weight_decay=0.01)
     norms = []
     for step in range(STEPS):

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.helpers.engines import MICRO_BATCHES, Setup, digest, full_state, make_engine, micro_batch, train
+from tests.helpers.engines import MICRO_BATCHES, Setup, digest, full_state, make_engine, micro_batch, moe_config, train
 from tests.helpers.ranks import run_ranks
 
 pytestmark = pytest.mark.multirank
@@ -93,14 +93,13 @@ def _train(rank: int, world_size: int, root: Path) -> list[dict[str, Any]]:
 def _reference(freeze: tuple[str, ...]) -> tuple[dict[str, torch.Tensor], list[float]]:
     """The same steps in plain torch, one process."""
     from smoe_ds.config.model import ModelConfig
-    from smoe_ds.config.moe import MoeConfig
     from smoe_ds.model.freezing import frozen_names
     from smoe_ds.model.transformer import Transformer
 
     sizes = ModelConfig(
         d_model=10, d_ffn=7, num_heads=2, encoder_layers=2, decoder_layers=2, dropout=0.0, attention_dropout=0.0
     )
-    model = Transformer(sizes, MoeConfig(strata=[2, 4], second_expert="argmax", capacity_factor=None), 23, seed=5)
+    model = Transformer(sizes, moe_config(), 23, seed=5)
     named = dict(model.named_parameters())
     frozen = frozen_names(named, freeze)
     trained = [parameter for name, parameter in named.items() if name not in frozen]

@@ -11,7 +11,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.helpers.engines import MICRO_BATCHES, VOCAB, Setup, digest, full_state, make_engine, micro_batch, train
+from tests.helpers.engines import (
+    MICRO_BATCHES,
+    VOCAB,
+    Setup,
+    digest,
+    full_state,
+    make_engine,
+    micro_batch,
+    moe_config,
+    train,
+)
 from tests.helpers.ranks import run_ranks
 
 pytestmark = pytest.mark.multirank
@@ -79,14 +89,13 @@ def _groups(engine: Any) -> list[tuple[str, float]]:
 def _reference(setup: Setup) -> tuple[dict[str, torch.Tensor], list[float]]:
     """The same steps in plain torch, one process, three parameter groups."""
     from smoe_ds.config.model import ModelConfig
-    from smoe_ds.config.moe import MoeConfig
     from smoe_ds.model.freezing import freeze, frozen_names
     from smoe_ds.model.transformer import Transformer
 
     sizes = ModelConfig(
         d_model=10, d_ffn=7, num_heads=2, encoder_layers=2, decoder_layers=2, dropout=0.0, attention_dropout=0.0
     )
-    model = Transformer(sizes, MoeConfig(strata=[2, 4], second_expert="argmax", capacity_factor=None), VOCAB, seed=5)
+    model = Transformer(sizes, moe_config(), VOCAB, seed=5)
     named = dict(model.named_parameters())
     freeze(model, frozen_names(named, setup.freeze))
     parts: dict[str, list[torch.nn.Parameter]] = {"experts": [], "gates": [], "others": []}

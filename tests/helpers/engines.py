@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from smoe_ds.config import RunConfig
+from smoe_ds.config.moe import MoeConfig
 
 MICRO_BATCHES = 4  # per step, over all ranks
 VOCAB = 23
@@ -57,10 +59,16 @@ def engine_of_run(run: RunConfig, vocab_size: int, rank: int, world_size: int) -
     return build_engine(model, finalize_deepspeed(run, world_size, "cpu"))
 
 
+def moe_config(strata: Sequence[int] = (2, 4), ep_size: int = 1) -> MoeConfig:
+    """Nothing is drawn or dropped, and all weights matter from the first step on."""
+    return MoeConfig(
+        strata=list(strata), ep_size=ep_size, second_expert="argmax", capacity_factor=None, expert_init="xavier"
+    )
+
+
 def make_engine(rank: int, world_size: int, setup: Setup) -> Any:
     """An engine over a two-layer translation model; torch.distributed is initialised already."""
     from smoe_ds.config.model import ModelConfig
-    from smoe_ds.config.moe import MoeConfig
     from smoe_ds.config.train import TrainConfig
     from smoe_ds.engine.adapter import build_model
     from smoe_ds.engine.build import build_engine
@@ -71,13 +79,7 @@ def make_engine(rank: int, world_size: int, setup: Setup) -> Any:
     sizes = ModelConfig(
         d_model=10, d_ffn=7, num_heads=2, encoder_layers=2, decoder_layers=2, dropout=0.0, attention_dropout=0.0
     )
-    moe = MoeConfig(
-        strata=list(setup.strata),
-        ep_size=setup.ep_size,
-        second_expert="argmax",
-        capacity_factor=None,
-        expert_init="xavier",  # all weights matter from the first step on
-    )
+    moe = moe_config(setup.strata, setup.ep_size)
     model = build_model(sizes, moe, VOCAB, seed=5, rank=rank)
     freeze(model, {name for name, _ in model.named_parameters() if is_meant(name, setup.freeze)})
     train = TrainConfig(output_dir="none", expert_lr_factor=setup.expert_lr_factor, gate_lr_factor=setup.gate_lr_factor)
