@@ -94,8 +94,8 @@ class BlockSettings(RoutingSettings):
         default="zero",
         description="How experts start. xavier: U(-a, a) with a = sqrt(6 / (in + out)); linear: weights and biases "
         "U(-1/sqrt(in), 1/sqrt(in)), as in PyTorch's Linear and the paper's code; switch: normal with variance 0.1 / "
-        "in; zero: first matrices as linear, the last one and all biases 0, so that a block starts as the identity (of "
-        "stacked strata the last one alone; the others start as linear).",
+        "in; zero: first matrices as linear, the last one and all biases 0, so that the block adds nothing at first. "
+        "Of stacked strata only the last one's experts start so; the others, and what experts share, as linear.",
     )
     gate_init: Literal["xavier", "linear", "switch", "orthogonal"] = Field(
         default="linear",

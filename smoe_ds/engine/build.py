@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,15 +80,16 @@ def build_engine(
 def _import_muon() -> None:
     """Imports DeepSpeed's Muon without ``torch.compile``.
 
-    ZeRO imports it in its first step to see whether the optimizer is one, which here it never is. Its functions are
-    decorated with ``torch.compile``, and that would import all of PyTorch's compiler: a sixth of the time that a run
-    takes to start on a CPU.
+    ZeRO and bf16 import it to see whether the optimizer is one, which here it never is. Its functions are decorated
+    with ``torch.compile``, and that would import all of PyTorch's compiler: a sixth of the time that a run takes to
+    start on a CPU.
     """
     from deepspeed.runtime import compiler
 
     compile_, compiler.compile = compiler.compile, lambda: lambda function: function
     try:
-        import deepspeed.runtime.zero.muon.muon_optimizer  # noqa: F401
+        with suppress(ImportError):
+            import deepspeed.runtime.zero.muon.muon_optimizer  # noqa: F401
     finally:
         compiler.compile = compile_
 

@@ -413,7 +413,7 @@ class StratifiedMoE(nn.Module):
         return self.block.norm == "released" and i > 0 and not self.block.stacked
 
     def _given(self, i: int, h_TD: Tensor, y_TD: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What stratum i gives, of what its experts gave; and the sum of CMR's gate, which is in the first."""
+        """Stratum i's output, made of that of its experts; and the sum of CMR's gate, which is in the first stratum."""
         gate_sum = None
         if i == 0 and self.shared is not None:
             y_TD, gate_sum = self._with_shared_expert(self.shared, h_TD, y_TD)

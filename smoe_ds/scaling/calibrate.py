@@ -30,6 +30,7 @@ from smoe_ds.scaling.stopwatch import Stopwatch
 
 SENTENCE = 32
 """Tokens of a sentence where no corpus says how long they are."""
+_FILLED = {"ffn_init": "xavier"}  # as in training, where no matrix stays 0
 _NARROW = 8  # inner width of experts that cost next to nothing
 _SIZES = (2**19, 2**21, 2**23)  # elements of the tensors that are streamed: more than caches hold
 _MOST_UPDATED = 50_000_000
@@ -73,7 +74,8 @@ class Calibration:
         """Forward and backward of the run's model without experts, over FLOPs; the fixed cost is that of a sublayer."""
         twin = dense_twin(self.run)
         smoe = twin.smoe
-        network = Transformer(smoe.model, smoe.moe, self.vocab_size, seed=1).to(self.device, self.dtype).train()
+        model = smoe.model.model_copy(update=_FILLED)
+        network = Transformer(model, smoe.moe, self.vocab_size, seed=1).to(self.device, self.dtype).train()
 
         def step_on(ids: Tensor) -> Callable[[], None]:
             def step() -> None:
@@ -117,7 +119,7 @@ class Calibration:
         experts, choices = sum(block.strata), self._choices()
         narrow = smoe.model.model_copy(update={"d_ffn": _NARROW})
         changes = {"strata": [experts], "stacked": False, "shared_expert": "none", "gating_dropout": 0.0}
-        changes |= {"expert_ffn": None, "heads": 1, "experts": Ffn()}
+        changes |= {"expert_ffn": None, "heads": 1, "experts": Ffn(), "expert_init": "xavier"}
         plain = block.model_copy(update=changes)
         layer = moe_factory(narrow, 1)("calibration", plain).to(self.device, self.dtype).train()
         touched = ROW_TOUCHES * choices * narrow.d_model * ITEMSIZE[self.run.precision]

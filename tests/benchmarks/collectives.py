@@ -73,13 +73,24 @@ def _timed(function: Callable[..., Any], spent: Spent) -> Callable[..., Any]:
     return call
 
 
-def floor(kind: str, nbytes: int, number: int) -> float:
-    """Seconds of a step's collectives of one kind, all ranks being ready: the median of 20 steps."""
-    size = dist.get_world_size()
-    rows = torch.zeros(max(1, nbytes // 4 // size) * size)
-    out = torch.zeros(rows.numel() * size)
+def floor(kind: str, nbytes: float, number: int, device: torch.device) -> float:
+    """Seconds of a step's collectives of one kind, all ranks being ready: the median of 20 steps.
+
+    Args:
+        kind: of collective.
+        nbytes: that each rank gives to it; rows of an all-to-all all go to other ranks. The most of all ranks count.
+        number: of them in a step.
+        device: where the tensors are.
+    """
+    size, rank = dist.get_world_size(), dist.get_rank()
+    most = torch.tensor([nbytes / 4], device=device)
+    dist.all_reduce(most, dist.ReduceOp.MAX)
+    others = max(1, size - 1)
+    rows = torch.zeros((int(most) // (others * size) + 1) * others * size, device=device)
+    out = torch.zeros(rows.numel() * size, device=device)
+    splits = [0 if other == rank and size > 1 else rows.numel() // others for other in range(size)]
     calls: dict[str, Callable[[], object]] = {
-        "all_to_all_single": lambda: dist.all_to_all_single(torch.empty_like(rows), rows),
+        "all_to_all_single": lambda: dist.all_to_all_single(torch.empty_like(rows), rows, splits, splits),
         "all_reduce": lambda: dist.all_reduce(rows),
         "all_gather": lambda: dist.all_gather(list(out.chunk(size)), rows),
         "all_gather_into_tensor": lambda: dist.all_gather_into_tensor(out, rows),
@@ -136,7 +147,9 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     step = sum(seconds[args.warm_up :]) / args.steps
     rows: list[dict[str, Any]] = []
     for kind, spent in found.items():
-        ready = floor(kind, spent.nbytes // spent.number, round(spent.number / args.steps))
+        if spent.number < args.steps / 2:
+            continue
+        ready = floor(kind, spent.nbytes / spent.number, round(spent.number / args.steps), device)
         rows.append(
             {
                 "collective": kind,

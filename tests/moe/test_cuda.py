@@ -40,7 +40,7 @@ def passed(layer: StratifiedMoE, x: Tensor, out_grad: Tensor) -> list[Tensor]:
 def with_firm_choices() -> tuple[StratifiedMoE, Tensor]:
     """A layer and tokens each of which lies near its own two experts' directions, so that rounding turns no choice."""
     torch.manual_seed(0)
-    layer = StratifiedMoE(128, 256, [3, 4], second_expert="argmax", capacity_factor=None)
+    layer = StratifiedMoE(128, 256, [3, 4], second_expert="argmax", capacity_factor=None, expert_init="xavier")
     x = 0.3 * torch.randn(600, 128).clamp(-1, 1)
     x[:, :16] = 0
     rows, first = torch.arange(600), torch.randint(12, (600,))
@@ -62,7 +62,8 @@ def test_half_precision_is_near_float64(backend: str, dtype: torch.dtype, activa
     if backend == "grouped" and (problem := grouped_mm_problem(torch.device("cuda"), dtype)):
         pytest.skip(problem)
     firm, x = with_firm_choices()
-    layer = StratifiedMoE(128, 256, [3, 4], activation=activation, second_expert="argmax", capacity_factor=None)
+    settings = {"second_expert": "argmax", "capacity_factor": None, "expert_init": "xavier"}
+    layer = StratifiedMoE(128, 256, [3, 4], activation=activation, **settings)
     layer.gates = firm.gates
     layer = layer.to("cuda", dtype)
     exact = copy.deepcopy(layer).double()
@@ -83,7 +84,8 @@ def test_two_passes_are_bitwise_equal(backend: str, dtype: torch.dtype) -> None:
     """With more rows than one thread block takes; atomics would show."""
     if backend == "grouped" and (problem := grouped_mm_problem(torch.device("cuda"), dtype)):
         pytest.skip(problem)
-    layer = StratifiedMoE(256, 512, [4, 4, 8], dropout=0.1, jitter=0.01, expert_backend=backend).to("cuda", dtype)
+    settings = {"dropout": 0.1, "jitter": 0.01, "expert_backend": backend, "expert_init": "xavier"}
+    layer = StratifiedMoE(256, 512, [4, 4, 8], **settings).to("cuda", dtype)
     x, grad = torch.randn(8192, 256, device="cuda", dtype=dtype), torch.randn(8192, 256, device="cuda", dtype=dtype)
 
     def once() -> list[Tensor]:
@@ -95,7 +97,7 @@ def test_two_passes_are_bitwise_equal(backend: str, dtype: torch.dtype) -> None:
 
 
 def test_routing_is_that_of_the_processor() -> None:
-    layer = StratifiedMoE(64, 128, [4, 4], second_expert="argmax").double()
+    layer = StratifiedMoE(64, 128, [4, 4], second_expert="argmax", expert_init="xavier").double()
     x = torch.randn(500, 64, dtype=torch.float64)
     y, stats = layer(x)
     on_device, stats_there = layer.cuda()(x.cuda())

@@ -106,10 +106,11 @@ def test_matrices_are_made_once_a_forward_pass() -> None:
 
 
 def test_a_new_adapter_adds_nothing() -> None:
-    layer = StratifiedMoE(D, F, [4], experts=KINDS["adapters"] | {"dropout": 0.9}, combine_weights="before_drop")
-    layer = layer.double()
+    settings = {"combine_weights": "before_drop", "expert_init": "xavier"}
+    layer = StratifiedMoE(D, F, [4], experts=KINDS["adapters"] | {"dropout": 0.9}, **settings).double()
     x = sentences()[0]
     expected = x + layer.common(layer.norms[0](x))
+    assert not torch.allclose(expected, x)
     torch.testing.assert_close(layer.eval()(x)[0], expected, rtol=1e-12, atol=1e-12)
     assert not torch.equal(layer.experts["0"].down, layer.experts["1"].down)
 

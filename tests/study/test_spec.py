@@ -206,6 +206,13 @@ def test_shipped_studies_can_be_run(file: Path) -> None:
     assert {"dense", "vanilla"} <= set(study.spec.systems)
 
 
+@pytest.mark.parametrize("name", ["m4", "m15", "opus100"])
+def test_the_papers_studies_start_as_its_authors_code(name: str) -> None:
+    for run in load_study(ROOT / f"ds_configs/studies/{name}.yaml").runs:
+        smoe = run.config.smoe
+        assert {smoe.model.ffn_init, smoe.moe.expert_init, smoe.moe.gate_init} == {"linear"}
+
+
 @pytest.mark.parametrize("table", ["M4", "M15"])
 def test_the_papers_studies_have_the_systems_of_its_tables(table: str) -> None:
     rows = TABLES[table]

@@ -26,10 +26,12 @@ class Hash(RouterSection):
         default="token",
         description="What is looked up: the token's id, or that of its sentence's first token, the language token.",
     )
-    table: Literal["random", "balanced"] = Field(
-        default="balanced",
-        description="random: each id draws an expert; balanced: ids in the order of their numbers, which is that of "
-        "falling frequency in SentencePiece's vocabularies, each to the expert with the smallest load so far.",
+    table: Literal["random", "even", "balanced"] = Field(
+        default="even",
+        description="random: each id draws an expert; even: ids in the order of their numbers, which is that of "
+        "falling frequency in SentencePiece's vocabularies, each to the expert with the smallest load so far; "
+        "balanced: the same, but the first ids count for more, padding too, so that an expert may be left without "
+        "tokens: for runs that were trained with it.",
     )
 
     def language_tokens(self, side: Side) -> Mapping[str, bool | str]:

@@ -17,11 +17,16 @@ _FIRST_IDS = 1 << 16
 """Ids that a table holds; larger ones, which no vocabulary here has, start again at 0."""
 
 
+_PADDING = 0
+_SHIFT = 10
+"""Of Mandelbrot's law. Vocabularies begin with control symbols and bytes, which are no more frequent than pieces."""
+
+
 class HashRouter(Router):
     """``expert = table[id]``, weight 1; each stratum of each layer has a table of its own, a function of their names.
 
-    Source: Roller et al., arXiv 2106.04426, 3.1. A balanced table follows Zipf's law, load 1 / (id + 1); the paper
-    counts ids in the training text.
+    Source: Roller et al., arXiv 2106.04426, 3.1. The paper counts ids in the training text; an even table expects
+    what Mandelbrot's law says, 1 / (id + 10), and no padding; a balanced one Zipf's, 1 / (id + 1).
     """
 
     table: Tensor
@@ -39,7 +44,10 @@ class HashRouter(Router):
         if self.settings.table == "random":
             table = torch.randint(self.visible, (_FIRST_IDS,), generator=generator)
         else:
-            table = balanced_table(torch.arange(1, _FIRST_IDS + 1).double().reciprocal(), self.visible, generator)
+            expected = 1 / (torch.arange(_FIRST_IDS).double() + (_SHIFT if self.settings.table == "even" else 1))
+            if self.settings.table == "even":
+                expected[_PADDING] = 0
+            table = balanced_table(expected, self.visible, generator)
         self.table.copy_(table)
 
     def forward(self, h_TD: Tensor, gate_ED: Tensor | None, context: RoutingContext) -> Routing:
@@ -50,10 +58,10 @@ class HashRouter(Router):
 
 
 def balanced_table(frequency_V: Tensor, num_experts: int, generator: torch.Generator | None = None) -> Tensor:
-    """The expert of each id [V]: most frequent first, each to the expert with the least frequency so far.
+    """The expert of each id [V]: one after the other, each to the expert with the least frequency so far.
 
     Args:
-        frequency_V: how often each id occurs, or its share, falling.
+        frequency_V: how often each id occurs, or its share; falling, but for the first.
         num_experts: E.
         generator: puts the experts in a random order, so that tables of several layers differ; None: 0 to E - 1.
     """

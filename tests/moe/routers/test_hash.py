@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from smoe_ds.data.corpus import Corpus
 from smoe_ds.moe import StratifiedMoE
 from smoe_ds.moe.routers.hash import balanced_table
 from tests.helpers.naive_block import NaiveRouter, Preference
@@ -29,7 +30,7 @@ def naive(layer: StratifiedMoE, by: str) -> NaiveRouter:
 
 @pytest.mark.parametrize("backend", ["loop", "lean"])
 @pytest.mark.parametrize("strata", [[4], [2, 3], [1, 2, 2]], ids=str)
-@pytest.mark.parametrize("table", ["random", "balanced"])
+@pytest.mark.parametrize("table", ["random", "even", "balanced"])
 @pytest.mark.parametrize("by", ["token", "language"])
 def test_equals_the_loop(by: str, table: str, strata: list[int], backend: str) -> None:
     router = {"kind": "hash", "by": by, "table": table}
@@ -46,6 +47,25 @@ def test_a_balanced_table_is_balanced() -> None:
     fullest = int(loads.argmax())
     assert loads.max() - loads.min() <= frequency[table == fullest].min()
     assert table[:3].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("experts", [4, 8, 16])
+def test_an_even_table_leaves_no_expert_without_tokens(corpus: Corpus, experts: int) -> None:
+    """Counted in text; a balanced one keeps an expert for padding, and with more experts gives it nothing else."""
+    counts = torch.zeros(corpus.tokenizer.vocab_size)
+    for direction in corpus.directions:
+        sentences_of = corpus.sentences("train", direction)
+        for number in range(0, len(sentences_of), 5):
+            ids = torch.tensor([corpus.tokenizer.language_id(direction.split("-")[1]), *sentences_of[number][1], 2])
+            counts += torch.bincount(ids, minlength=len(counts))
+    least = {}
+    for table in ("even", "balanced"):
+        layer = StratifiedMoE(4, 4, [experts], router={"kind": "hash", "table": table})
+        expert_V = layer.mixtures[0].router.table[: len(counts)]
+        loads = torch.zeros(experts).index_add_(0, expert_V, counts)
+        least[table] = float(loads.min() / loads.mean())
+    assert least["even"] > 0.3, least
+    assert experts == 4 or least["balanced"] < 0.2, least
 
 
 def test_tables_differ_by_layer_and_stratum_whatever_the_seed() -> None:
