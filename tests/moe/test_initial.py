@@ -56,6 +56,7 @@ def test_zero_starts_as_the_identity(activation: str) -> None:
 @pytest.mark.parametrize("stacked", [False, True])
 def test_every_expert_learns_from_the_default_start(strata: list[int], stacked: bool, experts: str) -> None:
     """The first step moves what gives the output; after it a gradient reaches every weight of every expert."""
+    torch.manual_seed(0)
     layer = StratifiedMoE(8, 16, strata, stacked=stacked, experts={"kind": experts}, capacity_factor=None)
     optimizer = torch.optim.Adam(layer.parameters(), 1e-2)
     x, target = torch.randn(2, 400, 8)
