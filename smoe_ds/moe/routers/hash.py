@@ -16,7 +16,6 @@ from smoe_ds.moe.seeding import derive_seed
 _FIRST_IDS = 1 << 16
 """Ids that a table holds; larger ones, which no vocabulary here has, start again at 0."""
 
-
 _PADDING = 0
 _SHIFT = 10
 """Of Mandelbrot's law. Vocabularies begin with control symbols and bytes, which are no more frequent than pieces."""
