@@ -132,6 +132,23 @@ def _check_factors(names: Iterable[str], frozen: frozenset[str], run: RunConfig)
             raise ConfigError(f"smoe.train.{key}: is {factor:g}, but {KEY} freezes all {kind}; leave one of them out")
 
 
+def zero_for_good(model: nn.Module) -> str | None:
+    """What is wrong with a model that starts so: a frozen matrix that is all 0, so that it and what is behind it never
+    add anything; None if there is no such matrix on this rank."""
+    zero = [
+        name
+        for name, parameter in model.named_parameters()
+        if not parameter.requires_grad and parameter.dim() > 1 and not parameter.any()
+    ]
+    if not zero:
+        return None
+    return (
+        f"{KEY}: freezes {len(zero)} matrices that start at 0 and so would never add anything, the first is {zero[0]}; "
+        "give trained weights (smoe.train.init_from), or let them start otherwise (smoe.moe.expert_init and "
+        "smoe.model.ffn_init: linear)"
+    )
+
+
 def freeze(model: nn.Module, frozen: Collection[str]) -> None:
     """Takes parameters out of training; those on other ranks are none of this one's business."""
     for name, parameter in model.named_parameters():

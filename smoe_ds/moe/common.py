@@ -33,5 +33,5 @@ class Common(SharedPart, ABC):
         """One expert's own part, with ``initialize(*name, how=...)``."""
 
     @abstractmethod
-    def initialize(self, *name: object, how: str = "xavier") -> None:
+    def initialize(self, *name: object, how: str) -> None:
         """Draws the weights from a generator seeded by ``name``; for ``how`` see :mod:`smoe_ds.moe.initial`."""

@@ -37,7 +37,7 @@ class ExpertFFN(nn.Module):
         self.w2 = nn.Parameter(torch.empty(d_model, d_ffn))
         self.b2 = nn.Parameter(torch.zeros(d_model))
 
-    def initialize(self, *name: object, how: str = "xavier") -> None:
+    def initialize(self, *name: object, how: str) -> None:
         """Draws the weights from a generator seeded by ``name``.
 
         Args:

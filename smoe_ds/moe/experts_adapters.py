@@ -28,7 +28,7 @@ class Adapter(nn.Module):
         self.down = nn.Parameter(torch.empty(settings.rank, d_model))
         self.up = nn.Parameter(torch.empty(d_model, settings.rank))
 
-    def initialize(self, *name: object, how: str = "xavier") -> None:
+    def initialize(self, *name: object, how: str) -> None:
         """Draws ``down``; with ``zero`` as ``linear``."""
         initialize(self.down, None, "linear" if how == "zero" else how, *name, "down")
         nn.init.zeros_(self.up)

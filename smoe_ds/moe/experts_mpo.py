@@ -32,7 +32,7 @@ class ChainExpert(nn.Module):
             for place in OWN:
                 self.register_parameter(tensor_name(name, place), nn.Parameter(torch.empty(shape.tensor(place))))
 
-    def initialize(self, *name: object, how: str = "xavier") -> None:
+    def initialize(self, *name: object, how: str) -> None:
         """Random isometries: the matrix's elements then vary as the centre's do, which ``how`` is about."""
         for matrix, shape in self.shapes.items():
             for place in OWN:
@@ -63,7 +63,7 @@ class ChainCommon(Common):
     def expert(self) -> ChainExpert:
         return ChainExpert(self.shapes)
 
-    def initialize(self, *name: object, how: str = "xavier") -> None:
+    def initialize(self, *name: object, how: str) -> None:
         """A centre takes its elements from a matrix of full size, scaled so that the chain has that matrix's norm. With
         ``zero``, that of ``w2`` and all biases are 0, the others as ``linear``."""
         for number, size in self.sizes.items():

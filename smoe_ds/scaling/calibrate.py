@@ -98,7 +98,7 @@ class Calibration:
         model, block = self.run.smoe.model, block_of(self.run)
         inner = model.d_ffn if block is None else block.inner_width(model.d_ffn)
         module = ExpertFFN(model.d_model, inner, model.activation).to(self.device, self.dtype)
-        module.initialize("calibration")
+        module.initialize("calibration", how="xavier")
         flops = PASSES * feed_forward(model.d_model, inner, model.activation, 1).flops_of()
         most = round(tokens_per_side(self.run) * max(self._choices(), 1))
         counts = sorted({max(1, most // 4**power) for power in range(6)})

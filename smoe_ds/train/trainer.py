@@ -20,9 +20,9 @@ from smoe_ds.engine.build import build_engine, gradient_norm, loss_scale, set_le
 from smoe_ds.engine.checkpoint import load_checkpoint, save_checkpoint
 from smoe_ds.engine.fragments import rewrite_parameters
 from smoe_ds.engine.protocol import Engine
-from smoe_ds.errors import DataError, SmoeError
+from smoe_ds.errors import ConfigError, DataError, SmoeError
 from smoe_ds.model.compilation import compile_dense_parts
-from smoe_ds.model.freezing import check_freeze, freeze
+from smoe_ds.model.freezing import check_freeze, freeze, zero_for_good
 from smoe_ds.model.parameter_kinds import lr_factor
 from smoe_ds.model.transformer import Transformer
 from smoe_ds.moe import exchange
@@ -110,6 +110,8 @@ class Trainer:
         if self.train.init_from is not None and not resumed:
             check_same_function(Path(self.train.init_from), self.smoe)
             load_initial_weights(self.engine, Path(self.train.init_from), self.corpus.tokenizer.sha256)
+        elif self.frozen and not resumed:
+            agree(zero_for_good(self.engine.module), ConfigError, "starting")
         self.listeners = write_folder(self.folder, run, self.corpus.tokenizer.model_file, self.progress, env)
         modules = self.engine.module.named_modules()
         self.blocks = {name: module for name, module in modules if isinstance(module, StratifiedMoE)}

@@ -20,7 +20,7 @@ from tests.helpers.small_run import small_run, write_run
 def test_norms_of_one_network_by_hand() -> None:
     torch.manual_seed(3)
     network, x = ExpertFFN(4, 6).double(), torch.randn(2, 5, 4, dtype=torch.float64)
-    network.initialize("one")
+    network.initialize("one", how="xavier")
     watched = Watched(network)
     weights = {name: getattr(network, name).detach().clone() for name in ("w1", "w2")}
     y = network(x)

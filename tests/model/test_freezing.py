@@ -9,7 +9,7 @@ import pytest
 from smoe_ds.config.load import load_run
 from smoe_ds.config.run import RunConfig
 from smoe_ds.errors import ConfigError
-from smoe_ds.model.freezing import check_freeze, frozen_names
+from smoe_ds.model.freezing import check_freeze, freeze, frozen_names, zero_for_good
 from smoe_ds.model.transformer import Transformer
 from smoe_ds.planning.plan import make_plan
 from tests.helpers.environment import ROOT
@@ -97,6 +97,32 @@ def test_experts_that_are_spread_over_ranks(patterns: str, settings: list[str], 
     with pytest.raises(ConfigError) as caught:
         check_freeze(run)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "settings", "first"),
+    [
+        ([], [], None),
+        (["embedding", "*norm*", "*.w1", "*.b2"], [], None),
+        (
+            ["encoder"],
+            [],
+            "freezes 9 matrices that start at 0 and so would never add anything, the first is encoder.layers.0.ffn.ffn.w2",
+        ),
+        (["encoder"], ["smoe.model.ffn_init=linear"], "freezes 8 matrices that start at 0"),
+        (["encoder"], ["smoe.moe.stacked=true"], "freezes 3 matrices that start at 0"),
+        (["encoder"], ["smoe.model.ffn_init=linear", "smoe.moe.expert_init=linear"], None),
+    ],
+)
+def test_matrices_that_would_stay_0(patterns: list[str], settings: list[str], first: str | None) -> None:
+    run = run_of("smoe.model.d_model=16", "smoe.model.d_ffn=16", *settings)
+    model = Transformer(run.smoe.model, run.smoe.moe, 8)
+    freeze(model, frozen_names(dict(model.named_parameters()), patterns))
+    problem = zero_for_good(model)
+    if first is None:
+        assert problem is None
+    else:
+        assert problem is not None and first in problem
 
 
 def test_a_plan_counts_what_is_trained() -> None:

@@ -121,7 +121,7 @@ def test_a_module_costs_what_it_says(kind: str, dtype: torch.dtype) -> None:
     module, forward = make(torch.randn(SENTENCES, LENGTH, D, dtype=dtype, requires_grad=True))
     for part in module.modules():
         if isinstance(part, ExpertFFN):
-            part.initialize("test")
+            part.initialize("test", how="xavier")
     cost = cost_of(batch_of(dtype))
     assert sum(cost.parameters.values()) == sum(p.numel() for p in module.parameters())
     assert cost.matrices == sum(p.numel() for p in module.parameters() if p.dim() == 2)

@@ -16,7 +16,7 @@ def experts(number: int, activation: str, dtype: torch.dtype) -> list[ExpertFFN]
     made = []
     for e in range(number):
         expert = ExpertFFN(16, 32, activation)
-        expert.initialize("test", e)
+        expert.initialize("test", e, how="xavier")
         torch.nn.init.normal_(expert.b1)
         made.append(expert.to(dtype))
     return made

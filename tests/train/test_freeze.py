@@ -44,3 +44,17 @@ def test_a_misspelt_pattern_ends_the_start(
         assert main([command, str(file)]) == 2
         assert message in capsys.readouterr().err
     assert not [entry for entry in (tmp_path / "run").iterdir() if entry.name in ("config.json", "checkpoints")]
+
+
+def test_matrices_that_would_stay_0_are_refused_at_the_start_only(tmp_path: Path, corpus_folder: Path) -> None:
+    """A run that has trained them may go on without."""
+    run = small_run(tmp_path / "run", corpus_folder, max_steps=1)
+    run["smoe"]["moe"]["expert_init"] = "zero"
+    file = write_run(tmp_path / "run.json", run)
+    frozen = ['smoe.train.freeze=["encoder.*.experts"]', "smoe.train.max_steps=2"]
+    code, printed = train_here(file, frozen)
+    assert code == 2
+    assert "smoe.train.freeze: freezes 4 matrices that start at 0" in printed
+    assert not (tmp_path / "run" / "config.json").exists()
+    assert train_here(file)[0] == 0
+    assert train_here(file, frozen)[0] == 0
