@@ -107,7 +107,7 @@ def test_experts_that_are_spread_over_ranks(patterns: str, settings: list[str], 
         (
             ["encoder"],
             [],
-            "freezes 9 matrices that start at 0 and so would never add anything, the first is encoder.layers.0.ffn.ffn.w2",
+            "freezes 9 matrices that start at 0 and so would never add anything, the first is encoder.layers.0.ffn.ffn",
         ),
         (["encoder"], ["smoe.model.ffn_init=linear"], "freezes 8 matrices that start at 0"),
         (["encoder"], ["smoe.moe.stacked=true"], "freezes 3 matrices that start at 0"),
