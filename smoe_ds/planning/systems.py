@@ -82,6 +82,7 @@ SYSTEMS = (
     System("Hash layers", "2106.04426", {"router": {"kind": "hash"}}),
     System("THOR", "2110.04260", {"router": {"kind": "random"}}),
     System("BASE", "2103.16716", {"router": {"kind": "base"}}),
+    System("S-BASE", "2202.01169", {"router": {"kind": "sinkhorn"}, "top_k": 1}),
     System(
         "Expert choice, encoder",
         "2202.09368",

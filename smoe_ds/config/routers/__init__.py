@@ -10,6 +10,7 @@ from smoe_ds.config.routers.expert_choice import ExpertChoice
 from smoe_ds.config.routers.hash import Hash
 from smoe_ds.config.routers.random import Random
 from smoe_ds.config.routers.section import RouterSection
+from smoe_ds.config.routers.sinkhorn import Sinkhorn
 from smoe_ds.config.routers.task import Task
 from smoe_ds.config.routers.top_k import TopK
 from smoe_ds.config.routers.top_p import TopP
@@ -23,6 +24,7 @@ ROUTERS: tuple[type[RouterSection], ...] = (
     Task,
     Dynamic,
     TopP,
+    Sinkhorn,
 )
 
 AnyRouter: Any = Union[ROUTERS]  # noqa: UP007 - of a tuple
