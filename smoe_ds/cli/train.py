@@ -13,6 +13,7 @@ from smoe_ds.text_line import command_line
 if TYPE_CHECKING:
     from smoe_ds.config.run import RunConfig
     from smoe_ds.parallel.env import Env
+    from smoe_ds.train.stopping import StopSignals
     from smoe_ds.watch.heartbeat import Heartbeat
 
 HELP = "train a model from a run file, or continue from its last checkpoint"
@@ -58,55 +59,57 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace, configuration: RunConfig, env: Env, heartbeat: Heartbeat) -> int:
-    """Beats, holds the run folder's lock on rank 0, and trains."""
+    """Hears signals, beats, holds the run folder's lock on rank 0, and trains."""
     from smoe_ds.run.folder import RunFolder
     from smoe_ds.run.lock import locked, make_folder
-    from smoe_ds.watch.heartbeat import remove_old_beats
-
-    settings = configuration.smoe.train
-    folder = make_folder(settings.output_dir)
-    resume = _command(args, env)
-    heartbeat.start(folder, env, deadline=settings.death_deadline, stall=settings.stall_timeout, resume=resume)
-    if env.rank > 0:
-        return _train_in_group(args, configuration, env, heartbeat)
-    with locked(folder):
-        remove_old_beats(folder, env)
-        RunFolder(folder).crash.unlink(missing_ok=True)
-        return _train_in_group(args, configuration, env, heartbeat)
-
-
-def _train_in_group(args: argparse.Namespace, configuration: RunConfig, env: Env, heartbeat: Heartbeat) -> int:
-    """Joins the process group and trains. After an error of one rank the group is not ended: that waits for all."""
-    from smoe_ds.config import check_device
-    from smoe_ds.parallel.device import compute_capability, device_of
-    from smoe_ds.parallel.process_group import init_distributed, shutdown
     from smoe_ds.train.stopping import StopSignals
-    from smoe_ds.watch.watch_task import MEETING
+    from smoe_ds.watch.heartbeat import remove_old_beats
 
     def interrupted() -> None:
         heartbeat.fail("exception", KeyboardInterrupt("SIGINT came twice"))
 
+    settings = configuration.smoe.train
+    folder = make_folder(settings.output_dir)
+    resume = _command(args, env)
     with StopSignals(interrupted) as signals:
-        heartbeat.doing("loading libraries")
-        device = device_of(env)
-        if device.index is not None:
-            env = replace(env, local_rank=device.index)  # the engine takes the GPU of this number
-        check_device(configuration, device.type, compute_capability(device))
-        heartbeat.doing(MEETING)
-        timeout = configuration.smoe.train.stall_timeout
-        env = init_distributed(env, device, timeout=timeout, who_came=heartbeat.who_came)
-        from smoe_ds.train.trainer import Trainer
+        heartbeat.start(folder, env, deadline=settings.death_deadline, stall=settings.stall_timeout, resume=resume)
+        if env.rank > 0:
+            return _train_in_group(args, configuration, env, heartbeat, signals)
+        with locked(folder):
+            remove_old_beats(folder, env)
+            RunFolder(folder).crash.unlink(missing_ok=True)
+            return _train_in_group(args, configuration, env, heartbeat, signals)
 
-        heartbeat.doing("opening the run folder")
-        try:
-            trainer = Trainer(configuration, env, device, resume=args.resume == "auto", heartbeat=heartbeat)
-            code = trainer.fit(signals)
-        except SmoeError as error:
-            if error.agreed:
-                shutdown()
-            raise
-        shutdown()
-        return code
+
+def _train_in_group(
+    args: argparse.Namespace, configuration: RunConfig, env: Env, heartbeat: Heartbeat, signals: StopSignals
+) -> int:
+    """Joins the process group and trains. After an error of one rank the group is not ended: that waits for all."""
+    from smoe_ds.config import check_device
+    from smoe_ds.parallel.device import compute_capability, device_of
+    from smoe_ds.parallel.process_group import init_distributed, shutdown
+    from smoe_ds.watch.watch_task import MEETING
+
+    heartbeat.doing("loading libraries")
+    device = device_of(env)
+    if device.index is not None:
+        env = replace(env, local_rank=device.index)  # the engine takes the GPU of this number
+    check_device(configuration, device.type, compute_capability(device))
+    heartbeat.doing(MEETING)
+    timeout = configuration.smoe.train.stall_timeout
+    env = init_distributed(env, device, timeout=timeout, who_came=heartbeat.who_came)
+    from smoe_ds.train.trainer import Trainer
+
+    heartbeat.doing("opening the run folder")
+    try:
+        trainer = Trainer(configuration, env, device, resume=args.resume == "auto", heartbeat=heartbeat)
+        code = trainer.fit(signals)
+    except SmoeError as error:
+        if error.agreed:
+            shutdown()
+        raise
+    shutdown()
+    return code
 
 
 def _command(args: argparse.Namespace, env: Env) -> str:

@@ -7,9 +7,10 @@ import signal
 import time
 from collections.abc import Callable
 from types import FrameType
+from typing import TYPE_CHECKING
 
-import torch
-import torch.distributed as dist
+if TYPE_CHECKING:
+    import torch  # takes seconds; signals have to be heard before
 
 EXIT_PREEMPTED = 75
 """Exit code of a run that was told to stop and has saved itself: start it again to go on (EX_TEMPFAIL)."""
@@ -59,6 +60,9 @@ class StopSignals:
 
 def any_rank(flags: list[bool], device: torch.device) -> list[bool]:
     """Each flag: whether any rank set it. A collective; all ranks get the same answer."""
+    import torch
+    import torch.distributed as dist
+
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return flags
     values = torch.tensor(flags, dtype=torch.int32, device=device)

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -84,6 +85,19 @@ def test_a_signal_during_the_start_counts(tmp_path: Path, corpus_folder: Path) -
     endings = ranks.wait(60)
     assert [ending.code for ending in endings] == [75, 75], endings
     assert "stopped at step 0" in endings[0].output
+
+
+def test_a_signal_while_libraries_load_counts(tmp_path: Path, corpus_folder: Path) -> None:
+    """From the moment that the watcher runs, which would take the end for a crash."""
+    file = endless(tmp_path, corpus_folder)
+    command = [sys.executable, "-m", "smoe_ds", "train", str(file)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    until(lambda: any((tmp_path / "run").glob("alive-*")))
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 75, output
+    assert "stopped at step 0 by a signal" in output
+    assert not (tmp_path / "run" / "crash.json").exists()
 
 
 def _saves_for_long(rank: int, world_size: int, file: str, overrides: list[str]) -> int:
