@@ -67,6 +67,12 @@ class MoeConfig(BlockSettings):
             )
         if problem := self.spread_problem(self):
             yield "ep_size", problem
+        if self.router_z_weight and not self.router.balanced and not self.layers and not self.is_dense:
+            yield (
+                "router_z_weight",
+                f"is {self.router_z_weight:g}, but the router {self.router.kind} has no softmax gate to take it of; "
+                "set it to 0",
+            )
         if self.expert_backend == "lean" and self.ep_size > 1:
             yield "expert_backend", f"lean needs all experts on one rank, but ep_size is {self.ep_size}; set it to auto"
         for pattern, changes in self.layers.items():

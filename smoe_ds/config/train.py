@@ -28,7 +28,8 @@ class TrainConfig(Section):
         default=[],
         description="Parameters that stay as they are: names, modules or patterns, e.g. embedding, encoder.*, "
         "*attention*. They get no gradient and no optimizer state. In half precision the model computes with them "
-        "rounded, and checkpoints have them as they were loaded, for which each rank keeps them in fp32 on the host.",
+        "rounded, and checkpoints have them as they were loaded, for which each rank keeps them in fp32 on the host. "
+        "A matrix that is 0 when a run starts is refused.",
     )
     max_steps: int = Field(default=100_000, gt=0, description="Optimizer steps after which the run ends.")
     max_minutes: float | None = Field(

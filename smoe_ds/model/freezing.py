@@ -133,20 +133,18 @@ def _check_factors(names: Iterable[str], frozen: frozenset[str], run: RunConfig)
 
 
 def zero_for_good(model: nn.Module) -> str | None:
-    """What is wrong with a model that starts so: a frozen matrix that is all 0, so that it and what is behind it never
-    add anything; None if there is no such matrix on this rank."""
-    zero = [
-        name
-        for name, parameter in model.named_parameters()
-        if not parameter.requires_grad and parameter.dim() > 1 and not parameter.any()
-    ]
-    if not zero:
-        return None
-    return (
-        f"{KEY}: freezes {len(zero)} matrices that start at 0 and so would never add anything, the first is {zero[0]}; "
-        "give trained weights (smoe.train.init_from), or let them start otherwise (smoe.moe.expert_init and "
-        "smoe.model.ffn_init: linear)"
-    )
+    """What is wrong with a model that is to be trained: a frozen matrix is 0, so that what it is the last one of never
+    learns. None if there is no such matrix on this rank."""
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad and parameter.dim() > 1 and not parameter.any():
+            match = _EXPERT.fullmatch(name)
+            shown = f"{match[1]}.*.{match[2]}" if match else name
+            return (
+                f"{KEY}: freezes {shown}, which is 0 at the start and would stay so; take it out, start from weights "
+                "that were trained (smoe.train.init_from), or let feed-forward networks start otherwise "
+                "(smoe.moe.expert_init and smoe.model.ffn_init: linear)"
+            )
+    return None
 
 
 def freeze(model: nn.Module, frozen: Collection[str]) -> None:

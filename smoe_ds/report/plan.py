@@ -28,7 +28,8 @@ def plan_page(name: str, run: RunConfig, plan: Plan, vocab_source: str) -> Page:
         vocab_source: where the vocabulary size is from, in words.
     """
     moe = run.smoe.moe
-    router = f"top_k {moe.top_k}" if moe.router.kind == "top_k" else f"router {moe.router.kind}"
+    kind = [] if moe.router.kind == "top_k" else [f"router {moe.router.kind}"]
+    router = ", ".join([*kind, f"top_k {moe.top_k}"] if "top_k" in moe.router.heeds else kind)
     head = Lines(
         (
             f"{name}: strata {moe.strata}, {router}, {plan.world_size} rank(s), ep_size {moe.ep_size}, "

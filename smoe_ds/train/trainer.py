@@ -110,7 +110,7 @@ class Trainer:
         if self.train.init_from is not None and not resumed:
             check_same_function(Path(self.train.init_from), self.smoe)
             load_initial_weights(self.engine, Path(self.train.init_from), self.corpus.tokenizer.sha256)
-        elif self.frozen and not resumed:
+        if self.frozen and not resumed:
             agree(zero_for_good(self.engine.module), ConfigError, "starting")
         self.listeners = write_folder(self.folder, run, self.corpus.tokenizer.model_file, self.progress, env)
         modules = self.engine.module.named_modules()

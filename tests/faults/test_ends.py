@@ -92,9 +92,13 @@ def test_a_signal_while_libraries_load_counts(tmp_path: Path, corpus_folder: Pat
     file = endless(tmp_path, corpus_folder)
     command = [sys.executable, "-m", "smoe_ds", "train", str(file)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    until(lambda: any((tmp_path / "run").glob("alive-*")))
-    process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=120)
+    try:
+        until(lambda: any((tmp_path / "run").glob("alive-*")))
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=120)
+    finally:
+        process.kill()
+        process.wait()
     assert process.returncode == 75, output
     assert "stopped at step 0 by a signal" in output
     assert not (tmp_path / "run" / "crash.json").exists()

@@ -36,7 +36,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "loop": ({"kind": "top_k"}, {"expert_backend": "loop", "activation": "swiglu"}),
     "lean": ({"kind": "top_k"}, {"expert_backend": "lean"}),
     "top_p": ({"kind": "top_p", "threshold": 0.6}, {"capacity_factor": None}),
-    "random, mean": ({"kind": "random", "at_evaluation": "mean"}, {}),
+    "random, fixed": ({"kind": "random", "at_evaluation": "fixed"}, {}),
     "task": ({"kind": "task", **LANGUAGES}, {}),
     "task, pairs": ({"kind": "task", **LANGUAGES, "by": "pair"}, {}),
     "task, sentences": ({"kind": "task", "by": "sentence"}, {}),

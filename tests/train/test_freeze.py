@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from smoe_ds.checkpoints.format import read_weights, resolve_checkpoint
 from smoe_ds.cli.main import main
+from tests.helpers.random_run import write_checkpoint
 from tests.helpers.ranks import run_ranks
 from tests.helpers.small_run import small_run, train_and_listen, train_here, write_run
 
@@ -46,15 +48,22 @@ def test_a_misspelt_pattern_ends_the_start(
     assert not [entry for entry in (tmp_path / "run").iterdir() if entry.name in ("config.json", "checkpoints")]
 
 
-def test_matrices_that_would_stay_0_are_refused_at_the_start_only(tmp_path: Path, corpus_folder: Path) -> None:
-    """A run that has trained them may go on without."""
+def test_matrices_that_would_stay_0_are_refused_at_the_start_only(
+    tmp_path: Path, corpus_folder: Path, run_dir: Path
+) -> None:
+    """Its own and those of given weights; a run that has trained them may go on without."""
     run = small_run(tmp_path / "run", corpus_folder, max_steps=1)
     run["smoe"]["moe"]["expert_init"] = "zero"
     file = write_run(tmp_path / "run.json", run)
     frozen = ['smoe.train.freeze=["encoder.*.experts"]', "smoe.train.max_steps=2"]
-    code, printed = train_here(file, frozen)
-    assert code == 2
-    assert "smoe.train.freeze: freezes 4 matrices that start at 0" in printed
-    assert not (tmp_path / "run" / "config.json").exists()
+    shutil.copytree(run_dir, tmp_path / "given")
+    weights, zero = read_weights(resolve_checkpoint(run_dir)), "encoder.layers.1.ffn.experts.2.w2"
+    weights[zero] = torch.zeros_like(weights[zero])
+    given = write_checkpoint(tmp_path / "given" / "checkpoints", 9, weights)
+    for more in ([], [f"smoe.train.init_from={given}"]):
+        code, printed = train_here(file, [*frozen, *more])
+        assert code == 2
+        assert "smoe.train.freeze: freezes encoder.layers.1.ffn.experts.*.w2, which is 0 at the start" in printed
+        assert not (tmp_path / "run" / "config.json").exists()
     assert train_here(file)[0] == 0
     assert train_here(file, frozen)[0] == 0

@@ -173,7 +173,7 @@ MIXED: list[dict[str, Any]] = [
     {
         "encoder.1": {"router": {"kind": "random", "consistency": 0.0}, "strata": [2, 2]},
         "encoder.2": {"router": {"kind": "base"}, "strata": [4]},
-        "decoder.1": {"strata": [2, 2]},
+        "decoder.1": {"router": {"kind": "sinkhorn"}, "strata": [2, 2]},
         "decoder.2": {"strata": []},
     },
 ]

@@ -1,4 +1,4 @@
-"""``kind: sinkhorn``: in training an even share of the tokens for every expert, nearly, by Sinkhorn's algorithm."""
+"""``kind: sinkhorn``: in training Sinkhorn's algorithm evens out the scores by which tokens choose experts."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from smoe_ds.config.routing import RoutingSettings
 
 
 class Sinkhorn(RouterSection):
-    """S-BASE (arXiv 2202.01169) with ``top_k`` 1, and Megatron-Core's ``sinkhorn``: an assignment that is close to
-    balanced in training, the best experts in evaluation.
+    """S-BASE (arXiv 2202.01169) with ``top_k`` 1, and Megatron-Core's ``sinkhorn``.
 
-    Each rank balances the tokens of its own micro-batch, in every stratum anew, and there is no balance loss. BASE
-    balances exactly, and costs more. In training the expert of a token depends on all other tokens, later ones of its
-    sentence included, in a decoder too, as in BASE layers.
+    Each rank evens out the scores of its own micro-batch, in every stratum anew: as probabilities they then sum to the
+    same for every expert. Each token takes its best experts by them, so that loads come out more even, but not even;
+    BASE deals out exact shares. In training the expert of a token depends on all other tokens, later ones of its
+    sentence included, in a decoder too, as in BASE layers. Evaluation takes the best experts by the scores themselves.
+
+    Differs from Megatron-Core in two ways: the number of rounds is fixed there by a tolerance, and the z-loss and
+    jitter of its gates are not built here.
     """
 
     module: ClassVar[str] = "smoe_ds.moe.routers.sinkhorn:SinkhornRouter"
@@ -25,13 +28,13 @@ class Sinkhorn(RouterSection):
 
     kind: Literal["sinkhorn"] = Field(
         default="sinkhorn",
-        description="The top_k best experts; training first makes the scores even by Sinkhorn's algorithm (S-BASE, "
+        description="The top_k best experts; training first evens out the scores by Sinkhorn's algorithm (S-BASE, "
         "Megatron-Core). A single expert's weight is the sigmoid of its score, several have softmax probabilities.",
     )
     rounds: int = Field(
         default=20,
         gt=0,
-        description="Rounds of the algorithm, each over all tokens and experts. More of them make loads more even.",
+        description="Rounds of the algorithm, each over all tokens and experts. Large scores need more of them.",
     )
 
     def fewest_experts(self, block: RoutingSettings) -> int:

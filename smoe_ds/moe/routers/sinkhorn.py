@@ -19,8 +19,8 @@ class SinkhornRouter(Router):
     """The best experts by score plus a bias by expert; the bias makes the table of tokens and experts even.
 
     Every round scales the rows of ``exp(scores)`` to sum to 1 and then its columns to sum to T/E. A row's factor is the
-    same for all of its experts, so that the columns' alone, here a sum of logarithms, decides. The rounds are a fixed
-    number of them, so that no look at the result waits for the device.
+    same for all of its experts, so only the columns' factors decide. The number of rounds is fixed, so nothing waits
+    for the device to say whether they converged.
 
     Source: Clark et al., arXiv 2202.01169, on top of arXiv 2103.16716; weights as in Megatron-Core.
     """
@@ -42,12 +42,13 @@ class SinkhornRouter(Router):
             fixed_routing(expert_TK[:, 0], self.visible, h_TD),
             expert_TK=expert_TK,
             weights_TK=probs_TE.gather(1, expert_TK),
-            chosen_TK=None if context.forbidden_E is None else ~context.forbidden_E[expert_TK],
         )
 
 
 def column_factors(scores_TE: Tensor, rounds: int) -> Tensor:
     """Logarithms of the factors by which Sinkhorn's algorithm scales the columns of ``exp(scores)`` [E].
+
+    A single token has nothing to be balanced with: its factors would make all experts equal, so they are left at 1.
 
     Args:
         scores_TE: minus infinity throughout for an expert that must not be chosen, whose factor stays 1.
@@ -57,7 +58,7 @@ def column_factors(scores_TE: Tensor, rounds: int) -> Tensor:
     open_E = torch.isfinite(scores_TE).any(0)
     share = math.log(max(num_tokens, 1)) - open_E.sum(dtype=scores_TE.dtype).clamp(min=1).log()
     factor_E = scores_TE.new_zeros(num_experts)
-    for _ in range(rounds):
+    for _ in range(rounds if num_tokens > 1 else 0):
         row_T = -torch.logsumexp(scores_TE + factor_E, dim=1)
         column_E = torch.logsumexp(scores_TE + row_T.unsqueeze(1), dim=0)
         factor_E = torch.where(open_E, share - column_E, factor_E)

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from smoe_ds.moe import StratifiedMoE
 from smoe_ds.moe.routers.sinkhorn import column_factors
+from smoe_ds.moe.routing import RoutingContext
 from tests.helpers.naive_block import NaiveRouter, Preference
-from tests.helpers.router_cases import assert_equals_loop, router_layer, sentences
+from tests.helpers.router_cases import D, assert_equals_loop, router_layer, sentences
 
 
 def naive_sinkhorn(scores: list[list[float]], rounds: int) -> list[list[float]]:
@@ -31,7 +32,7 @@ def naive(layer: StratifiedMoE, choices: int, rounds: int) -> NaiveRouter:
             return []
         scores = [layer.gates[stratum] @ h for h in tokens]
         table = [score.tolist() for score in scores]
-        if layer.training:
+        if layer.training and len(tokens) > 1:
             table = naive_sinkhorn(table, rounds)
         answers = []
         for row, score in zip(table, scores, strict=True):
@@ -83,3 +84,27 @@ def test_capacity_drops_the_last_tokens_of_a_full_expert() -> None:
     stratum = stats.strata[0]
     room = math.ceil(stratum.num_tokens / 4)
     assert stratum.num_dropped == (stratum.requested_KE.sum(0) - room).clamp(min=0).sum() > 0
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("choices", [1, 2])
+def test_an_expert_that_must_not_be_chosen_is_not(choices: int, training: bool) -> None:
+    layer = router_layer([5], {"kind": "sinkhorn"}, top_k=choices, capacity_factor=None)
+    h_TD = torch.randn(40, D, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    h_TD[:, :] += 5 * layer.gates[0][3].detach()  # all tokens would like the one that is forbidden
+    router, gate_ED = layer.mixtures[0].router, layer.gates[0]
+    forbidden_E = torch.tensor([False, False, False, True, False])
+    routing = router(h_TD, gate_ED, RoutingContext(training=training, forbidden_E=forbidden_E))
+    free = router(h_TD, gate_ED, RoutingContext(training=training))
+    assert (free.expert_TK == 3).any() and not (routing.expert_TK == 3).any()
+    kept_TE = (h_TD @ gate_ED.T).masked_fill(forbidden_E, -torch.inf)
+    probs_TE = torch.sigmoid(kept_TE) if choices == 1 else torch.softmax(kept_TE, 1)
+    torch.testing.assert_close(routing.weights_TK, probs_TE.gather(1, routing.expert_TK))
+
+
+def test_a_single_token_takes_its_best_expert() -> None:
+    layer = router_layer([6], {"kind": "sinkhorn"}, top_k=1, capacity_factor=None).train()
+    for seed in range(20):
+        h_1D = torch.randn(1, D, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        routing = layer.mixtures[0].router(h_1D, layer.gates[0], RoutingContext(training=True))
+        assert routing.expert_TK.item() == (h_1D @ layer.gates[0].T).argmax()
