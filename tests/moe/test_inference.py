@@ -41,6 +41,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "task, pairs": ({"kind": "task", **LANGUAGES, "by": "pair"}, {}),
     "task, sentences": ({"kind": "task", "by": "sentence"}, {}),
 }
+# Those that no case above has by their defaults.
 DEFAULTS = {section.model_fields["kind"].default for section in ROUTERS} - {"top_k", "top_p", "task"}
 CASES |= {kind: ({"kind": kind}, {"capacity_factor": None}) for kind in sorted(DEFAULTS)}
 
