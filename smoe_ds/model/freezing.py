@@ -133,8 +133,11 @@ def _check_factors(names: Iterable[str], frozen: frozenset[str], run: RunConfig)
 
 
 def zero_for_good(model: nn.Module) -> str | None:
-    """What is wrong with a model that is to be trained: a frozen matrix is 0, so that what it is the last one of never
-    learns. None if there is no such matrix on this rank."""
+    """What is wrong with a model that is about to be trained: a frozen matrix is 0 and would never add anything.
+
+    Returns:
+        The matrix and the remedy; None if there is no such matrix on this rank.
+    """
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad and parameter.dim() > 1 and not parameter.any():
             match = _EXPERT.fullmatch(name)

@@ -18,8 +18,7 @@ class Sinkhorn(RouterSection):
     BASE deals out exact shares. In training the expert of a token depends on all other tokens, later ones of its
     sentence included, in a decoder too, as in BASE layers. Evaluation takes the best experts by the scores themselves.
 
-    Differs from Megatron-Core in two ways: the number of rounds is fixed there by a tolerance, and the z-loss and
-    jitter of its gates are not built here.
+    Differs from Megatron-Core: there a tolerance ends the rounds, and gates can have jitter and a z-loss.
     """
 
     module: ClassVar[str] = "smoe_ds.moe.routers.sinkhorn:SinkhornRouter"

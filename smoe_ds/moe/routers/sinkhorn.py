@@ -1,4 +1,4 @@
-"""The balanced assignment of Sinkhorn's algorithm in training, the best experts in evaluation."""
+"""The best experts, in training by scores that Sinkhorn's algorithm has evened out."""
 
 from __future__ import annotations
 
