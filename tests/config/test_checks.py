@@ -61,6 +61,11 @@ EXPERTS_OFF = "smoe.moe.strata=[]"
             "smoe.moe.ep_size",
             "ZeRO stage 1 with overlap_comm false",
         ),
+        (
+            ["smoe.moe.router.kind=base", "smoe.moe.router_z_weight=0.001"],
+            "smoe.moe.router_z_weight",
+            "the router base has no softmax gate to take it of; set it to 0",
+        ),
         (["smoe.moe.ep_size=2", "smoe.moe.expert_backend=lean"], "smoe.moe.expert_backend", "set it to auto"),
         (["zero_optimization.stage=3", EXPERTS_OFF], "zero_optimization.stage", "set 1 or 2"),
         (
